@@ -1,0 +1,67 @@
+/* The keeper <-> engine message layout; native/README.md explains each message.
+ * scripts/generate.mjs turns the numbers below into src/sys/gen/protocol.ts: keep one plain define per line. */
+#ifndef LM_PROTOCOL_H
+#define LM_PROTOCOL_H
+
+#include <stdint.h>
+
+#define LM_MAGIC 76
+#define LM_PROTOCOL 1
+#define LM_HEADER_SIZE 24
+#define LM_INLINE_MAX 32768
+#define LM_MESSAGE_MAX 5242880
+#define LM_FDS_MAX 16
+
+/* keeper to engine */
+#define LM_MSG_HELLO 1
+#define LM_MSG_ENTRY 2
+#define LM_MSG_RELAY_STATE 3
+#define LM_MSG_ACCEPTED 4
+#define LM_MSG_FRAME 5
+#define LM_MSG_CLOSED 6
+#define LM_MSG_EXITED 7
+#define LM_MSG_REPLAYED 8
+#define LM_MSG_SPAWNED 9
+#define LM_MSG_ADOPTED 10
+#define LM_MSG_RELAYED 11
+#define LM_MSG_FAILED 12
+#define LM_MSG_SIGNALED 13
+#define LM_MSG_PING 14
+
+/* engine to keeper */
+#define LM_MSG_WELCOME 64
+#define LM_MSG_DECLINE 65
+#define LM_MSG_PUT 66
+#define LM_MSG_DEL 67
+#define LM_MSG_SPAWN 68
+#define LM_MSG_ADOPT 69
+#define LM_MSG_ACK 70
+#define LM_MSG_SEND 71
+#define LM_MSG_RELEASE 72
+#define LM_MSG_SHUT 73
+#define LM_MSG_RELAY 74
+#define LM_MSG_UNRELAY 75
+#define LM_MSG_EXIT 76
+#define LM_MSG_PONG 77
+
+/* flags */
+#define LM_F_BODY_FD 1
+#define LM_F_OVERSIZE 2
+#define LM_F_ENDED 4
+#define LM_F_CLEAR_ENV 8
+#define LM_F_DIE_WITH_KEEPER 16
+#define LM_F_FINISH 32
+
+struct lm_header {
+  uint8_t magic;
+  uint8_t version;
+  uint16_t type;
+  uint32_t flags;
+  uint32_t serial;
+  uint32_t count;
+  uint64_t arg;
+};
+
+_Static_assert(sizeof(struct lm_header) == LM_HEADER_SIZE, "header layout");
+
+#endif

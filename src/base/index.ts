@@ -1,0 +1,5 @@
+export * from './deferred.js';
+export * from './errors.js';
+export * from './log.js';
+export * from './queue.js';
+export * from './undo.js';
