@@ -37,6 +37,8 @@ export interface SpawnedProcess {
   readonly exited: Promise<ExitStatus>;
   /** Sends a signal; does nothing once the process has ended. */
   kill(signal: number): void;
+  /** The same for its whole process group, where it leads one (wrapper scripts leave children behind otherwise). */
+  killGroup?(signal: number): void;
 }
 
 export interface Spawner {

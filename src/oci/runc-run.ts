@@ -1,0 +1,217 @@
+/** One run of the OCI runtime: descriptors, log, time limit, and what a failure is called. */
+import { closeSync, unlinkSync } from 'node:fs';
+import { constants } from 'node:os';
+import { join } from 'node:path';
+import { Code, codeOf, isErrno, messageOf } from '../base/index.js';
+import { describeFailure, failurePrefix, RuncError, runtimeMessageOf } from './runc-error.js';
+import { readRuncLog, runcLogSize } from './runc-log.js';
+import { openScratch, readScratchTail, scratchDir } from './scratch.js';
+import type { ExitStatus, SpawnedProcess, Spawner } from './spawner.js';
+
+/** Where fd 1 and 2 go: one file for both, a file each, or (none) where `stdio` says. */
+export type Output = 'joined' | 'split' | 'none';
+
+export interface Run {
+  readonly id: string;
+  readonly command: string;
+  /** The argument vector, given the log's path. */
+  readonly argv: (log: string) => readonly string[];
+  readonly output: Output;
+  readonly log?: string | undefined;
+  readonly cwd?: string | undefined;
+  readonly timeoutMs?: number | undefined;
+  /** With output `none`: the child's 0, 1 and 2. */
+  readonly stdio?: readonly (number | undefined)[] | undefined;
+  /** The child's descriptors from 3 on. */
+  readonly extraFds?: readonly number[] | undefined;
+  /** What it can read from its standard input. */
+  readonly input?: Uint8Array | string | undefined;
+}
+
+const TAIL_BYTES = 4096;
+/** How long a killed process may take to be gone before we stop waiting for it (it may sleep in the kernel). */
+const REAP_TIMEOUT_MS = 2000;
+
+// sd_notify and socket activation are the daemon's own affairs: runc would wait for the one and pass on the other.
+const REMOVED_ENV = {
+  NOTIFY_SOCKET: undefined,
+  LISTEN_FDS: undefined,
+  LISTEN_PID: undefined,
+  LISTEN_FDNAMES: undefined,
+};
+
+/** Logs some run is writing now; removed by the end of that run. */
+const logsInUse = new Set<string>();
+let privateLogs = 0;
+
+interface RunLog {
+  readonly path: string;
+  readonly offset: number;
+  release(): void;
+}
+
+// Two runs at once must not read each other's errors: the second gets a log of its own.
+function takeLog(shared: string | undefined): RunLog {
+  if (shared !== undefined && !logsInUse.has(shared)) {
+    logsInUse.add(shared);
+    return { path: shared, offset: runcLogSize(shared), release: () => logsInUse.delete(shared) };
+  }
+  privateLogs += 1;
+  const path = `${shared ?? join(scratchDir(), 'lamina-runc-log')}.${process.pid}.${privateLogs}`;
+  return { path, offset: runcLogSize(path), release: () => unlinkIfThere(path) };
+}
+
+function unlinkIfThere(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    // The runtime never got as far as its log.
+    if (!isErrno(error, 'ENOENT')) throw error;
+  }
+}
+
+/** Runs the OCI runtime. */
+export class RuncRunner {
+  readonly #spawner: Spawner;
+  readonly #env: Readonly<Record<string, string | undefined>>;
+
+  constructor(spawner: Spawner, env: Readonly<Record<string, string | undefined>>) {
+    this.#spawner = spawner;
+    this.#env = { ...env, ...REMOVED_ENV };
+  }
+
+  /**
+   * Runs to the end.
+   * @returns what was printed to standard output (empty with output `none`)
+   * @throws RuncError
+   */
+  async run(run: Run): Promise<string> {
+    const log = takeLog(run.log);
+    const scratch: number[] = [];
+    const open = (content?: Uint8Array | string): number => {
+      const fd = openScratch(content);
+      scratch.push(fd);
+      return fd;
+    };
+    try {
+      const fds: [number, number][] = [];
+      const map = (fd: number | undefined, childFd: number): void => {
+        if (fd !== undefined) fds.push([fd, childFd]);
+      };
+      let stdout: number | undefined;
+      let stderr: number | undefined;
+      if (run.output === 'none') {
+        run.stdio?.forEach(map);
+      } else {
+        stdout = open();
+        stderr = run.output === 'split' ? open() : stdout;
+        if (run.input !== undefined) map(open(run.input), 0);
+        map(stdout, 1);
+        map(stderr, 2);
+      }
+      for (const [index, fd] of (run.extraFds ?? []).entries()) map(fd, 3 + index);
+
+      const argv = run.argv(log.path);
+      const child = await this.#spawn(run, argv, fds);
+      const status = await waitFor(child, run.timeoutMs);
+      if (status?.code === 0 && status.signal === undefined) {
+        return stdout === undefined ? '' : readScratchTail(stdout, Number.MAX_SAFE_INTEGER);
+      }
+      throw failureOf(run, argv, status, log, stderr === undefined ? '' : readScratchTail(stderr, TAIL_BYTES));
+    } finally {
+      for (const fd of scratch) closeSync(fd);
+      log.release();
+    }
+  }
+
+  async #spawn(run: Run, argv: readonly string[], fds: readonly [number, number][]): Promise<SpawnedProcess> {
+    const name = [argv[0], run.command, run.id].join(' ').trim();
+    try {
+      return await this.#spawner.spawn({
+        name,
+        argv,
+        env: this.#env,
+        fds,
+        dieWithParent: true,
+        ...(run.cwd === undefined ? {} : { cwd: run.cwd }),
+      });
+    } catch (error) {
+      throw this.#spawnError(run, argv, error);
+    }
+  }
+
+  #spawnError(run: Run, argv: readonly string[], error: unknown): RuncError {
+    const binary = argv[0] ?? '';
+    const code = codeOf(error);
+    const path = this.#env['PATH'] ?? process.env['PATH'] ?? '';
+    let why = messageOf(error);
+    if (code === Code.NotFound)
+      why = binary.includes('/') ? 'no such file or directory' : `executable file not found in $PATH (${path})`;
+    else if (code === Code.PermissionDenied) why = 'permission denied';
+    // Never NotFound: to clients of kill and delete that would say that the container is gone.
+    const outerCode = code === Code.NotFound || code === Code.PermissionDenied ? Code.FailedPrecondition : code;
+    return new RuncError(outerCode, `${failurePrefix(run.command)}: exec: "${binary}": ${why}`, {
+      ...NOTHING_KNOWN,
+      command: run.command,
+      args: argv,
+      subject: run.id,
+      cause: error,
+    });
+  }
+}
+
+const NOTHING_KNOWN = { exitCode: undefined, signal: undefined, stderrTail: '', logEntries: [], runtimeMessage: '' };
+
+/** The exit status, or undefined when the time was up and the process has been killed. */
+async function waitFor(child: SpawnedProcess, timeoutMs: number | undefined): Promise<ExitStatus | undefined> {
+  if (timeoutMs === undefined || timeoutMs <= 0) return child.exited;
+  const status = await within(child.exited, timeoutMs);
+  if (status !== undefined) return status;
+  if (child.killGroup !== undefined) child.killGroup(constants.signals.SIGKILL);
+  else child.kill(constants.signals.SIGKILL);
+  await within(child.exited, REAP_TIMEOUT_MS);
+  return undefined;
+}
+
+async function within<T>(promise: Promise<T>, timeoutMs: number): Promise<T | undefined> {
+  let timer: NodeJS.Timeout | undefined;
+  const timeUp = new Promise<undefined>((resolve) => {
+    timer = setTimeout(resolve, timeoutMs, undefined);
+  });
+  try {
+    return await Promise.race([promise, timeUp]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function failureOf(
+  run: Run,
+  argv: readonly string[],
+  status: ExitStatus | undefined,
+  log: RunLog,
+  output: string,
+): RuncError {
+  const { part, trouble } = readRuncLog(log.path, log.offset);
+  const signal = status === undefined ? constants.signals.SIGKILL : status.signal;
+  const exitCode = signal === undefined ? status?.code : undefined;
+  const failure = { command: run.command, exitCode, signal, output, logEntries: part.entries, logTrouble: trouble };
+  const { code, message } = status === undefined ? describeTimeout(run, argv) : describeFailure(failure);
+  return new RuncError(code, message, {
+    command: run.command,
+    args: argv,
+    exitCode,
+    signal,
+    stderrTail: output,
+    logEntries: part.entries,
+    runtimeMessage: runtimeMessageOf(failure),
+    subject: run.id,
+  });
+}
+
+function describeTimeout(run: Run, argv: readonly string[]): { code: Code; message: string } {
+  const seconds = (run.timeoutMs ?? 0) / 1000;
+  const what = [argv[0], run.command, run.id].join(' ').trim();
+  const message = `${failurePrefix(run.command)}: ${what} did not end within ${seconds} s and was killed`;
+  return { code: Code.DeadlineExceeded, message };
+}
