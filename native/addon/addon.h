@@ -1,0 +1,124 @@
+/* What the addon's files share: instance data, arguments, errors, promises.
+ *
+ * Conventions. Functions that can throw return NULL or false with a JavaScript exception pending. Nothing here is static data:
+ * the addon may be loaded by several environments (worker threads) of one process. */
+#ifndef LM_ADDON_H
+#define LM_ADDON_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include <errno.h>
+#include <node_api.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Linux: SCM_MAX_FD, the most descriptors one message can carry. */
+#define ADDON_FDS_MAX 253
+
+/* One per environment. JavaScript thread only. */
+struct instance {
+  uint8_t *scratch; /* receive buffer, grown to the largest size asked for */
+  size_t scratch_size;
+};
+
+struct function {
+  const char *name;
+  napi_callback callback;
+};
+
+/* Returns from the calling function (with `ret`) when a Node-API call fails, leaving an exception pending. */
+#define TRY_RET(env, call, ret)                                                                                                \
+  do {                                                                                                                         \
+    if ((call) != napi_ok) {                                                                                                   \
+      throw_status(env);                                                                                                       \
+      return ret;                                                                                                              \
+    }                                                                                                                          \
+  } while (0)
+#define TRY(env, call) TRY_RET(env, call, NULL)
+
+/* Retries a system call that a signal interrupted. */
+#define RETRY(result, call)                                                                                                    \
+  do {                                                                                                                         \
+    (result) = (call);                                                                                                         \
+  } while ((result) == -1 && errno == EINTR)
+
+/* error.c */
+void throw_status(napi_env env);
+/* An Error as Node's own: code, negative errno, syscall, path (may be NULL). */
+napi_value make_errno(napi_env env, int err, const char *syscall, const char *path);
+/* Throws it; always NULL. */
+napi_value throw_errno(napi_env env, int err, const char *syscall, const char *path);
+/* ERR_INVALID_ARG_TYPE; always false. */
+bool throw_arg(napi_env env, const char *name, const char *expected);
+/* ERR_INVALID_ARG_VALUE; always false. */
+bool throw_value(napi_env env, const char *name, const char *why);
+
+/* args.c: false with a pending exception when the argument is not what it should be. */
+bool get_args(napi_env env, napi_callback_info info, napi_value *values, size_t count, napi_value *self);
+bool arg_int(napi_env env, napi_value value, const char *name, int *out);
+bool arg_u32(napi_env env, napi_value value, const char *name, uint32_t *out);
+bool arg_bool(napi_env env, napi_value value, const char *name, bool *out);
+/* The caller frees *out. NUL bytes are refused. */
+bool arg_string(napi_env env, napi_value value, const char *name, char **out);
+/* As arg_string, for socket addresses: a NUL byte may come first. */
+bool arg_address(napi_env env, napi_value value, const char *name, char **out, size_t *length);
+/* Points into the array's own memory. */
+bool arg_bytes(napi_env env, napi_value value, const char *name, const uint8_t **out, size_t *length);
+bool arg_ints(napi_env env, napi_value value, const char *name, int *out, size_t max, size_t *count);
+
+/* value.c: results; NULL with a pending exception. */
+napi_value value_int(napi_env env, int64_t number);
+napi_value value_bool(napi_env env, bool flag);
+napi_value value_null(napi_env env);
+napi_value value_undefined(napi_env env);
+napi_value value_string(napi_env env, const char *text, size_t length);
+bool set_field(napi_env env, napi_value object, const char *name, napi_value value);
+bool add_functions(napi_env env, napi_value exports, const struct function *table, size_t count);
+/* Closes fd unless it is negative; errno is kept. */
+void close_fd(int fd);
+void cleanup_free(void *pointer);
+#define AUTO_FREE __attribute__((cleanup(cleanup_free)))
+
+/* job.c: one blocking call on the thread pool, its outcome as a promise. */
+enum job_result { JOB_NOTHING, JOB_FD, JOB_DEVICE };
+
+struct job {
+  /* Filled by the caller before job_start. Strings belong to the job. */
+  void (*run)(struct job *job); /* pool thread; sets err and syscall, or the result */
+  char *text[5];
+  unsigned long flags;
+  int fd;
+  enum job_result kind;
+  /* Filled by run. */
+  int err;
+  const char *syscall;
+  const char *path; /* what the error names: one of text */
+  int result_fd;
+  char device[32];
+  /* job.c only. */
+  napi_async_work work;
+  napi_deferred deferred;
+};
+
+struct job *job_new(void (*run)(struct job *job));
+void job_free(struct job *job);
+/* Takes the job; returns the promise. */
+napi_value job_start(napi_env env, struct job *job, const char *name);
+void job_fail(struct job *job, const char *syscall, const char *path);
+
+/* One per source file; false with a pending exception. */
+bool register_poller(napi_env env, napi_value exports);
+bool register_socket(napi_env env, napi_value exports);
+bool register_fd(napi_env env, napi_value exports);
+bool register_process(napi_env env, napi_value exports);
+bool register_tty(napi_env env, napi_value exports);
+bool register_inotify(napi_env env, napi_value exports);
+bool register_mount(napi_env env, napi_value exports);
+bool register_idmap(napi_env env, napi_value exports);
+
+#define REGISTER(env, exports, table) add_functions(env, exports, table, sizeof(table) / sizeof((table)[0]))
+
+#endif

@@ -1,0 +1,83 @@
+/* Processes: pidfds, signals, the subreaper flag. */
+#include "addon.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* linux/pidfd.h since 6.13 and, for exit_code, 6.15; older headers lack it. */
+struct info_v0 {
+  uint64_t mask;
+  uint64_t cgroupid;
+  uint32_t pid, tgid, ppid;
+  uint32_t ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid;
+  int32_t exit_code;
+};
+_Static_assert(sizeof(struct info_v0) == 64, "struct pidfd_info, version 0");
+#define INFO_EXIT (UINT64_C(1) << 3)
+#define GET_INFO _IOWR(0xFF, 11, struct info_v0)
+
+static napi_value pidfd_open_(napi_env env, napi_callback_info info) {
+  napi_value args[1];
+  int pid;
+  if (!get_args(env, info, args, 1, NULL) || !arg_int(env, args[0], "pid", &pid)) return NULL;
+  int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+  if (fd < 0) return throw_errno(env, errno, "pidfd_open", NULL);
+  return value_int(env, fd);
+}
+
+static napi_value pidfd_send_signal_(napi_env env, napi_callback_info info) {
+  napi_value args[2];
+  int fd, number;
+  if (!get_args(env, info, args, 2, NULL) || !arg_int(env, args[0], "pidfd", &fd) ||
+      !arg_int(env, args[1], "signal", &number)) {
+    return NULL;
+  }
+  if (syscall(SYS_pidfd_send_signal, fd, number, NULL, 0) != 0) return throw_errno(env, errno, "pidfd_send_signal", NULL);
+  return value_undefined(env);
+}
+
+static napi_value pidfd_exit_status(napi_env env, napi_callback_info info) {
+  napi_value args[1];
+  int fd;
+  if (!get_args(env, info, args, 1, NULL) || !arg_int(env, args[0], "pidfd", &fd)) return NULL;
+  struct info_v0 data;
+  memset(&data, 0, sizeof(data));
+  data.mask = INFO_EXIT;
+  if (ioctl(fd, GET_INFO, &data) != 0) {
+    /* ENOTTY, EINVAL: the kernel is older than 6.13. ESRCH: it is older than 6.15, or the pidfd was opened after the reaping. */
+    if (errno == ENOTTY || errno == EINVAL || errno == ESRCH) return value_null(env);
+    return throw_errno(env, errno, "ioctl", NULL);
+  }
+  return (data.mask & INFO_EXIT) != 0 ? value_int(env, data.exit_code) : value_null(env);
+}
+
+static napi_value kill_(napi_env env, napi_callback_info info) {
+  napi_value args[2];
+  int pid, number;
+  if (!get_args(env, info, args, 2, NULL) || !arg_int(env, args[0], "pid", &pid) ||
+      !arg_int(env, args[1], "signal", &number)) {
+    return NULL;
+  }
+  if (kill(pid, number) != 0) return throw_errno(env, errno, "kill", NULL);
+  return value_undefined(env);
+}
+
+static napi_value set_subreaper(napi_env env, napi_callback_info info) {
+  napi_value args[1];
+  bool on;
+  if (!get_args(env, info, args, 1, NULL) || !arg_bool(env, args[0], "on", &on)) return NULL;
+  if (prctl(PR_SET_CHILD_SUBREAPER, on ? 1UL : 0UL, 0UL, 0UL, 0UL) != 0) return throw_errno(env, errno, "prctl", NULL);
+  return value_undefined(env);
+}
+
+bool register_process(napi_env env, napi_value exports) {
+  const struct function table[] = {
+      {"pidfdOpen", pidfd_open_}, {"pidfdSendSignal", pidfd_send_signal_}, {"pidfdExitStatus", pidfd_exit_status},
+      {"kill", kill_},            {"setSubreaper", set_subreaper},
+  };
+  return REGISTER(env, exports, table);
+}
