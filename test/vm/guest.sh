@@ -1,0 +1,21 @@
+#!/bin/sh
+# Runs inside the guest as lamina-vm.service: puts the installed tree in place, runs the command of this VM run, and leaves its
+# exit status in /out/status. Output goes to ttyS0, which the runner on the host reads.
+stty -F /dev/ttyS0 raw -echo
+exec </dev/null >/dev/ttyS0 2>&1
+echo "guest: up after $(cut -d. -f1 /proc/uptime) s"
+
+if [ -d /host/build/install ]; then
+  cp -a /host/build/install /opt/lamina
+  ln -sf /opt/lamina/bin/* /usr/local/bin/
+fi
+if ! systemctl is-active --quiet containerd; then
+  echo "guest: containerd is not running"
+  systemctl --no-pager --full status containerd
+fi
+
+sh /out/job
+status=$?
+[ -f /out/collect-journal ] && journalctl -b --no-pager > /out/journal
+echo "$status" > /out/status.new && mv /out/status.new /out/status
+sync

@@ -1,0 +1,104 @@
+// Runs a command where cgroup v2, systemd, containerd and root are: on this machine if it is such a machine and may be used,
+// else in a guest under user-mode Linux. `node test/vm/run.mjs --help` tells the options.
+import { dirname, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { GUESTS } from './debian.mjs';
+import { missingForHost, runOnHost } from './host.mjs';
+import { cacheFolder, cacheUsage, ensureImages } from './images.mjs';
+import { runInGuest } from './uml.mjs';
+
+const USAGE = `usage: node test/vm/run.mjs [options] [-- command...]
+
+  --guest forky|trixie    Debian release of the guest (default forky: containerd 2.1; trixie: 1.7)
+  --on auto|host|guest    where to run; auto takes the host only if it can and CI is set (default auto)
+  --memory MIB            memory of the guest (default 1536)
+  --timeout SECONDS       bound for the command (default 900)
+  --keep                  keep disk, console and journal of the guest
+  --build-only            build the images and stop
+
+The command (default: node scripts/test.mjs vm-guest) starts as root in the repository, which is read-only in a guest.
+LAMINA_VM_CACHE: folder of the images (default /var/cache/lamina-vm). LAMINA_VM_MIRROR: Debian mirror to build from.
+`;
+
+const REPOSITORY = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
+
+function parse() {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      guest: { type: 'string', default: 'forky' },
+      on: { type: 'string', default: 'auto' },
+      memory: { type: 'string', default: '1536' },
+      timeout: { type: 'string', default: '900' },
+      keep: { type: 'boolean', default: false },
+      'build-only': { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  const numbers = { memory: Number(values.memory), timeout: Number(values.timeout) };
+  for (const [name, value] of Object.entries(numbers)) {
+    if (!(value > 0)) throw new Error(`--${name} "${values[name]}": want a positive number`);
+  }
+  if (!Object.hasOwn(GUESTS, values.guest)) throw new Error(`--guest "${values.guest}": know ${Object.keys(GUESTS)}`);
+  if (!['auto', 'host', 'guest'].includes(values.on)) throw new Error(`--on "${values.on}": know auto, host, guest`);
+  const command = positionals.length > 0 ? positionals : ['node', 'scripts/test.mjs', 'vm-guest'];
+  return { ...values, ...numbers, command };
+}
+
+function say(line) {
+  process.stderr.write(`vm: ${line}\n`);
+}
+
+/** Whether to run on this machine itself; says why. */
+function decideHost(options) {
+  if (options.on === 'guest' || options['build-only']) return false;
+  const missing = missingForHost();
+  if (missing.length > 0) {
+    if (options.on === 'host') throw new Error(`cannot run on this machine: ${missing.join(', ')}`);
+    say(`using a guest, because this machine has ${missing.join(', ')}`);
+    return false;
+  }
+  if (options.on === 'host' || process.env.CI) {
+    say('this machine has all that is needed: running on it directly');
+    return true;
+  }
+  say('using a guest; --on host would run on this machine and restart its containerd and Docker');
+  return false;
+}
+
+async function main() {
+  const options = parse();
+  if (options.help) {
+    process.stdout.write(USAGE);
+    return 0;
+  }
+  if (process.getuid() !== 0) throw new Error('must be root, to build images and to run a guest in its own namespaces');
+  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => name.startsWith('LAMINA_TEST_')));
+  const job = { repository: REPOSITORY, command: options.command, env, timeoutMs: options.timeout * 1000 };
+  if (decideHost(options)) return await runOnHost(job);
+
+  const images = await ensureImages(options.guest, say);
+  say(`images in ${cacheFolder()}: ${(cacheUsage() / 1e6).toFixed(0)} MB`);
+  if (options['build-only']) return 0;
+  const onOutput = (chunk) => process.stdout.write(chunk);
+  const ended = await runInGuest(images, { ...job, memoryMiB: options.memory, keep: options.keep, onOutput }, say);
+  say(`${options.guest}: booted in ${(ended.bootMs / 1000).toFixed(1)} s, exit status ${ended.status}`);
+  return ended.status;
+}
+
+// A signal must end the guest too: `exit` runs its clean-up.
+for (const [signal, number] of [
+  ['SIGINT', 2],
+  ['SIGTERM', 15],
+  ['SIGHUP', 1],
+]) {
+  process.once(signal, () => process.exit(128 + number));
+}
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  say(error.message);
+  process.exitCode = 1;
+}
