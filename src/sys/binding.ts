@@ -24,16 +24,20 @@ export interface InotifyEvent {
   readonly name: string;
 }
 
-/** Watches descriptors with epoll on a thread of its own; edge of the event loop, keeps it alive only while referenced. */
+/**
+ * Watches descriptors with epoll on a thread of its own, which starts with the first add(). Unreferenced at first: it keeps the
+ * event loop alive only between ref() and unref(). An exception thrown by onReady is an uncaught one.
+ */
 export interface NativePoller {
   /** Watches fd (events: POLLIN 1, POLLPRI 2, POLLOUT 4). One-shot: after each call-back the fd is silent until rearmed. */
   add(fd: number, events: number): void;
-  /** Arms fd again, with these events. */
+  /** Arms fd again, with these events. @throws ENOENT when fd is not watched */
   rearm(fd: number, events: number): void;
-  /** Stops watching; no call-back for fd comes after it returns. */
+  /** Stops watching; no call of onReady that begins after it returns has fd. Unknown descriptors are fine. Call it before closing fd. */
   remove(fd: number): void;
   ref(): void;
   unref(): void;
+  /** Ends the thread. Idempotent. */
   close(): void;
 }
 
@@ -41,7 +45,10 @@ export interface NativeBinding {
   /** onReady gets pairs [fd, events, fd, events, ...]: all that became ready since the last call. */
   createPoller(onReady: (ready: number[]) => void): NativePoller;
 
-  /** Sends one message with descriptors; false when the socket is full (EAGAIN). */
+  /**
+   * Sends one message with descriptors (at most 253); false when the socket is full (EAGAIN). Never waits. On a stream socket that
+   * takes only a part: EMSGSIZE.
+   */
   sendMessage(fd: number, data: Uint8Array, fds: readonly number[]): boolean;
   /** Receives one message without waiting; null when there is none (EAGAIN). Truncated messages or descriptors throw EMSGSIZE. */
   recvMessage(fd: number, maxBytes: number): Received | null;
@@ -50,9 +57,11 @@ export interface NativeBinding {
   connectUnix(path: string, type: string): number;
   /** null when no connection waits. Non-blocking descriptor. */
   acceptUnix(fd: number): number | null;
+  /** Both ends non-blocking. */
   socketPair(type: string): [number, number];
   peerCredentials(fd: number): PeerCredentials;
 
+  /** Both ends blocking (setNonBlocking changes one without the other). */
   pipe(): [read: number, write: number];
   dupFd(fd: number): number;
   setNonBlocking(fd: number, on: boolean): void;
@@ -60,6 +69,7 @@ export interface NativeBinding {
   bytesReadable(fd: number): number;
   /** An anonymous file holding `content`, offset 0. */
   memfd(name: string, content: Uint8Array): number;
+  /** Non-blocking, counter 0. */
   eventfd(): number;
   /** Reads and resets an eventfd's counter; 0n when it is not signaled. */
   readEventfd(fd: number): bigint;
@@ -76,19 +86,30 @@ export interface NativeBinding {
   windowSize(fd: number): [columns: number, rows: number];
   openPty(): [master: number, slavePath: string];
 
+  /** Non-blocking. */
   inotifyInit(): number;
   inotifyAdd(fd: number, path: string, mask: number): number;
   inotifyRemove(fd: number, wd: number): void;
+  /** What is there now, at most 16 KiB of it; empty when nothing is. */
   inotifyRead(fd: number): InotifyEvent[];
 
   /** mount(2) on the thread pool; flags are the MS_* bits. */
   mount(source: string, target: string, type: string, flags: number, data: string): Promise<void>;
-  /** As mount, with the worker's cwd changed to `cwd` first (own fs_struct), so that relative paths in data may be short. */
+  /** As mount, with the calling thread's cwd changed to `cwd` first (own fs_struct), so that relative paths in data may be short. */
   mountAt(cwd: string, source: string, target: string, type: string, flags: number, data: string): Promise<void>;
   /** umount2(2) on the thread pool. */
   umount(target: string, flags: number): Promise<void>;
   /** Attaches a file to a free loop device (autoclear) and returns its path and a descriptor to hold until it is mounted. */
   loopAttach(file: string, readOnly: boolean): Promise<[device: string, fd: number]>;
+  /** A user namespace with these maps (lines `inside outside size`), as a descriptor. Nobody lives in it. */
+  userNamespace(uidMap: string, gidMap: string): Promise<number>;
+  /** Bind-mounts source on target with owners mapped by the user namespace (Linux 5.12). Keeps no hold of the descriptor. */
+  idmapMount(source: string, target: string, userNamespace: number): Promise<void>;
+  /**
+   * Opens path with O_PATH as if root were `/`: neither `..` nor symbolic links lead out (openat2 with RESOLVE_IN_ROOT, Linux 5.6).
+   * Use the result through /proc/self/fd.
+   */
+  openInRoot(root: string, path: string): number;
   /** prctl(PR_SET_CHILD_SUBREAPER). */
   setSubreaper(on: boolean): void;
   /** flock(2): 'shared' | 'exclusive' | 'unlock', never waits; false when another holds it. */
