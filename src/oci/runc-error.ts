@@ -63,10 +63,14 @@ export interface Failure {
   readonly logTrouble: string | undefined;
 }
 
+function loggedMessageOf(failure: Failure): string {
+  const isSevere = (entry: RuncLogEntry) => /^(error|fatal|panic)$/.test(entry.level);
+  return failure.logEntries.findLast(isSevere)?.msg ?? '';
+}
+
 /** The runtime's own words for a failure: its last logged error, else what it printed, else empty. */
 export function runtimeMessageOf(failure: Failure): string {
-  const isSevere = (entry: RuncLogEntry) => /^(error|fatal|panic)$/.test(entry.level);
-  return failure.logEntries.findLast(isSevere)?.msg || failure.output;
+  return loggedMessageOf(failure) || failure.output;
 }
 
 /** `exit status 1` or `signal: 9`. */
@@ -80,7 +84,8 @@ export function describeFailure(failure: Failure): { code: Code; message: string
   if (failure.command === 'kill') return describeKillFailure(text || exitText(failure));
   const prefix = failurePrefix(failure.command);
   const code = codeOfRuntimeMessage(text);
-  if (text !== '' && text !== failure.output) return { code, message: `${prefix}: ${text}` };
+  const logged = loggedMessageOf(failure);
+  if (logged !== '') return { code, message: `${prefix}: ${logged}` };
   const printed = failure.output === '' ? exitText(failure) : `${failure.output}: ${exitText(failure)}`;
   if (failure.logTrouble === undefined) return { code, message: `${prefix}: ${printed}` };
   return { code, message: `${prefix}: unable to retrieve OCI runtime error (${failure.logTrouble}): ${printed}` };

@@ -1,0 +1,145 @@
+/**
+ * Receives a container's terminal: the runtime connects to a socket of ours and sends the master end of the pseudoterminal
+ * (`--console-socket`; one message, one descriptor, the pty's name as its bytes).
+ */
+import { closeSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Code, createDeferred, type Deferred, isErrno, LaminaError, messageOf } from '../base/index.js';
+import { binding, POLLIN, type Poller, type Registration, sharedPoller } from '../sys/index.js';
+import { scratchDir } from './scratch.js';
+
+/** The master end of a pseudoterminal. */
+export interface ReceivedConsole {
+  /** Belongs to the receiver, who closes it. */
+  readonly fd: number;
+  /** As the runtime calls it: `/dev/pts/0`, or `/dev/ptmx`. */
+  readonly name: string;
+}
+
+export interface ConsoleSocketOptions {
+  readonly poller?: Poller;
+}
+
+/** The longest path a socket can have: sun_path without its NUL. */
+const MAX_SOCKET_PATH_BYTES = 107;
+const MAX_NAME_BYTES = 4096;
+const RECEIVE_TIMEOUT_MS = 30_000;
+
+/** A listening socket in a private directory, for one console. Dispose of it in every case. */
+export class ConsoleSocket {
+  /** What `--console-socket` gets. */
+  readonly path: string;
+  readonly #dir: string;
+  readonly #poller: Poller;
+  /** The listening socket, then the connection. */
+  #fd: number | undefined;
+  #registration: Registration | undefined;
+  #waiting: Deferred<ReceivedConsole> | undefined;
+
+  /** @throws errno errors of mkdtemp and bind */
+  constructor(options: ConsoleSocketOptions = {}) {
+    this.#poller = options.poller ?? sharedPoller();
+    this.#dir = makeSocketDir();
+    this.path = join(this.#dir, 'pty.sock');
+    try {
+      this.#fd = binding().listenUnix(this.path, 'stream', 1, 0o600);
+    } catch (error) {
+      rmSync(this.#dir, { recursive: true, force: true });
+      throw error;
+    }
+  }
+
+  /**
+   * Waits for the console, at most 30 s; the socket is then closed and its directory removed, whatever came of it.
+   * @throws LaminaError DeadlineExceeded; Canceled when it is disposed of meanwhile; FailedPrecondition when something else than
+   *   one descriptor and a name of less than 4096 bytes was sent
+   */
+  async receive(timeoutMs = RECEIVE_TIMEOUT_MS): Promise<ReceivedConsole> {
+    if (this.#fd === undefined || this.#waiting !== undefined)
+      throw this.#error(Code.FailedPrecondition, 'it is closed');
+    const waiting = createDeferred<ReceivedConsole>();
+    this.#waiting = waiting;
+    const timer = setTimeout(() => {
+      waiting.reject(this.#error(Code.DeadlineExceeded, `nothing came within ${timeoutMs / 1000} s`));
+    }, timeoutMs);
+    try {
+      this.#watch(this.#fd, () => this.#accept());
+      return await waiting.promise;
+    } finally {
+      clearTimeout(timer);
+      this[Symbol.dispose]();
+    }
+  }
+
+  /** Closes the socket and removes its directory; idempotent. */
+  [Symbol.dispose](): void {
+    this.#closeFd();
+    this.#waiting?.reject(this.#error(Code.Canceled, 'it was closed'));
+    rmSync(this.#dir, { recursive: true, force: true });
+  }
+
+  #watch(fd: number, step: () => void): void {
+    this.#fd = fd;
+    this.#registration = this.#poller.watch(fd, POLLIN, () => {
+      try {
+        step();
+      } catch (error) {
+        this.#waiting?.reject(
+          error instanceof LaminaError ? error : this.#error(Code.FailedPrecondition, messageOf(error), error),
+        );
+        this.#closeFd();
+      }
+    });
+  }
+
+  #closeFd(): void {
+    this.#registration?.[Symbol.dispose]();
+    this.#registration = undefined;
+    if (this.#fd !== undefined) closeSync(this.#fd);
+    this.#fd = undefined;
+  }
+
+  #accept(): void {
+    if (this.#fd === undefined) return;
+    const connection = binding().acceptUnix(this.#fd);
+    if (connection === null) return;
+    this.#closeFd();
+    this.#watch(connection, () => this.#read(connection));
+  }
+
+  #read(connection: number): void {
+    let received: ReturnType<ReturnType<typeof binding>['recvMessage']>;
+    try {
+      received = binding().recvMessage(connection, MAX_NAME_BYTES);
+    } catch (error) {
+      if (isErrno(error, 'EMSGSIZE')) throw this.#error(Code.FailedPrecondition, 'the message is too large', error);
+      throw error;
+    }
+    if (received === null) return;
+    const { data, fds } = received;
+    const [fd] = fds;
+    if (fd !== undefined && fds.length === 1 && data.length < MAX_NAME_BYTES) {
+      this.#waiting?.resolve({ fd, name: data.toString('utf8').replace(/\0+$/, '') });
+      this.#closeFd();
+      return;
+    }
+    for (const unwanted of fds) closeSync(unwanted);
+    const got =
+      data.length === 0 && fds.length === 0 ? 'nothing' : `${fds.length} descriptors and ${data.length} bytes`;
+    throw this.#error(Code.FailedPrecondition, `the runtime sent ${got} instead of one descriptor and a name`);
+  }
+
+  #error(code: Code, why: string, cause?: unknown): LaminaError {
+    return new LaminaError(code, `receive console on ${this.path}: ${why}`, { subject: this.path, cause });
+  }
+}
+
+// XDG_RUNTIME_DIR may be longer than a socket's path can be.
+function makeSocketDir(): string {
+  const suffix = '/pty123456/pty.sock';
+  const parent = [scratchDir(), tmpdir(), '/tmp'].find(
+    (dir) => Buffer.byteLength(dir) + suffix.length <= MAX_SOCKET_PATH_BYTES,
+  );
+  return mkdtempSync(join(parent ?? '/tmp', 'pty'));
+}
