@@ -1,0 +1,69 @@
+/** Adopting the cgroup of an existing container. */
+import { posix } from 'node:path';
+import { FileChanges } from './changes.js';
+import type { ContainerCgroup } from './container.js';
+import { type CgroupLayout, currentLayout } from './detect.js';
+import { CgroupNotFoundError } from './errors.js';
+import { type CgroupKernel, systemKernel } from './kernel.js';
+import { type CgroupMembership, readMembership } from './membership.js';
+import { V1Cgroup } from './v1/cgroup.js';
+import { V2Cgroup } from './v2/cgroup.js';
+
+export interface LoadOptions {
+  /** Default: this machine's. `{ mode: 'unified', unified: {…} }` picks the v2 hierarchy of a hybrid host. */
+  readonly layout?: CgroupLayout;
+  /** Default: the native addon, loaded when something has to be watched. */
+  readonly kernel?: CgroupKernel;
+}
+
+let defaultKernel: CgroupKernel | undefined;
+
+function kernelOf(options: LoadOptions): CgroupKernel {
+  if (options.kernel !== undefined) return options.kernel;
+  defaultKernel ??= systemKernel();
+  return defaultKernel;
+}
+
+// Kernel → the one inotify instance on it; lives as long as its kernel.
+const changesOf = new WeakMap<CgroupKernel, FileChanges>();
+
+function sharedChanges(kernel: CgroupKernel): FileChanges {
+  let changes = changesOf.get(kernel);
+  if (changes === undefined) {
+    changes = new FileChanges(kernel);
+    changesOf.set(kernel, changes);
+  }
+  return changes;
+}
+
+function adopt(layout: CgroupLayout, paths: CgroupMembership, options: LoadOptions): ContainerCgroup {
+  if (layout.mode !== 'unified') {
+    return new V1Cgroup(layout.mode, layout.controllers, paths.controllers, () => kernelOf(options));
+  }
+  if (paths.unified === undefined) throw new CgroupNotFoundError('0::');
+  return new V2Cgroup(layout.unified, paths.unified, () => sharedChanges(kernelOf(options)));
+}
+
+/**
+ * Adopts the cgroup a process is in: the v2 one on a unified host, else one per v1 controller. To be called right after the
+ * container's create: an init such as systemd moves itself to a sub-group soon.
+ * @throws {LaminaError} NotFound if there is no such process, or its group is not to be seen from here
+ */
+export function loadFromPid(pid: number, options: LoadOptions = {}): ContainerCgroup {
+  return adopt(options.layout ?? currentLayout(), readMembership(pid), options);
+}
+
+/**
+ * Adopts a cgroup by its path from the mount point, "/default/web"; on v1 the same path in every hierarchy that has it.
+ * @throws {CgroupNotFoundError}
+ */
+export function load(path: string, options: LoadOptions = {}): ContainerCgroup {
+  const layout = options.layout ?? currentLayout();
+  // Normalized with a leading slash, ".." cannot lead out of the mount.
+  const inside = posix.join('/', path).replace(/(?<=.)\/$/, '');
+  if (layout.mode === 'unified') {
+    return adopt(layout, { unified: posix.join(layout.unified.root, inside), controllers: new Map() }, options);
+  }
+  const controllers = [...layout.controllers].map(([name, mount]) => [name, posix.join(mount.root, inside)] as const);
+  return adopt(layout, { unified: undefined, controllers: new Map(controllers) }, options);
+}

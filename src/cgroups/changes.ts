@@ -1,0 +1,120 @@
+/**
+ * Notification of changed cgroup files. All watches share one inotify instance (a node allows a user 128 of them), which
+ * exists while there is a watch.
+ */
+import * as fs from 'node:fs';
+import { createDeferred, isErrno } from '../base/index.js';
+import { CgroupFileError } from './errors.js';
+import type { CgroupKernel } from './kernel.js';
+
+const IN_MODIFY = 0x2;
+const IN_IGNORED = 0x8000;
+const IN_Q_OVERFLOW = 0x4000;
+
+/** The removal of a group raises no event on its files, so a waiter looks by itself now and then. */
+const RECHECK_MS = 250;
+
+interface Instance {
+  readonly fd: number;
+  readonly poll: Disposable;
+}
+
+export class FileChanges {
+  readonly #kernel: CgroupKernel;
+  #instance: Instance | undefined;
+  // Watch descriptor → its listeners; removed with the last listener, or when the kernel has dropped the watch.
+  readonly #listeners = new Map<number, Set<() => void>>();
+
+  constructor(kernel: CgroupKernel) {
+    this.#kernel = kernel;
+  }
+
+  /** Calls `onChange` after every modification of the file; several may share one call. @throws {CgroupFileError} */
+  watch(path: string, onChange: () => void): Disposable {
+    this.#instance ??= this.#open();
+    const { fd } = this.#instance;
+    const wd = this.#add(fd, path);
+    const listeners = this.#listeners.get(wd) ?? new Set();
+    this.#listeners.set(wd, listeners);
+    // Wrapped, so that the same function may watch twice.
+    const listener = (): void => onChange();
+    listeners.add(listener);
+    return {
+      [Symbol.dispose]: () => {
+        if (!listeners.delete(listener) || listeners.size > 0 || this.#listeners.get(wd) !== listeners) return;
+        this.#listeners.delete(wd);
+        this.#removeWatch(fd, wd);
+        this.#closeIfUnused();
+      },
+    };
+  }
+
+  /**
+   * Waits until `isDone`, which is asked at once and after every change of the file.
+   * @returns false if the time is over. Rejects with what `isDone` throws.
+   */
+  async waitFor(path: string, isDone: () => boolean, timeoutMs: number): Promise<boolean> {
+    if (isDone()) return true;
+    const { promise, resolve, reject } = createDeferred<boolean>();
+    const check = (): void => {
+      try {
+        if (isDone()) resolve(true);
+      } catch (error) {
+        reject(error);
+      }
+    };
+    const watch = this.watch(path, check);
+    const recheck = setInterval(check, RECHECK_MS);
+    const deadline = setTimeout(() => resolve(false), timeoutMs);
+    try {
+      check(); // What happened before the watch existed.
+      return await promise;
+    } finally {
+      clearTimeout(deadline);
+      clearInterval(recheck);
+      watch[Symbol.dispose]();
+    }
+  }
+
+  #open(): Instance {
+    const fd = this.#kernel.inotifyInit();
+    return { fd, poll: this.#kernel.watchReadable(fd, () => this.#dispatch(fd)) };
+  }
+
+  #add(fd: number, path: string): number {
+    try {
+      return this.#kernel.inotifyAdd(fd, path, IN_MODIFY);
+    } catch (error) {
+      this.#closeIfUnused();
+      throw new CgroupFileError('watch', path, error);
+    }
+  }
+
+  #removeWatch(fd: number, wd: number): void {
+    try {
+      this.#kernel.inotifyRemove(fd, wd);
+    } catch (error) {
+      // EINVAL: the file has gone and the kernel dropped the watch already.
+      if (!isErrno(error, 'EINVAL')) throw error;
+    }
+  }
+
+  #dispatch(fd: number): void {
+    const due = new Set<() => void>();
+    for (const event of this.#kernel.inotifyRead(fd)) {
+      const overflow = (event.mask & IN_Q_OVERFLOW) !== 0;
+      const sets = overflow ? [...this.#listeners.values()] : [this.#listeners.get(event.wd) ?? new Set<() => void>()];
+      for (const listeners of sets) for (const listener of listeners) due.add(listener);
+      if ((event.mask & IN_IGNORED) !== 0) this.#listeners.delete(event.wd);
+    }
+    for (const listener of due) listener();
+    this.#closeIfUnused();
+  }
+
+  #closeIfUnused(): void {
+    if (this.#instance === undefined || this.#listeners.size > 0) return;
+    this.#instance.poll[Symbol.dispose]();
+    fs.closeSync(this.#instance.fd);
+    this.#instance = undefined;
+  }
+}

@@ -1,0 +1,72 @@
+import type { CgroupMode } from './detect.js';
+import type { CgroupStats } from './stats.js';
+
+/** A running watch for OOM kills. Disposing it ends it; nothing is reported afterwards. */
+export interface OomWatch extends Disposable {
+  /**
+   * Reads the counter once more and reports a rise that was not reported yet, before it returns. To be called before an
+   * exit is announced, so that the OOM goes out first.
+   */
+  drain(): void;
+}
+
+/** @param kills by how much the counter has risen since it was last reported */
+export type OnOom = (kills: bigint) => void;
+
+/**
+ * The cgroup of an existing container, on v2 or v1.
+ *
+ * Whoever adopts it does not own it: nothing here creates or removes groups. After the group was removed, what reads throws
+ * CgroupNotFoundError (code NotFound), and what ends processes finds nothing to do. freeze, kill and signalAll refuse
+ * (FailedPrecondition) a group that this very process is in, as a container without a group of its own would have it.
+ */
+export interface ContainerCgroup extends Disposable {
+  readonly mode: CgroupMode;
+  /** From the root of the hierarchy: "/default/web". On v1 that of the hierarchy which lists the processes. */
+  readonly path: string;
+
+  exists(): boolean;
+
+  /** All counters, read through descriptors that stay open until `close`. @throws {CgroupNotFoundError} */
+  stats(): CgroupStats;
+
+  /** Every process of the group and of the groups below it, once each, in no particular order. @throws {CgroupNotFoundError} */
+  pids(): number[];
+
+  /**
+   * Stops all processes and waits until they stand still. When they do not in time, the freeze is undone.
+   * @throws {LaminaError} DeadlineExceeded, {CgroupNotFoundError}
+   */
+  freeze(timeoutMs?: number): Promise<void>;
+
+  /** Lets them run on. Done when they do, or when only an ancestor's freeze still holds them. @throws {CgroupNotFoundError} */
+  thaw(timeoutMs?: number): Promise<void>;
+
+  /** True if all processes stand still, whether by this group's freeze or by an ancestor's. @throws {CgroupNotFoundError} */
+  frozen(): boolean;
+
+  /**
+   * Kills every process of the group and below, forks in flight included; thaws a frozen group if that is needed for it.
+   * With cgroup.kill (Linux 5.14) the signals have been sent when it resolves; without, the group is empty.
+   * @throws {LaminaError} DeadlineExceeded if, without cgroup.kill, processes are left after `timeoutMs`
+   */
+  kill(timeoutMs?: number): Promise<void>;
+
+  /** Sends a signal once to every process, with the group frozen meanwhile; SIGKILL is `kill`. Returns how many got it. */
+  signalAll(signal: number): Promise<number>;
+
+  /** How many processes of the group an OOM killer has killed; 0 without the memory controller. @throws {CgroupNotFoundError} */
+  oomKills(): bigint;
+
+  /** Reports every rise of `oomKills` from now on. @throws {CgroupFileError} NotFound without the memory controller */
+  watchOom(onOom: OnOom): OomWatch;
+
+  /**
+   * v2: makes every controller of the root available to the group, by enabling it in each ancestor. v1: nothing to do.
+   * @throws {CgroupFileError} if the nearest ancestor refused one; refusals further up are only passed over
+   */
+  enableControllersAlongPath(): void;
+
+  /** Closes what `stats` keeps open. Does not end OOM watches. */
+  close(): void;
+}

@@ -1,0 +1,104 @@
+/**
+ * Reading and writing of cgroup interface files.
+ *
+ * Statistics are read through descriptors that stay open: a read at offset 0 makes the kernel produce the content anew, and
+ * gives ENODEV once the file is gone. All such reads share one buffer, so its content is valid until the next read only.
+ */
+import * as fs from 'node:fs';
+import { isErrno } from '../base/index.js';
+import { CgroupFileError, isGone, isUnsupported } from './errors.js';
+
+const INITIAL_BUFFER_BYTES = 64 * 1024;
+let buffer: Buffer = Buffer.allocUnsafeSlow(INITIAL_BUFFER_BYTES);
+
+/** The content of the last read, `[0, length)` of it; overwritten by the next. */
+export function contentBuffer(): Buffer {
+  return buffer;
+}
+
+/** Reads at offset 0 into the shared buffer, which grows until the whole content fits. */
+function readWhole(fd: number): number {
+  for (;;) {
+    const length = fs.readSync(fd, buffer, 0, buffer.length, 0);
+    if (length < buffer.length) return length;
+    buffer = Buffer.allocUnsafeSlow(buffer.length * 2);
+  }
+}
+
+/** An interface file that may be missing, read again and again through one descriptor. */
+export class StatFile {
+  readonly path: string;
+  #fd = -1;
+  #missing: boolean = false;
+
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  /**
+   * Reads the content into the shared buffer.
+   * @returns its length, -1 if there is no such file, or the kernel cannot produce it (EOPNOTSUPP)
+   * @throws {CgroupFileError} for anything else
+   */
+  read(): number {
+    if (this.#missing) return -1;
+    const op = this.#fd < 0 ? 'open' : 'read';
+    try {
+      if (this.#fd < 0) this.#fd = fs.openSync(this.path, 'r');
+      return readWhole(this.#fd);
+    } catch (error) {
+      if (!isGone(error) && !isUnsupported(error)) throw new CgroupFileError(op, this.path, error);
+      this.close();
+      this.#missing = true;
+      return -1;
+    }
+  }
+
+  /** The content as text, undefined where `read` says -1. */
+  readText(): string | undefined {
+    const length = this.read();
+    return length < 0 ? undefined : buffer.toString('latin1', 0, length);
+  }
+
+  /** Looks for the file again at the next read: its controller may have been enabled since. */
+  retry(): void {
+    this.#missing = false;
+  }
+
+  close(): void {
+    if (this.#fd >= 0) fs.closeSync(this.#fd);
+    this.#fd = -1;
+  }
+}
+
+/** Reads a file once. @throws {CgroupFileError} */
+export function readCgroupFile(path: string): string {
+  try {
+    return fs.readFileSync(path, 'latin1');
+  } catch (error) {
+    throw new CgroupFileError('read', path, error);
+  }
+}
+
+/** Writes one value in a single write(2), as cgroup files require; never creates the file. @throws {CgroupFileError} */
+export function writeCgroupFile(path: string, data: string): void {
+  let fd = -1;
+  try {
+    fd = fs.openSync(path, fs.constants.O_WRONLY | fs.constants.O_NOFOLLOW);
+    fs.writeSync(fd, data);
+  } catch (error) {
+    throw new CgroupFileError('write', path, error, data);
+  } finally {
+    if (fd >= 0) fs.closeSync(fd);
+  }
+}
+
+/** True if a directory of that name is there. */
+export function isDirectory(path: string): boolean {
+  try {
+    return fs.statSync(path).isDirectory();
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR', 'ENODEV')) return false;
+    throw error;
+  }
+}

@@ -1,0 +1,34 @@
+/** cgroups of containers: adopting, reading and acting on them, on v2 and v1. */
+export { type LoadOptions, load, loadFromPid } from './adopt.js';
+export type { ContainerCgroup, OnOom, OomWatch } from './container.js';
+export {
+  type CgroupLayout,
+  type CgroupMode,
+  type CgroupMount,
+  currentLayout,
+  type DetectOptions,
+  detectCgroups,
+} from './detect.js';
+export { CgroupFileError, type CgroupFileOp, CgroupNotFoundError } from './errors.js';
+export type { CgroupKernel } from './kernel.js';
+export type {
+  CgroupStats,
+  PidsStat,
+  PsiData,
+  PsiStats,
+  RdmaEntry,
+  RdmaStat,
+  V1BlkioEntry,
+  V1BlkioStat,
+  V1CpuStat,
+  V1HugetlbStat,
+  V1MemoryEntry,
+  V1MemoryStat,
+  V1Stats,
+  V2CpuStat,
+  V2HugetlbStat,
+  V2IoEntry,
+  V2MemoryEvents,
+  V2MemoryStat,
+  V2Stats,
+} from './stats.js';

@@ -1,0 +1,53 @@
+/** Which cgroups a process is in: /proc/PID/cgroup (cgroups(7)). */
+import * as fs from 'node:fs';
+import { posix } from 'node:path';
+import { Code, isErrno, LaminaError } from '../base/index.js';
+import type { CgroupMount } from './detect.js';
+import { CgroupNotFoundError } from './errors.js';
+
+/** Paths as the kernel prints them: from the root of the hierarchy, or of the reader's cgroup namespace. */
+export interface CgroupMembership {
+  /** The "0::" line: the path in the v2 hierarchy; undefined if there is none. */
+  readonly unified: string | undefined;
+  /** v1 controller ("memory", "name=systemd") → path. */
+  readonly controllers: ReadonlyMap<string, string>;
+}
+
+/** Parses the text of /proc/PID/cgroup. Lines that make no sense are left out. */
+export function parseMembership(text: string): CgroupMembership {
+  let unified: string | undefined;
+  const controllers = new Map<string, string>();
+  for (const line of text.split('\n')) {
+    const match = /^(\d+):([^:]*):(\/.*)$/.exec(line);
+    if (match === null) continue;
+    const [, id, names = '', path = ''] = match;
+    if (names === '') {
+      if (id === '0') unified = path;
+    } else {
+      for (const name of names.split(',')) controllers.set(name, path);
+    }
+  }
+  return { unified, controllers };
+}
+
+/** Reads which cgroups a process is in. @throws {LaminaError} NotFound if there is no such process */
+export function readMembership(pid: number | 'self'): CgroupMembership {
+  try {
+    return parseMembership(fs.readFileSync(`/proc/${pid}/cgroup`, 'latin1'));
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT', 'ESRCH')) throw error;
+    throw new LaminaError(Code.NotFound, `no process ${pid}`, { subject: String(pid), cause: error });
+  }
+}
+
+/**
+ * Where a cgroup is in the file system.
+ * @param path from the root of the hierarchy, as the kernel prints it
+ * @throws {CgroupNotFoundError} if it lies outside what is mounted, or outside the caller's cgroup namespace ("/../x")
+ */
+export function cgroupDirectory(mount: CgroupMount, path: string): string {
+  if (path.split('/').includes('..')) throw new CgroupNotFoundError(path);
+  const inside = posix.relative(mount.root, path);
+  if (inside === '..' || inside.startsWith('../')) throw new CgroupNotFoundError(path);
+  return inside === '' ? mount.mountPoint : posix.join(mount.mountPoint, inside);
+}

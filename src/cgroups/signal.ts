@@ -1,0 +1,113 @@
+/** Sending signals to all processes of a group where the kernel does not do it by itself. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { Code, codeOf, isErrno, LaminaError } from '../base/index.js';
+import { CgroupNotFoundError } from './errors.js';
+import type { CgroupMembership } from './membership.js';
+
+/** What it takes of a group. */
+export interface SignalTarget {
+  readonly path: string;
+  pids(): number[];
+  freeze(timeoutMs: number): Promise<void>;
+  thaw(): Promise<void>;
+  /** True if the group is frozen by its own freeze, so that a user has paused it. */
+  isPaused(): boolean;
+}
+
+export const SIGKILL = 9;
+/** A group that does not freeze so fast (a process in uninterruptible sleep) is signaled unfrozen. */
+const FREEZE_TIMEOUT_MS = 500;
+/** Rounds over a group that could not be frozen and keeps forking. */
+const MAX_ROUNDS = 16;
+const FIRST_WAIT_MS = 1;
+const LAST_WAIT_MS = 50;
+
+/** False if the process has ended meanwhile. */
+function send(pid: number, signal: number): boolean {
+  try {
+    process.kill(pid, signal);
+    return true;
+  } catch (error) {
+    if (isErrno(error, 'ESRCH')) return false;
+    throw error;
+  }
+}
+
+/** Freezes for the time of one walk. False if the group does not freeze, or has no freezer. */
+async function tryFreeze(target: SignalTarget): Promise<boolean> {
+  try {
+    await target.freeze(FREEZE_TIMEOUT_MS);
+    return true;
+  } catch (error) {
+    const code = codeOf(error);
+    if (code === Code.DeadlineExceeded || code === Code.Unimplemented) return false;
+    throw error;
+  }
+}
+
+/**
+ * Sends a signal once to each process of the group and below; a paused group stays paused.
+ * Frozen, no process can fork away from the walk and no pid can be reused.
+ */
+export async function signalProcesses(target: SignalTarget, signal: number): Promise<number> {
+  if (target.isPaused()) return signalRound(target, signal, new Set());
+  const isFrozen = await tryFreeze(target);
+  const signaled = new Set<number>();
+  try {
+    let total = 0;
+    for (let round = 0; round < (isFrozen ? 1 : MAX_ROUNDS); round += 1) {
+      const sent = signalRound(target, signal, signaled);
+      total += sent;
+      if (sent === 0) break;
+    }
+    return total;
+  } finally {
+    if (isFrozen) await target.thaw();
+  }
+}
+
+function signalRound(target: SignalTarget, signal: number, signaled: Set<number>): number {
+  let sent = 0;
+  for (const pid of target.pids()) {
+    if (signaled.has(pid)) continue;
+    signaled.add(pid);
+    if (send(pid, signal)) sent += 1;
+  }
+  return sent;
+}
+
+/** Kills until the group is empty. @throws {LaminaError} DeadlineExceeded with the processes that are left */
+export async function killProcesses(target: SignalTarget, timeoutMs: number): Promise<void> {
+  const deadline = performance.now() + timeoutMs;
+  try {
+    for (let waitMs = FIRST_WAIT_MS; ; waitMs = Math.min(waitMs * 2, LAST_WAIT_MS)) {
+      if (target.pids().length === 0) return;
+      await tryFreeze(target);
+      const left = target.pids();
+      for (const pid of left) send(pid, SIGKILL);
+      // On v1 a frozen process dies only when it is thawed.
+      await target.thaw();
+      if (left.length === 0) return;
+      if (performance.now() >= deadline) {
+        throw new LaminaError(Code.DeadlineExceeded, `kill ${target.path}: processes are left: ${left.join(', ')}`, {
+          subject: target.path,
+        });
+      }
+      await delay(waitMs);
+    }
+  } catch (error) {
+    if (!(error instanceof CgroupNotFoundError)) throw error; // Removed: nobody is left.
+  }
+}
+
+/**
+ * Refuses to act on a group that this process is in, directly or below it.
+ * @param own where this process is in the same hierarchy
+ * @throws {LaminaError} FailedPrecondition
+ */
+export function assertNotOurs(action: string, path: string, own: CgroupMembership['unified']): void {
+  if (own === undefined || !(own === path || own.startsWith(path.endsWith('/') ? path : `${path}/`))) return;
+  throw new LaminaError(Code.FailedPrecondition, `${action} ${path}: this process is in that cgroup too`, {
+    subject: path,
+  });
+}

@@ -1,0 +1,62 @@
+/** Walking a group with everything below it. */
+import * as fs from 'node:fs';
+import { isErrno } from '../base/index.js';
+import { CgroupNotFoundError, isGone, isUnsupported } from './errors.js';
+import { readCgroupFile } from './file.js';
+import { parsePids } from './parse.js';
+
+/** A directory without sub-directories has two links: "." and its parent's entry. kernfs keeps that count. */
+const LEAF_LINKS = 2;
+
+function subgroups(dir: string): string[] {
+  try {
+    if (fs.statSync(dir).nlink === LEAF_LINKS) return [];
+    return fs
+      .readdirSync(dir, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory())
+      .map((entry) => `${dir}/${entry.name}`);
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENODEV')) return []; // Removed while we walk.
+    throw error;
+  }
+}
+
+/** The process a thread belongs to; undefined if it has ended. */
+function processOf(tid: number): number | undefined {
+  try {
+    const match = /^Tgid:\s*(\d+)$/m.exec(fs.readFileSync(`/proc/${tid}/status`, 'latin1'));
+    return match === null ? undefined : Number(match[1]);
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ESRCH')) return undefined;
+    throw error;
+  }
+}
+
+function processesIn(dir: string): number[] {
+  try {
+    return parsePids(readCgroupFile(`${dir}/cgroup.procs`));
+  } catch (error) {
+    // A threaded group does not list processes, only threads.
+    if (!isUnsupported(error)) throw error;
+    return parsePids(readCgroupFile(`${dir}/cgroup.threads`))
+      .map(processOf)
+      .filter((pid) => pid !== undefined);
+  }
+}
+
+/** Every process of the group and below, once each. @throws {CgroupNotFoundError} if the group itself is not there */
+export function listProcesses(dir: string): number[] {
+  const found = new Set<number>();
+  const visit = (group: string): void => {
+    try {
+      for (const pid of processesIn(group)) found.add(pid);
+    } catch (error) {
+      if (!isGone(error)) throw error;
+      if (group === dir) throw new CgroupNotFoundError(dir, error);
+      return; // A sub-group removed while we walk.
+    }
+    for (const child of subgroups(group)) visit(child);
+  };
+  visit(dir);
+  return [...found];
+}

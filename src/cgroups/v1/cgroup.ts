@@ -1,0 +1,173 @@
+import { Code, LaminaError } from '../../base/index.js';
+import type { ContainerCgroup, OnOom, OomWatch } from '../container.js';
+import type { CgroupMount } from '../detect.js';
+import { CgroupNotFoundError, isGone } from '../errors.js';
+import { isDirectory, readCgroupFile } from '../file.js';
+import type { CgroupKernel } from '../kernel.js';
+import { cgroupDirectory, readMembership } from '../membership.js';
+import { parseKey } from '../parse.js';
+import { assertNotOurs, killProcesses, SIGKILL, type SignalTarget, signalProcesses } from '../signal.js';
+import type { V1Stats } from '../stats.js';
+import { listProcesses } from '../tree.js';
+import { freeze, isFreezeAsked, isFrozen, thaw } from './freezer.js';
+import { watchOom } from './oom.js';
+import { V1StatsReader } from './stats.js';
+
+const FREEZE_TIMEOUT_MS = 10_000;
+const KILL_TIMEOUT_MS = 10_000;
+
+/** Which hierarchy is asked for the processes: the freezer's if possible, as it is the one that stops them. */
+const LISTING_ORDER = ['freezer', 'pids', 'devices', 'memory', 'cpu', 'cpuacct', 'blkio', 'cpuset', 'name=systemd'];
+
+/** Where a group is in one hierarchy. */
+interface Place {
+  readonly path: string;
+  readonly dir: string;
+}
+
+/**
+ * Looks up where a group is in each hierarchy. Left out: hierarchies in whose root it is (what is counted there is not its
+ * own), and those where it has no directory.
+ */
+function findPlaces(
+  mounts: ReadonlyMap<string, CgroupMount>,
+  paths: ReadonlyMap<string, string>,
+): ReadonlyMap<string, Place> {
+  const places = new Map<string, Place>();
+  for (const [controller, path] of paths) {
+    const mount = mounts.get(controller);
+    if (mount === undefined || path === mount.root) continue;
+    const dir = cgroupDirectory(mount, path);
+    if (isDirectory(dir)) places.set(controller, { path, dir });
+  }
+  return places;
+}
+
+/** A container's groups in the v1 hierarchies. */
+export class V1Cgroup implements ContainerCgroup {
+  readonly mode: 'legacy' | 'hybrid';
+  readonly path: string;
+  readonly #places: ReadonlyMap<string, Place>;
+  readonly #listing: string;
+  readonly #kernel: () => CgroupKernel;
+  readonly #stats: V1StatsReader;
+
+  /**
+   * @param paths controller → path as the kernel prints it in /proc/PID/cgroup; they may differ
+   * @param kernel asked for when something has to be watched
+   * @throws {CgroupNotFoundError} if no hierarchy has a group of its own for it
+   */
+  constructor(
+    mode: 'legacy' | 'hybrid',
+    mounts: ReadonlyMap<string, CgroupMount>,
+    paths: ReadonlyMap<string, string>,
+    kernel: () => CgroupKernel,
+  ) {
+    this.mode = mode;
+    this.#places = findPlaces(mounts, paths);
+    const listing = LISTING_ORDER.find((controller) => this.#places.has(controller));
+    if (listing === undefined) throw new CgroupNotFoundError([...new Set(paths.values())].join(', '));
+    this.#listing = listing;
+    this.path = this.#listingPlace().path;
+    this.#kernel = kernel;
+    this.#stats = new V1StatsReader(new Map([...this.#places].map(([controller, place]) => [controller, place.dir])));
+  }
+
+  exists(): boolean {
+    return isDirectory(this.#listingPlace().dir);
+  }
+
+  stats(): V1Stats {
+    return this.#stats.read();
+  }
+
+  pids(): number[] {
+    return listProcesses(this.#listingPlace().dir);
+  }
+
+  async freeze(timeoutMs = FREEZE_TIMEOUT_MS): Promise<void> {
+    this.#assertNotOurs('freeze');
+    await freeze(this.#freezerDir(), timeoutMs);
+  }
+
+  async thaw(): Promise<void> {
+    thaw(this.#freezerDir());
+  }
+
+  frozen(): boolean {
+    return this.#places.has('freezer') && isFrozen(this.#freezerDir());
+  }
+
+  async kill(timeoutMs = KILL_TIMEOUT_MS): Promise<void> {
+    this.#assertNotOurs('kill');
+    await killProcesses(this.#signalTarget(), timeoutMs);
+  }
+
+  async signalAll(signal: number): Promise<number> {
+    this.#assertNotOurs('signal');
+    if (signal !== SIGKILL) return signalProcesses(this.#signalTarget(), signal);
+    const count = this.pids().length;
+    await this.kill();
+    return count;
+  }
+
+  oomKills(): bigint {
+    const dir = this.#places.get('memory')?.dir;
+    if (dir === undefined) return 0n;
+    try {
+      return parseKey(readCgroupFile(`${dir}/memory.oom_control`), 'oom_kill') ?? 0n;
+    } catch (error) {
+      throw isGone(error) ? new CgroupNotFoundError(dir, error) : error;
+    }
+  }
+
+  watchOom(onOom: OnOom): OomWatch {
+    const dir = this.#places.get('memory')?.dir;
+    if (dir === undefined) throw new LaminaError(Code.NotFound, `cgroup ${this.path} has no memory controller`);
+    return watchOom(dir, this.#kernel(), onOom);
+  }
+
+  enableControllersAlongPath(): void {
+    // Controllers of v1 are hierarchies: they are there or not.
+  }
+
+  close(): void {
+    this.#stats.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #listingPlace(): Place {
+    return this.#places.get(this.#listing) as Place;
+  }
+
+  #freezerDir(): string {
+    const dir = this.#places.get('freezer')?.dir;
+    if (dir === undefined)
+      throw new LaminaError(Code.Unimplemented, `cgroup ${this.path} has no freezer`, { subject: this.path });
+    return dir;
+  }
+
+  /** The hierarchy that lists the processes is the one where a signal to all of them could meet ours. */
+  #assertNotOurs(action: string): void {
+    assertNotOurs(action, this.path, readMembership('self').controllers.get(this.#listing));
+  }
+
+  #isPaused(): boolean {
+    return this.#places.has('freezer') && isFreezeAsked(this.#freezerDir());
+  }
+
+  #signalTarget(): SignalTarget {
+    return {
+      path: this.path,
+      pids: () => this.pids(),
+      freeze: (timeoutMs) => this.freeze(timeoutMs),
+      thaw: async () => {
+        if (this.#isPaused()) await this.thaw();
+      },
+      isPaused: () => this.#isPaused(),
+    };
+  }
+}

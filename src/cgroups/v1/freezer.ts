@@ -1,0 +1,60 @@
+/**
+ * The v1 freezer: freezer.state takes FROZEN or THAWED and reads FREEZING while processes are on their way. It notifies of
+ * nothing, so it is polled. A process forked meanwhile can slip through and keep the group at FREEZING; writing FROZEN again
+ * catches it (Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst).
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { Code, LaminaError } from '../../base/index.js';
+import { CgroupNotFoundError, isGone } from '../errors.js';
+import { isDirectory, readCgroupFile, writeCgroupFile } from '../file.js';
+
+const FIRST_WAIT_MS = 1;
+const LAST_WAIT_MS = 20;
+
+function access<T>(dir: string, action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    if (isGone(error) && !isDirectory(dir)) throw new CgroupNotFoundError(dir, error);
+    throw error;
+  }
+}
+
+function readState(dir: string): string {
+  return access(dir, () => readCgroupFile(`${dir}/freezer.state`).trim());
+}
+
+function writeState(dir: string, state: 'FROZEN' | 'THAWED'): void {
+  access(dir, () => writeCgroupFile(`${dir}/freezer.state`, state));
+}
+
+/** True if all processes stand still, by this group's freeze or by an ancestor's. */
+export function isFrozen(dir: string): boolean {
+  return readState(dir) === 'FROZEN';
+}
+
+/** True if the group itself was asked to freeze. */
+export function isFreezeAsked(dir: string): boolean {
+  return access(dir, () => readCgroupFile(`${dir}/freezer.self_freezing`).trim() === '1');
+}
+
+/** @throws {LaminaError} DeadlineExceeded, the freeze being undone */
+export async function freeze(dir: string, timeoutMs: number): Promise<void> {
+  const wasAsked = isFreezeAsked(dir);
+  const deadline = performance.now() + timeoutMs;
+  for (let waitMs = FIRST_WAIT_MS; ; waitMs = Math.min(waitMs * 2, LAST_WAIT_MS)) {
+    writeState(dir, 'FROZEN');
+    if (isFrozen(dir)) return;
+    if (performance.now() >= deadline) break;
+    await delay(waitMs);
+  }
+  if (!wasAsked) writeState(dir, 'THAWED');
+  throw new LaminaError(Code.DeadlineExceeded, `freeze ${dir}: processes still run after ${timeoutMs} ms`, {
+    subject: dir,
+  });
+}
+
+/** Takes effect at once; where an ancestor is frozen, when that is thawed. */
+export function thaw(dir: string): void {
+  writeState(dir, 'THAWED');
+}
