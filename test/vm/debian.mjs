@@ -37,7 +37,7 @@ export const KERNEL = { suite: 'forky', packages: ['user-mode-linux', 'libc6', '
  * of forky's download.
  */
 export const GUESTS = {
-  forky: { suite: 'forky', packages: [...GUEST_PACKAGES, 'docker.io', 'docker-cli', 'iptables', 'ca-certificates'] },
+  forky: { suite: 'forky', packages: [...GUEST_PACKAGES, 'docker.io', 'docker-cli'] },
   trixie: { suite: 'trixie', packages: GUEST_PACKAGES },
 };
 

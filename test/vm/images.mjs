@@ -77,7 +77,7 @@ export async function ensureImages(guest, say) {
   removeStale(cache);
   const kernel = join(cache, `kernel-${digest(KERNEL, ['debian.mjs', 'images.mjs'])}`);
   const recipe = { kernel: basename(kernel), guest: GUESTS[guest], size: IMAGE_SIZE, modules: MODULE_FOLDERS };
-  const image = join(cache, `${guest}-${digest(recipe, ['debian.mjs', 'images.mjs', ...guestFiles()])}.ext4`);
+  const image = join(cache, `${guest}-${digest(recipe, ['debian.mjs', 'images.mjs', ...rootfsFiles()])}.ext4`);
   if (!existsSync(kernel)) await build(kernel, say, (path) => buildKernel(path, say));
   if (!existsSync(image)) await build(image, say, (path) => buildGuest(path, { guest, kernel }, say));
   // Marks them as in use, for removeStale.
@@ -122,7 +122,7 @@ async function buildGuest(path, { guest, kernel }, say) {
   mkdirSync(root);
   await bootstrap({ ...GUESTS[guest], variant: 'minbase', target: root }, say);
   copyModules(kernel, root);
-  cpSync(join(HERE, 'guest'), root, { recursive: true, verbatimSymlinks: true });
+  cpSync(join(HERE, 'rootfs'), root, { recursive: true, verbatimSymlinks: true });
   trimBoot(root);
   for (const folder of ['host', 'out']) mkdirSync(join(root, folder));
   const made = spawnSync(findProgram('mke2fs'), [
@@ -176,9 +176,9 @@ function digest(recipe, files) {
   return hash.digest('hex').slice(0, 12);
 }
 
-function guestFiles() {
-  return readdirSync(join(HERE, 'guest'), { recursive: true })
-    .map((name) => join('guest', String(name)))
+function rootfsFiles() {
+  return readdirSync(join(HERE, 'rootfs'), { recursive: true })
+    .map((name) => join('rootfs', String(name)))
     .filter((name) => statSync(join(HERE, name)).isFile())
     .sort();
 }

@@ -3,6 +3,7 @@
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { makeImage } from '../../scripts/make-image.mjs';
 import { GUESTS } from './debian.mjs';
 import { missingForHost, runOnHost } from './host.mjs';
 import { cacheFolder, cacheUsage, ensureImages } from './images.mjs';
@@ -74,9 +75,16 @@ async function main() {
     return 0;
   }
   if (process.getuid() !== 0) throw new Error('must be root, to build images and to run a guest in its own namespaces');
-  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => name.startsWith('LAMINA_TEST_')));
+  const env = {
+    LAMINA_TEST_PLACE: `vm-${options.guest}`,
+    LAMINA_TEST_ALONE: '1',
+    ...Object.fromEntries(Object.entries(process.env).filter(([name]) => name.startsWith('LAMINA_TEST_'))),
+  };
   const job = { repository: REPOSITORY, command: options.command, env, timeoutMs: options.timeout * 1000 };
-  if (decideHost(options)) return await runOnHost(job);
+  // Made here and not in the guest, which has no compiler and sees the repository read-only.
+  if (!options['build-only']) makeImage();
+  if (decideHost(options))
+    return await runOnHost({ ...job, env: { ...env, LAMINA_TEST_PLACE: 'host', LAMINA_TEST_ALONE: '0' } });
 
   const images = await ensureImages(options.guest, say);
   say(`images in ${cacheFolder()}: ${(cacheUsage() / 1e6).toFixed(0)} MB`);
