@@ -1,0 +1,117 @@
+/**
+ * The engine's outermost loop: takes keepers in, and ends when none is left.
+ *
+ * A shared engine inherits a listening socket that a keeper has bound (native/README.md, "Finding an engine"); a dedicated one serves the single
+ * keeper at the other end of a socket pair.
+ */
+import { closeSync, openSync, unlinkSync } from 'node:fs';
+import { isErrno } from '../base/index.js';
+import { binding, POLLIN, type Registration, sharedPoller } from '../sys/index.js';
+import type { Config } from './config.js';
+import { DaemonConnections } from './daemon-connections.js';
+import { KeeperLink } from './keeper-link.js';
+import { Session } from './session.js';
+
+export class Engine {
+  readonly #config: Config;
+  readonly #daemons = new DaemonConnections();
+  /** Sessions of living keepers. */
+  readonly #sessions = new Set<Session>();
+  #listener: { readonly fd: number; readonly path: string; readonly watch: Registration } | undefined;
+  #idle: NodeJS.Timeout | undefined;
+  #hasServed = false;
+
+  constructor(config: Config) {
+    this.#config = config;
+  }
+
+  /**
+   * Serves every keeper that connects to an inherited listening socket; with `engine = "dedicated"` only the first: the others are told to
+   * start an engine each.
+   */
+  listen(fd: number, path: string): void {
+    const watch = sharedPoller().watch(fd, POLLIN, () => this.#accept());
+    this.#listener = { fd, path, watch };
+    this.#watchIdle();
+  }
+
+  /** Serves one keeper. */
+  serve(fd: number): void {
+    clearTimeout(this.#idle);
+    const link = new KeeperLink(fd, (hello) => {
+      if (this.#config.engine === 'dedicated' && this.#sessions.size > 0) return undefined;
+      const session: Session = new Session(hello, link, {
+        config: this.#config,
+        daemons: this.#daemons,
+        onEnd: () => {
+          this.#sessions.delete(session);
+          this.#watchIdle();
+        },
+      });
+      this.#sessions.add(session);
+      this.#hasServed = true;
+      return session;
+    });
+  }
+
+  #accept(): void {
+    for (;;) {
+      const fd = this.#listener === undefined ? null : binding().acceptUnix(this.#listener.fd);
+      if (fd === null) return;
+      this.serve(fd);
+    }
+  }
+
+  #watchIdle(): void {
+    clearTimeout(this.#idle);
+    if (this.#sessions.size > 0) return;
+    if (this.#listener === undefined) {
+      this.#end();
+      return;
+    }
+    const { engine, timeouts } = this.#config;
+    const lifeMs = engine === 'dedicated' && this.#hasServed ? 0 : timeouts.engineIdleMs;
+    this.#idle = setTimeout(() => this.#endIfIdle(), lifeMs);
+  }
+
+  /**
+   * A keeper may be connecting at this very moment, or, finding the socket dead, be about to bind a new one: the lock decides between us, and whoever had
+   * connected before the socket was closed gets an end of file and looks again.
+   */
+  #endIfIdle(): void {
+    const listener = this.#listener;
+    if (listener === undefined || this.#sessions.size > 0) return;
+    const lockPath = listener.path.replace(/\.sock$/, '.lock');
+    const lock = openSync(lockPath, 'a', 0o600);
+    try {
+      if (!binding().flock(lock, 'exclusive')) {
+        this.#watchIdle();
+        return;
+      }
+      this.#accept();
+      if (this.#sessions.size > 0) return;
+      listener.watch[Symbol.dispose]();
+      closeSync(listener.fd);
+      this.#listener = undefined;
+      for (const path of [listener.path, listener.path.replace(/\.sock$/, '.log'), lockPath]) removeFile(path);
+      this.#end();
+    } finally {
+      closeSync(lock);
+    }
+  }
+
+  #end(): void {
+    this.#daemons.close();
+    process.exitCode = 0;
+    process.exit();
+  }
+}
+
+function removeFile(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    // Somebody tidied up before us.
+    if (!isErrno(error, 'ENOENT')) throw error;
+  }
+}

@@ -1,0 +1,99 @@
+/**
+ * Brings exit reports of the keeper to the processes they are about.
+ *
+ * Init and execs are started by the OCI runtime, so their pids are known only after it has returned, and they may have ended by then.
+ * INVARIANT: while any start is under way (`begin`), reports of unknown children are kept, unacknowledged, so that `adopt` finds them;
+ * when none is, they are strangers (orphans of the containers) and are forgotten.
+ */
+import { Code, codeOf, LaminaError } from '../base/index.js';
+import type { ExitReport, HeldProcess, KeeperLink } from './keeper-link.js';
+
+/** Gets the exit of one process, at most once. Must record it before returning: the keeper then forgets it. */
+export type ExitHandler = (report: ExitReport) => void;
+
+export class ExitRouter {
+  readonly #link: KeeperLink;
+  /** name → handler; removed by the exit or `forget`. */
+  readonly #handlers = new Map<string, ExitHandler>();
+  /** pid → report of a child nobody knows yet; emptied when no start is under way. */
+  readonly #unclaimed = new Map<number, ExitReport>();
+  #starts = 0;
+
+  constructor(link: KeeperLink) {
+    this.#link = link;
+  }
+
+  /** Marks that a start is under way, until the result is disposed of. */
+  begin(): Disposable {
+    this.#starts += 1;
+    let open = true;
+    return {
+      [Symbol.dispose]: () => {
+        if (!open) return;
+        open = false;
+        this.#starts -= 1;
+        if (this.#starts === 0) this.#forgetStrangers();
+      },
+    };
+  }
+
+  /**
+   * Ties a handler to a child the runtime has just started.
+   * @returns the held process, or undefined when it has ended already: the handler has then been called
+   * @throws LaminaError Internal when the pid is no child of the keeper and never was
+   */
+  async adopt(pid: number, name: string, handler: ExitHandler): Promise<HeldProcess | undefined> {
+    this.#handlers.set(name, handler);
+    try {
+      const held = await this.#link.adopt(pid, name);
+      // A report kept under this pid was of an earlier process.
+      this.#drop(pid);
+      return held;
+    } catch (error) {
+      this.#handlers.delete(name);
+      const report = this.#unclaimed.get(pid);
+      if (report === undefined || codeOf(error) !== Code.NotFound) {
+        const why = `process ${pid} is not a child of the keeper`;
+        throw new LaminaError(Code.Internal, why, { subject: name, cause: error });
+      }
+      this.#unclaimed.delete(pid);
+      handler(report);
+      this.#link.acknowledge(report.seq);
+      return undefined;
+    }
+  }
+
+  /** Ties a handler to a name that a predecessor gave. */
+  expect(name: string, handler: ExitHandler): void {
+    this.#handlers.set(name, handler);
+  }
+
+  forget(name: string): void {
+    this.#handlers.delete(name);
+  }
+
+  /** Takes a report from the keeper. */
+  deliver(report: ExitReport): void {
+    const handler = report.name === '' ? undefined : this.#handlers.get(report.name);
+    if (handler !== undefined) {
+      this.#handlers.delete(report.name);
+      handler(report);
+      this.#link.acknowledge(report.seq);
+    } else if (report.name === '' && this.#starts > 0) {
+      this.#unclaimed.set(report.pid, report);
+    } else {
+      this.#link.acknowledge(report.seq);
+    }
+  }
+
+  #drop(pid: number): void {
+    const stale = this.#unclaimed.get(pid);
+    if (stale !== undefined) this.#link.acknowledge(stale.seq);
+    this.#unclaimed.delete(pid);
+  }
+
+  #forgetStrangers(): void {
+    for (const { seq } of this.#unclaimed.values()) this.#link.acknowledge(seq);
+    this.#unclaimed.clear();
+  }
+}

@@ -1,0 +1,89 @@
+/** Logging binaries (`binary://`): descriptors 3 and 4 are the process's stdout and stderr, 5 says when the logger is ready. */
+import { closeSync, readSync } from 'node:fs';
+import { Code, isErrno, LaminaError } from '../../base/index.js';
+import type { SpawnedProcess, Spawner } from '../../oci/index.js';
+import { binding, POLLIN, sharedPoller } from '../../sys/index.js';
+
+export interface LoggerPlan {
+  readonly program: string;
+  readonly args: readonly string[];
+  /** `binary-v2`: an end of file on descriptor 5 without a byte is a failure. */
+  readonly strict: boolean;
+}
+
+export interface LoggerOptions {
+  readonly spawner: Spawner;
+  readonly containerId: string;
+  readonly namespace: string;
+  readonly loggerTimeoutMs: number;
+}
+
+/**
+ * Starts a logger and waits until it is ready.
+ * @param outputs read ends of stdout and, unless it is a terminal's, stderr; the caller closes its own
+ * @throws LaminaError when it cannot be started, ends first (strict), or says nothing in time; it is gone then
+ */
+export async function startLogger(
+  plan: LoggerPlan,
+  outputs: readonly number[],
+  options: LoggerOptions,
+): Promise<SpawnedProcess> {
+  const [ready, signal] = binding().pipe();
+  const spare = outputs.length === 1 ? binding().pipe() : undefined;
+  let logger: SpawnedProcess | undefined;
+  try {
+    logger = await options.spawner.spawn({
+      name: `logger ${plan.program}`,
+      argv: [plan.program, ...plan.args],
+      clearEnv: true,
+      env: { CONTAINER_ID: options.containerId, CONTAINER_NAMESPACE: options.namespace },
+      fds: [
+        [outputs[0] ?? -1, 3],
+        [outputs[1] ?? spare?.[0] ?? -1, 4],
+        [signal, 5],
+      ],
+    });
+    closeSync(signal);
+    const byte = await readReady(ready, options);
+    if (!byte && plan.strict) {
+      throw new LaminaError(
+        Code.Unknown,
+        'logging binary did not call ready (it may have crashed or exited prematurely)',
+        { subject: plan.program },
+      );
+    }
+    return logger;
+  } catch (error) {
+    if (logger === undefined) closeSync(signal);
+    logger?.kill(9);
+    throw error;
+  } finally {
+    closeSync(ready);
+    for (const fd of spare ?? []) closeSync(fd);
+  }
+}
+
+/** True for a byte, false for end of file. */
+function readReady(fd: number, { loggerTimeoutMs }: LoggerOptions): Promise<boolean> {
+  binding().setNonBlocking(fd, true);
+  return new Promise((resolve, reject) => {
+    const settle = (end: () => void): void => {
+      clearTimeout(timer);
+      watch[Symbol.dispose]();
+      end();
+    };
+    const timer = setTimeout(() => {
+      settle(() =>
+        reject(new LaminaError(Code.DeadlineExceeded, `logging binary not ready after ${loggerTimeoutMs} ms`)),
+      );
+    }, loggerTimeoutMs);
+    const watch = sharedPoller().watch(fd, POLLIN, () => {
+      try {
+        const length = readSync(fd, Buffer.alloc(1));
+        settle(() => resolve(length === 1));
+      } catch (error) {
+        if (!isErrno(error, 'EAGAIN')) settle(() => reject(error));
+      }
+    });
+  });
+}

@@ -1,0 +1,171 @@
+/** Opens the streams of a process before it is started, and connects its terminal after. */
+import { closeSync, constants, fchownSync, fstatSync, mkdirSync, openSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { Code, LaminaError, messageOf } from '../../base/index.js';
+import { binding } from '../../sys/index.js';
+import type { KeeperLink } from '../keeper-link.js';
+import { startLogger } from './logger.js';
+import { ProcessIo } from './process-io.js';
+import { planStdio, type StdioRequest } from './stdio.js';
+
+export interface OpenIoOptions {
+  readonly link: KeeperLink;
+  readonly prefix: string;
+  readonly containerId: string;
+  readonly namespace: string;
+  /**
+   * Whether output goes through a pipe that the keeper copies from, instead of the FIFO being the process's own stdout. Needed where
+   * the FIFO must be closed before all holders of the stream have ended (execs), or where the process may not use the FIFO (SELinux).
+   */
+  readonly copy: boolean;
+  /** Owner of the pipes. */
+  readonly uid: number;
+  readonly gid: number;
+  readonly loggerTimeoutMs: number;
+}
+
+/**
+ * Opens everything `request` names, short of a terminal (see `connectTerminal`).
+ * @throws LaminaError naming the stream; nothing stays open then
+ */
+export async function openIo(request: StdioRequest, options: OpenIoOptions): Promise<ProcessIo> {
+  const plan = planStdio(request);
+  const io = new ProcessIo(options.link, options.prefix);
+  try {
+    switch (plan.kind) {
+      case 'null':
+        break;
+      case 'file':
+        if (!request.terminal) openLogFile(io, plan.path);
+        break;
+      case 'logger':
+        if (!request.terminal) await openLogger(io, plan, options);
+        break;
+      case 'fifo':
+        if (request.terminal) break;
+        if (plan.stdin !== '') openInput(io, plan.stdin, options);
+        if (plan.stdout !== '') openOutput(io, 1, plan.stdout, options);
+        if (plan.stderr !== '') openOutput(io, 2, plan.stderr, options);
+        break;
+    }
+  } catch (error) {
+    io.dispose();
+    throw error;
+  }
+  return io;
+}
+
+/** Connects a terminal's master, which `io` then owns, with the streams of the request. */
+export async function connectTerminal(
+  io: ProcessIo,
+  master: number,
+  request: StdioRequest,
+  options: OpenIoOptions,
+): Promise<void> {
+  io.setConsole(master);
+  const plan = planStdio(request);
+  if (plan.kind === 'logger') {
+    const [read, write] = binding().pipe();
+    io.setLogger(await startLogger(plan, [read], { ...options, spawner: options.link }));
+    closeSync(read);
+    io.relay('out', binding().dupFd(master), write);
+    return;
+  }
+  const stdout = plan.kind === 'fifo' ? plan.stdout : request.stdout;
+  if (stdout !== '') io.relay('out', binding().dupFd(master), openWriter(io, 'stdout-hold', stdout));
+  if (request.stdin !== '') io.relay('in', openReader(io, fifoOnly(request.stdin)), binding().dupFd(master));
+}
+
+function fifoOnly(path: string): string {
+  return path.startsWith('fifo://') ? path.slice('fifo://'.length) : path;
+}
+
+/** stdin: FIFO → pipe, copied by the keeper, so that the process never sees the FIFO's owner or flags. */
+function openInput(io: ProcessIo, path: string, options: OpenIoOptions): void {
+  const reader = openReader(io, path);
+  const [read, write] = ownedPipe(options);
+  io.setChildFd(0, read);
+  io.relay('in', reader, write);
+}
+
+function openOutput(io: ProcessIo, index: 1 | 2, path: string, options: OpenIoOptions): void {
+  const hold = index === 1 ? 'stdout-hold' : 'stderr-hold';
+  const fifo = openWriter(io, hold, path);
+  if (!options.copy) {
+    // A blocking description of its own: the process must never see EAGAIN.
+    binding().setNonBlocking(fifo, false);
+    io.setChildFd(index, fifo);
+    return;
+  }
+  const [read, write] = ownedPipe(options);
+  io.setChildFd(index, write);
+  io.relay(index === 1 ? 'out' : 'err', read, fifo);
+}
+
+/** The write end of an output FIFO. A read end goes to the keeper first, so this never waits for a reader and none is needed. */
+function openWriter(io: ProcessIo, hold: 'stdout-hold' | 'stderr-hold', path: string): number {
+  return naming(`opening w/o fifo "${path}" failed`, () => {
+    const first = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    if (!fstatSync(first).isFIFO()) {
+      closeSync(first);
+      return openSync(path, constants.O_WRONLY | constants.O_APPEND);
+    }
+    const writer = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
+    io.hold(hold, first);
+    return writer;
+  });
+}
+
+/** The read end of an input FIFO, with a write end in the keeper so that clients may come and go. */
+function openReader(io: ProcessIo, path: string): number {
+  return naming(`opening r/o fifo "${path}" failed`, () => {
+    const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    if (fstatSync(reader).isFIFO()) io.hold('stdin-hold', openSync(path, constants.O_WRONLY | constants.O_NONBLOCK));
+    return reader;
+  });
+}
+
+/** `file://`: both streams are appended to one file. */
+function openLogFile(io: ProcessIo, path: string): void {
+  naming(`opening log file "${path}" failed`, () => {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+    const fd = openSync(path, constants.O_CREAT | constants.O_WRONLY | constants.O_APPEND, 0o644);
+    io.setChildFd(1, fd);
+    io.setChildFd(2, fd);
+  });
+}
+
+/** `binary://`: the process writes straight into the logger's pipes. */
+async function openLogger(
+  io: ProcessIo,
+  plan: { readonly program: string; readonly args: readonly string[]; readonly strict: boolean },
+  options: OpenIoOptions,
+): Promise<void> {
+  const [outRead, outWrite] = ownedPipe(options);
+  io.setChildFd(1, outWrite);
+  const [errRead, errWrite] = ownedPipe(options);
+  io.setChildFd(2, errWrite);
+  try {
+    io.setLogger(await startLogger(plan, [outRead, errRead], { ...options, spawner: options.link }));
+  } finally {
+    closeSync(outRead);
+    closeSync(errRead);
+  }
+}
+
+function ownedPipe(options: OpenIoOptions): [read: number, write: number] {
+  const [read, write] = binding().pipe();
+  if (options.uid !== 0 || options.gid !== 0) {
+    fchownSync(read, options.uid, options.gid);
+    fchownSync(write, options.uid, options.gid);
+  }
+  return [read, write];
+}
+
+function naming<T>(what: string, open: () => T): T {
+  try {
+    return open();
+  } catch (error) {
+    throw new LaminaError(Code.Unknown, `containerd-shim: ${what}: ${messageOf(error)}`, { cause: error });
+  }
+}

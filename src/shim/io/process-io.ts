@@ -1,0 +1,193 @@
+/**
+ * The streams of one process, whatever carries them.
+ *
+ * Everything that must outlive the engine is in the keeper's hands under names that begin with `io/<container>/<exec>/`:
+ *   entries  `stdin-hold`   write end of the stdin FIFO, so that clients may come and go without an end of file
+ *            `stdout-hold`, `stderr-hold`  read ends, so that a departed reader neither kills the writer nor loses bytes
+ *            `console`      the pty master
+ *   relays   `in`, `out`, `err`
+ * A successor engine finds them again by those names (`ProcessIo.restore`).
+ */
+import { closeSync } from 'node:fs';
+import { createDeferred, type Deferred } from '../../base/index.js';
+import type { SpawnedProcess } from '../../oci/index.js';
+import { binding } from '../../sys/index.js';
+import type { KeeperLink, RelayState } from '../keeper-link.js';
+
+/** Seconds a logging binary gets between SIGTERM and SIGKILL, as in the stock shim. */
+const LOGGER_GRACE_MS = 12_000;
+
+export type RelayStream = 'in' | 'out' | 'err';
+export type HeldStream = 'stdin-hold' | 'stdout-hold' | 'stderr-hold' | 'console';
+
+/** The prefix of everything a process's streams are called in the keeper. */
+export function ioPrefix(containerId: string, execId: string): string {
+  return `io/${containerId}/${execId}/`;
+}
+
+/** What a predecessor left of all processes' streams. */
+export interface LeftStreams {
+  /** entry → its descriptor here */
+  readonly entries: ReadonlyMap<string, number | undefined>;
+  readonly relays: ReadonlyMap<string, RelayState>;
+  /** Gets the names of the entries whose descriptors were taken over. */
+  readonly taken: Set<string>;
+}
+
+export class ProcessIo {
+  readonly #link: KeeperLink;
+  readonly #prefix: string;
+  /** relay → settles when it has ended; entries stay until dispose. */
+  readonly #relays = new Map<RelayStream, Deferred<void>>();
+  readonly #held = new Set<HeldStream>();
+  /** 0, 1, 2 of the process; undefined is /dev/null. Ours until `releaseChildEnds`. */
+  #child: (number | undefined)[] = [undefined, undefined, undefined];
+  #console: number | undefined;
+  #logger: SpawnedProcess | undefined;
+
+  constructor(link: KeeperLink, prefix: string) {
+    this.#link = link;
+    this.#prefix = prefix;
+  }
+
+  /** Descriptors for the process's 0, 1 and 2; undefined stands for /dev/null. */
+  get childFds(): readonly (number | undefined)[] {
+    return this.#child;
+  }
+
+  get hasConsole(): boolean {
+    return this.#console !== undefined;
+  }
+
+  /** Gives the process a descriptor of its own for 0, 1 or 2. It is closed here after the process was started. */
+  setChildFd(index: 0 | 1 | 2, fd: number): void {
+    this.#child[index] = fd;
+  }
+
+  /** Puts a descriptor into the keeper's keeping and closes it here. */
+  hold(stream: HeldStream, fd: number): void {
+    this.#link.put(this.#prefix + stream, Buffer.alloc(0), fd);
+    this.#held.add(stream);
+    closeSync(fd);
+  }
+
+  /** Starts a copy in the keeper and closes both descriptors here. */
+  relay(stream: RelayStream, src: number, dst: number): void {
+    this.#relays.set(stream, createDeferred());
+    this.#link.relay(this.#prefix + stream, src, dst);
+    closeSync(src);
+    closeSync(dst);
+  }
+
+  setLogger(logger: SpawnedProcess): void {
+    this.#logger = logger;
+  }
+
+  /** Takes over the pty master: the keeper keeps it, the engine uses it for sizes. */
+  setConsole(master: number): void {
+    this.#console = master;
+    this.#link.put(`${this.#prefix}console`, Buffer.alloc(0), master);
+    this.#held.add('console');
+  }
+
+  /** Closes what belongs to the process now that it has been started, or never will be. */
+  releaseChildEnds(): void {
+    for (const fd of new Set(this.#child)) if (fd !== undefined) closeSync(fd);
+    this.#child = [undefined, undefined, undefined];
+  }
+
+  /** Sets the terminal's size in characters; without a terminal nothing happens. */
+  resize(columns: number, rows: number): void {
+    if (this.#console !== undefined) binding().setWindowSize(this.#console, columns & 0xffff, rows & 0xffff);
+  }
+
+  /** Gives up the shim's own hold on stdin: the process sees end of file once the clients have closed too. */
+  closeStdin(): void {
+    this.#release('stdin-hold');
+  }
+
+  /** The keeper reports that one of this process's relays ended. */
+  relayEnded(stream: RelayStream, state: RelayState): void {
+    this.#relays.get(stream)?.resolve();
+    // The end of input hangs up a terminal, after what is still on its way out.
+    if (stream === 'in' && this.#console !== undefined && state.error === undefined) this.#hangUp();
+  }
+
+  /** The process has ended: nobody reads its stdin any more. */
+  processEnded(): void {
+    this.#dropRelay('in');
+    this.#release('stdin-hold');
+  }
+
+  /** Waits until the output written so far has been passed on, at most `timeoutMs`. */
+  async drain(timeoutMs: number): Promise<void> {
+    const pending = (['out', 'err'] as const).filter((stream) => this.#relays.has(stream));
+    if (pending.length === 0) return;
+    for (const stream of pending) this.#link.finishRelay(this.#prefix + stream);
+    let timer: NodeJS.Timeout | undefined;
+    const timeout = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, timeoutMs);
+    });
+    await Promise.race([Promise.all(pending.map((stream) => this.#relays.get(stream)?.promise)), timeout]);
+    clearTimeout(timer);
+  }
+
+  /** Ends everything that is left. A logger gets SIGTERM and then its grace. */
+  dispose(): void {
+    this.releaseChildEnds();
+    for (const stream of ['in', 'out', 'err'] as const) this.#dropRelay(stream);
+    for (const stream of this.#held) this.#link.del(this.#prefix + stream);
+    this.#held.clear();
+    this.#closeConsole();
+    const logger = this.#logger;
+    if (logger !== undefined) {
+      this.#logger = undefined;
+      logger.kill(15);
+      const timer = setTimeout(() => logger.kill(9), LOGGER_GRACE_MS);
+      void logger.exited.then(() => clearTimeout(timer));
+    }
+  }
+
+  /** Rebuilds the streams of a process from what a predecessor left in the keeper. */
+  static restore(link: KeeperLink, prefix: string, left: LeftStreams): ProcessIo {
+    const io = new ProcessIo(link, prefix);
+    for (const stream of ['stdin-hold', 'stdout-hold', 'stderr-hold', 'console'] as const) {
+      if (!left.entries.has(prefix + stream)) continue;
+      io.#held.add(stream);
+      if (stream === 'console') {
+        io.#console = left.entries.get(prefix + stream);
+        left.taken.add(prefix + stream);
+      }
+    }
+    for (const stream of ['in', 'out', 'err'] as const) {
+      const state = left.relays.get(prefix + stream);
+      if (state === undefined) continue;
+      io.#relays.set(stream, createDeferred());
+      if (state.ended) io.relayEnded(stream, state);
+    }
+    return io;
+  }
+
+  #hangUp(): void {
+    if (this.#relays.has('out')) this.#link.finishRelay(`${this.#prefix}out`);
+    this.#release('console');
+    this.#closeConsole();
+  }
+
+  #release(stream: HeldStream): void {
+    if (this.#held.delete(stream)) this.#link.del(this.#prefix + stream);
+  }
+
+  #dropRelay(stream: RelayStream): void {
+    const relay = this.#relays.get(stream);
+    if (relay === undefined) return;
+    this.#relays.delete(stream);
+    this.#link.dropRelay(this.#prefix + stream);
+    relay.resolve();
+  }
+
+  #closeConsole(): void {
+    if (this.#console !== undefined) closeSync(this.#console);
+    this.#console = undefined;
+  }
+}

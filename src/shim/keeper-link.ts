@@ -1,0 +1,409 @@
+/**
+ * The engine's end of the link to one keeper: typed messages of native/README.md, requests matched to their answers, and
+ * what the keeper replays to a new engine.
+ *
+ * INVARIANTS: messages are handled in the order the keeper sent them; nothing here waits. Until REPLAYED has come, entries
+ * and their descriptors are collected; afterwards `entries` only mirrors what this engine put.
+ */
+import { closeSync } from 'node:fs';
+import { Code, createDeferred, type Deferred, LaminaError } from '../base/index.js';
+import type { ExitStatus, SpawnedProcess, Spawner, SpawnRequest } from '../oci/index.js';
+import {
+  binding,
+  LM_F_CLEAR_ENV,
+  LM_F_DIE_WITH_KEEPER,
+  LM_F_ENDED,
+  LM_F_FINISH,
+  LM_F_OVERSIZE,
+  LM_MSG_ACCEPTED,
+  LM_MSG_ACK,
+  LM_MSG_ADOPT,
+  LM_MSG_ADOPTED,
+  LM_MSG_CLOSED,
+  LM_MSG_DECLINE,
+  LM_MSG_DEL,
+  LM_MSG_ENTRY,
+  LM_MSG_EXIT,
+  LM_MSG_EXITED,
+  LM_MSG_FAILED,
+  LM_MSG_FRAME,
+  LM_MSG_HELLO,
+  LM_MSG_PING,
+  LM_MSG_PONG,
+  LM_MSG_PUT,
+  LM_MSG_RELAY,
+  LM_MSG_RELAY_STATE,
+  LM_MSG_RELAYED,
+  LM_MSG_RELEASE,
+  LM_MSG_REPLAYED,
+  LM_MSG_SEND,
+  LM_MSG_SHUT,
+  LM_MSG_SIGNALED,
+  LM_MSG_SPAWN,
+  LM_MSG_SPAWNED,
+  LM_MSG_UNRELAY,
+  LM_MSG_WELCOME,
+  type Message,
+  MessageSocket,
+  type OutgoingMessage,
+} from '../sys/index.js';
+import { errnoName } from './errno.js';
+
+/** Who a keeper serves; see HELLO in native/README.md. */
+export interface Hello {
+  readonly keeperPid: number;
+  readonly namespace: string;
+  readonly id: string;
+  readonly group: string;
+  readonly bundle: string;
+  readonly socket: string;
+  readonly grpcAddress: string;
+  readonly ttrpcAddress: string;
+  readonly publishBinary: string;
+  readonly debug: boolean;
+  readonly stateDir: string;
+}
+
+/** A child of the keeper was reaped. */
+export interface ExitReport extends ExitStatus {
+  readonly seq: number;
+  readonly pid: number;
+  /** What the child was called when it was spawned or adopted; empty for a stranger. */
+  readonly name: string;
+}
+
+/** The end of a relay, or its being alive (`ended` false) in a replay. */
+export interface RelayState {
+  readonly name: string;
+  readonly ended: boolean;
+  readonly bytes: number;
+  /** Name of the error that ended it; undefined for end of file. */
+  readonly error: string | undefined;
+}
+
+/** What a session does with the keeper's messages. */
+export interface KeeperEvents {
+  onAccepted(connection: number): void;
+  onFrame(connection: number, seq: number, frame: Buffer, oversize: boolean): void;
+  onClosed(connection: number): void;
+  onExited(report: ExitReport): void;
+  onRelay(state: RelayState): void;
+  onReplayed(): void;
+  onSignaled(signal: number): void;
+  /** The keeper is gone: its sockets and children with it. */
+  onGone(): void;
+}
+
+/** A process of the keeper that this engine holds by pidfd. */
+export interface HeldProcess {
+  readonly pid: number;
+  readonly pidfd: number;
+}
+
+interface Answer extends HeldProcess {
+  /** For a spawned program: its exit. */
+  readonly exited: Promise<ExitStatus>;
+}
+
+const NUL = Buffer.of(0);
+const SPAWN_NAME = 'run:';
+
+/** Field lists of the protocol are NUL-terminated strings. */
+function nulTerminated(strings: readonly string[]): Buffer {
+  return Buffer.concat(strings.flatMap((text) => [Buffer.from(text), NUL]));
+}
+
+/** Splits a wait(2) status. */
+export function exitStatusOf(waitStatus: number, timeNs: bigint): ExitStatus {
+  const signal = waitStatus & 0x7f;
+  return signal === 0
+    ? { code: (waitStatus >> 8) & 0xff, signal: undefined, timeNs }
+    : { code: 128 + signal, signal, timeNs };
+}
+
+function parseHello(message: Message): Hello {
+  const values = new Map<string, string>();
+  for (const field of message.fields) {
+    const text = field.toString();
+    const at = text.indexOf('=');
+    if (at > 0) values.set(text.slice(0, at), text.slice(at + 1));
+  }
+  const value = (key: string): string => values.get(key) ?? '';
+  return {
+    keeperPid: Number(message.arg),
+    namespace: value('namespace'),
+    id: value('id'),
+    group: value('group'),
+    bundle: value('bundle'),
+    socket: value('socket'),
+    grpcAddress: value('grpc_address'),
+    ttrpcAddress: value('ttrpc_address'),
+    publishBinary: value('publish_binary'),
+    debug: value('debug') === '1',
+    stateDir: value('state_dir'),
+  };
+}
+
+export class KeeperLink implements Spawner {
+  readonly #socket: MessageSocket;
+  readonly #onHello: (hello: Hello, link: KeeperLink) => KeeperEvents | undefined;
+  #events: KeeperEvents | undefined;
+  #serial = 0;
+  /** serial of a request → who waits for its answer; removed by the answer or the link's end. */
+  readonly #requests = new Map<number, Deferred<Answer>>();
+  /** pid of a program spawned by this engine → its exit; removed when it was reaped. */
+  readonly #running = new Map<number, Deferred<ExitStatus>>();
+  /** name → what the predecessor stored; emptied after the replay by `takeEntries`. */
+  #entries = new Map<string, { bytes: Buffer; fd: number | undefined }>();
+
+  /**
+   * @param onHello called once with the first message; undefined declines the keeper
+   */
+  constructor(fd: number, onHello: (hello: Hello, link: KeeperLink) => KeeperEvents | undefined) {
+    this.#onHello = onHello;
+    this.#socket = new MessageSocket({
+      fd,
+      onMessage: (message) => this.#receive(message),
+      onClose: () => this.#gone(),
+    });
+  }
+
+  get closed(): boolean {
+    return this.#socket.closed;
+  }
+
+  /** Ends the link; the keeper then looks for another engine. */
+  close(): void {
+    this.#socket.close();
+  }
+
+  /** What a predecessor stored, once: the caller owns the descriptors. */
+  takeEntries(): Map<string, { bytes: Buffer; fd: number | undefined }> {
+    const entries = this.#entries;
+    this.#entries = new Map();
+    return entries;
+  }
+
+  /** Stores bytes, and a duplicate of a descriptor, in the keeper. Replaces an entry of that name. */
+  put(name: string, bytes: Uint8Array, fd?: number): void {
+    this.#send({ type: LM_MSG_PUT, fields: [name, bytes], fds: fd === undefined ? [] : [fd] });
+  }
+
+  /** Drops an entry and closes the keeper's descriptor of it. */
+  del(name: string): void {
+    this.#send({ type: LM_MSG_DEL, fields: [name] });
+  }
+
+  /** Runs a program as the keeper's child. */
+  async spawn(request: SpawnRequest): Promise<SpawnedProcess> {
+    const fds = request.fds ?? [];
+    const map = Buffer.alloc(4 * fds.length);
+    fds.forEach(([, childFd], index) => {
+      map.writeInt32LE(childFd, 4 * index);
+    });
+    const env = Object.entries(request.env ?? {}).map(([key, value]) =>
+      value === undefined ? key : `${key}=${value}`,
+    );
+    let flags = 0;
+    if (request.clearEnv === true) flags |= LM_F_CLEAR_ENV;
+    if (request.dieWithParent === true) flags |= LM_F_DIE_WITH_KEEPER;
+    const { pid, pidfd, exited } = await this.#request(LM_MSG_SPAWN, {
+      flags,
+      fields: [
+        `${SPAWN_NAME}${request.name}`,
+        request.cwd ?? '/',
+        nulTerminated(request.argv),
+        nulTerminated(env),
+        map,
+      ],
+      fds: fds.map(([fd]) => fd),
+    });
+    void exited.then(() => closeSync(pidfd));
+    return { pid, exited, kill: (signal) => this.#signalRunning(pid, pidfd, signal) };
+  }
+
+  /**
+   * Gives a name to a child that the OCI runtime started, and holds it by a pidfd which the caller closes.
+   * @throws LaminaError NotFound when it has been reaped already: its exit report was delivered before
+   */
+  adopt(pid: number, name: string): Promise<HeldProcess> {
+    return this.#request(LM_MSG_ADOPT, { arg: pid, fields: [name] });
+  }
+
+  /** Copies src to dst in the keeper until end of file. The keeper has its own duplicates: the caller closes both. */
+  relay(name: string, src: number, dst: number): void {
+    this.#send({ type: LM_MSG_RELAY, fields: [name], fds: [src, dst] });
+  }
+
+  /** Lets a relay move what its source holds now and then ends it; its end is reported by onRelay. */
+  finishRelay(name: string): void {
+    this.#send({ type: LM_MSG_UNRELAY, flags: LM_F_FINISH, fields: [name] });
+  }
+
+  /** Ends a relay at once and forgets it. */
+  dropRelay(name: string): void {
+    this.#send({ type: LM_MSG_UNRELAY, fields: [name] });
+  }
+
+  /** Lets the keeper forget an exit report. */
+  acknowledge(seq: number): void {
+    this.#send({ type: LM_MSG_ACK, arg: seq });
+  }
+
+  /** Writes to a daemon's connection; with `seq`, that request frame is answered by it. */
+  sendFrame(connection: number, bytes: Uint8Array, seq: number): void {
+    this.#send({ type: LM_MSG_SEND, serial: seq, arg: connection, fields: [bytes] });
+  }
+
+  /** Lets the keeper forget a request frame that gets no answer. */
+  release(connection: number, seq: number): void {
+    this.#send({ type: LM_MSG_RELEASE, serial: seq, arg: connection });
+  }
+
+  /** Closes a daemon's connection after what was sent. */
+  shut(connection: number): void {
+    this.#send({ type: LM_MSG_SHUT, arg: connection });
+  }
+
+  /** Ends the keeper. */
+  exit(): void {
+    this.#send({ type: LM_MSG_EXIT });
+  }
+
+  #send(message: OutgoingMessage): void {
+    if (!this.#socket.closed) this.#socket.send(message);
+  }
+
+  #request(type: number, message: Omit<OutgoingMessage, 'type' | 'serial'>): Promise<Answer> {
+    if (this.#socket.closed) return Promise.reject(new LaminaError(Code.Unavailable, 'the keeper is gone'));
+    this.#serial = (this.#serial % 0x7fffffff) + 1;
+    const answer = createDeferred<Answer>();
+    this.#requests.set(this.#serial, answer);
+    this.#socket.send({ ...message, type, serial: this.#serial });
+    return answer.promise;
+  }
+
+  #signalRunning(pid: number, pidfd: number, signal: number): void {
+    if (!this.#running.has(pid)) return;
+    try {
+      binding().pidfdSendSignal(pidfd, signal);
+    } catch {
+      // It has ended in this moment; its exit report is on the way.
+    }
+  }
+
+  #receive(message: Message): void {
+    const events = this.#events;
+    if (events === undefined) {
+      this.#welcome(message);
+      return;
+    }
+    const [field0, field1, field2] = message.fields;
+    const arg = Number(message.arg);
+    switch (message.type) {
+      case LM_MSG_ENTRY:
+        this.#entries.set(field0?.toString() ?? '', { bytes: field1 ?? Buffer.alloc(0), fd: message.fds[0] });
+        return;
+      case LM_MSG_ACCEPTED:
+        events.onAccepted(arg);
+        return;
+      case LM_MSG_FRAME:
+        if (field0 !== undefined) {
+          events.onFrame(arg, message.serial, field0, (message.flags & LM_F_OVERSIZE) !== 0);
+        }
+        return;
+      case LM_MSG_CLOSED:
+        events.onClosed(arg);
+        return;
+      case LM_MSG_EXITED: {
+        const status = exitStatusOf(field1?.readInt32LE() ?? 0, field2?.readBigInt64LE() ?? 0n);
+        this.#exited(events, { ...status, seq: message.serial, pid: arg, name: field0?.toString() ?? '' });
+        return;
+      }
+      case LM_MSG_REPLAYED:
+        events.onReplayed();
+        return;
+      case LM_MSG_SPAWNED:
+      case LM_MSG_ADOPTED: {
+        const exited = createDeferred<ExitStatus>();
+        if (message.type === LM_MSG_SPAWNED) this.#running.set(arg, exited);
+        this.#answer(message.serial)?.resolve({ pid: arg, pidfd: message.fds[0] ?? -1, exited: exited.promise });
+        return;
+      }
+      case LM_MSG_FAILED:
+        this.#answer(message.serial)?.reject(spawnError(field0?.toString() ?? '', arg));
+        return;
+      case LM_MSG_RELAYED:
+      case LM_MSG_RELAY_STATE:
+        events.onRelay({
+          name: field0?.toString() ?? '',
+          ended: message.type === LM_MSG_RELAYED || (message.flags & LM_F_ENDED) !== 0,
+          bytes: arg,
+          error: message.serial === 0 ? undefined : errnoName(message.serial),
+        });
+        return;
+      case LM_MSG_SIGNALED:
+        events.onSignaled(arg);
+        return;
+      case LM_MSG_PING:
+        this.#send({ type: LM_MSG_PONG, serial: message.serial });
+        return;
+      default:
+        // A newer keeper may say more than this engine knows.
+        for (const fd of message.fds) closeSync(fd);
+    }
+  }
+
+  #welcome(message: Message): void {
+    if (message.type !== LM_MSG_HELLO) {
+      this.close();
+      return;
+    }
+    this.#events = this.#onHello(parseHello(message), this);
+    if (this.#events === undefined) {
+      this.#send({ type: LM_MSG_DECLINE, arg: process.pid });
+      this.close();
+    } else {
+      this.#send({ type: LM_MSG_WELCOME, arg: process.pid });
+    }
+  }
+
+  #answer(serial: number): Deferred<Answer> | undefined {
+    const answer = this.#requests.get(serial);
+    this.#requests.delete(serial);
+    return answer;
+  }
+
+  #exited(events: KeeperEvents, report: ExitReport): void {
+    if (report.name.startsWith(SPAWN_NAME)) {
+      this.#running.get(report.pid)?.resolve(report);
+      this.#running.delete(report.pid);
+      this.acknowledge(report.seq);
+      return;
+    }
+    events.onExited(report);
+  }
+
+  #gone(): void {
+    const error = new LaminaError(Code.Unavailable, 'the keeper is gone');
+    for (const answer of this.#requests.values()) answer.reject(error);
+    this.#requests.clear();
+    for (const [pid, exited] of this.#running) {
+      exited.resolve({ code: 255, signal: undefined, timeNs: BigInt(Date.now()) * 1_000_000n });
+      this.#running.delete(pid);
+    }
+    for (const { fd } of this.takeEntries().values()) if (fd !== undefined) closeSync(fd);
+    this.#events?.onGone();
+  }
+}
+
+function spawnError(what: string, errno: number): LaminaError {
+  const name = errnoName(errno);
+  const code =
+    name === 'ENOENT' || name === 'ESRCH'
+      ? Code.NotFound
+      : name === 'EACCES' || name === 'EPERM'
+        ? Code.PermissionDenied
+        : Code.Unknown;
+  return new LaminaError(code, `${what}: ${name}`, { subject: what });
+}

@@ -1,0 +1,38 @@
+/**
+ * The engine's entry point: `node engine.mjs` with the listening socket as descriptor 3, `node engine.mjs --dedicated` with the link to its keeper
+ * there, or `node engine.mjs --print-runtime` for the native `-info` verb.
+ */
+import { readFileSync } from 'node:fs';
+import { Any } from '../api/index.js';
+import { messageOf } from '../base/index.js';
+import { loadConfig } from './config.js';
+import { Engine } from './engine.js';
+import { decodeOptions } from './options.js';
+import { socketPath } from './socket-path.js';
+
+const INHERITED_FD = 3;
+
+async function main(args: readonly string[]): Promise<void> {
+  const config = await loadConfig();
+  if (args.includes('--print-runtime')) {
+    const stdin = readFileSync(0);
+    const options = await decodeOptions(stdin.length === 0 ? undefined : Any.decode(stdin), config);
+    process.stdout.write(options.binaryName);
+    return;
+  }
+  const engine = new Engine(config);
+  if (args.includes('--dedicated')) engine.serve(INHERITED_FD);
+  else engine.listen(INHERITED_FD, socketPath(INHERITED_FD));
+}
+
+// The keeper keeps what the containers need and starts a successor; going on in an unknown state would be worse.
+process.on('uncaughtException', (error) => {
+  process.stderr.write(`engine: ${error.stack ?? error.message}\n`);
+  process.exit(70);
+});
+process.on('SIGPIPE', () => undefined);
+
+main(process.argv.slice(2)).catch((error: unknown) => {
+  process.stderr.write(`engine: ${messageOf(error)}\n`);
+  process.exit(1);
+});

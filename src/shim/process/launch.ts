@@ -1,0 +1,46 @@
+/** Starts a process through the OCI runtime and takes it over: streams, terminal, pid, exit. */
+import { ConsoleSocket, type Stdio } from '../../oci/index.js';
+import type { ContainerContext } from '../context.js';
+import type { ExitHandler } from '../exits.js';
+import { connectTerminal, type OpenIoOptions, openIo } from '../io/open.js';
+import type { TrackedProcess } from './tracked.js';
+
+/** Runs the runtime's create, exec or restore with these streams; resolves with the pid of the new process. */
+export type RunRuntime = (io: { readonly stdio: Stdio; readonly consoleSocket: string | undefined }) => Promise<number>;
+
+export interface LaunchOptions {
+  readonly process: TrackedProcess;
+  /** What the keeper calls the process in its exit report. */
+  readonly name: string;
+  readonly io: OpenIoOptions;
+  readonly run: RunRuntime;
+  readonly onReaped: ExitHandler;
+}
+
+/** On failure the process is gone and its streams are closed. */
+export async function launch(context: ContainerContext, options: LaunchOptions): Promise<void> {
+  using _starting = context.exits.begin();
+  const { process, name, run, onReaped } = options;
+  const { stdio } = process;
+  const io = await openIo(stdio, options.io);
+  process.io = io;
+  using console = stdio.terminal ? new ConsoleSocket() : undefined;
+  try {
+    const master = console?.receive();
+    // Awaited below; until then it must not count as unhandled.
+    master?.catch(() => undefined);
+    const [stdin, stdout, stderr] = io.childFds;
+    const pid = await run({ stdio: [stdin, stdout, stderr], consoleSocket: console?.path });
+    io.releaseChildEnds();
+    process.hold(pid, undefined);
+    const held = await context.exits.adopt(pid, name, onReaped);
+    process.hold(pid, held?.pidfd);
+    if (master !== undefined) await connectTerminal(io, (await master).fd, stdio, options.io);
+  } catch (error) {
+    // The runtime may have succeeded and what came after it failed: nobody would own the process.
+    if (process.pid !== 0 && process.reaped === undefined) process.signal(9);
+    process.io = undefined;
+    io.dispose();
+    throw error;
+  }
+}

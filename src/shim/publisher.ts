@@ -1,0 +1,139 @@
+/**
+ * Delivers events to the daemon in the order they were published.
+ *
+ * Each event is stored in the keeper before it is sent and dropped from there after the daemon's answer, so a successor engine goes on where
+ * this one stopped. While the daemon is away, events wait (bounded) and are tried again with growing pauses. A lost answer means that an
+ * event is sent twice, never that it is lost.
+ */
+import { type Any, forward } from '../api/index.js';
+import { type Logger, messageOf } from '../base/index.js';
+
+/** One event as it waits: the encoded ForwardRequest. */
+export interface PendingEvent {
+  readonly seq: number;
+  readonly topic: string;
+  readonly request: forward.ForwardRequest;
+}
+
+/** Takes one event to the daemon; rejects when it did not get there. */
+export type Forward = (request: forward.ForwardRequest) => Promise<void>;
+
+/** Where events wait across the death of the engine. */
+export interface EventStore {
+  put(seq: number, bytes: Uint8Array): void;
+  del(seq: number): void;
+}
+
+export interface PublisherOptions {
+  readonly namespace: string;
+  readonly forward: Forward;
+  readonly store: EventStore;
+  readonly log: Logger;
+}
+
+const QUEUE_LIMIT = 4096;
+const FIRST_PAUSE_MS = 50;
+const LONGEST_PAUSE_MS = 5_000;
+
+export class Publisher {
+  readonly #options: PublisherOptions;
+  readonly #queue: PendingEvent[] = [];
+  #nextSeq = 1;
+  #sending: Promise<void> | undefined;
+  #dropped = 0;
+  #closed = false;
+  #wake: (() => void) | undefined;
+
+  constructor(options: PublisherOptions) {
+    this.#options = options;
+  }
+
+  get pending(): number {
+    return this.#queue.length;
+  }
+
+  /** Queues an event; returns at once. */
+  publish(topic: string, event: Any): void {
+    const nowMs = Date.now();
+    const request: forward.ForwardRequest = {
+      envelope: {
+        timestamp: { seconds: BigInt(Math.floor(nowMs / 1000)), nanos: (nowMs % 1000) * 1_000_000 },
+        namespace: this.#options.namespace,
+        topic,
+        event,
+      },
+    };
+    const seq = this.#nextSeq;
+    this.#nextSeq += 1;
+    this.#options.store.put(seq, forward.ForwardRequest.encode(request).finish());
+    this.#enqueue({ seq, topic, request });
+  }
+
+  /** Takes over the events a predecessor had stored, by their numbers. */
+  restore(stored: ReadonlyMap<number, Uint8Array>): void {
+    for (const seq of [...stored.keys()].sort((a, b) => a - b)) {
+      const request = forward.ForwardRequest.decode(stored.get(seq) ?? new Uint8Array());
+      this.#nextSeq = Math.max(this.#nextSeq, seq + 1);
+      this.#enqueue({ seq, topic: request.envelope?.topic ?? '', request });
+    }
+  }
+
+  /** Waits until all events are delivered, at most `timeoutMs`. */
+  async flush(timeoutMs: number): Promise<void> {
+    if (this.#sending === undefined) return;
+    let timer: NodeJS.Timeout | undefined;
+    const timeout = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, timeoutMs);
+    });
+    await Promise.race([this.#sending, timeout]);
+    clearTimeout(timer);
+  }
+
+  /** Stops trying; what waits stays in the store. */
+  close(): void {
+    this.#closed = true;
+    this.#wake?.();
+  }
+
+  #enqueue(event: PendingEvent): void {
+    if (this.#queue.length >= QUEUE_LIMIT) {
+      // The head may be on its way: the oldest that is certainly waiting goes.
+      const [lost] = this.#queue.splice(1, 1);
+      if (lost !== undefined) this.#options.store.del(lost.seq);
+      this.#dropped += 1;
+      if (this.#dropped === 1 || this.#dropped % 1000 === 0) {
+        this.#options.log.error({ dropped: this.#dropped, topic: lost?.topic }, 'event queue is full: event dropped');
+      }
+    }
+    this.#queue.push(event);
+    this.#sending ??= this.#sendAll().finally(() => {
+      this.#sending = undefined;
+    });
+  }
+
+  async #sendAll(): Promise<void> {
+    let pauseMs = FIRST_PAUSE_MS;
+    for (let event = this.#queue[0]; event !== undefined && !this.#closed; event = this.#queue[0]) {
+      try {
+        await this.#options.forward(event.request);
+        this.#queue.shift();
+        this.#options.store.del(event.seq);
+        pauseMs = FIRST_PAUSE_MS;
+      } catch (error) {
+        this.#options.log.debug({ topic: event.topic, error: messageOf(error) }, 'event not delivered, trying again');
+        await this.#pause(pauseMs);
+        pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
+      }
+    }
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+}

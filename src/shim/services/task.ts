@@ -1,0 +1,172 @@
+/**
+ * The Task service, versions 2 and 3: decodes a request, calls the container, encodes the answer. No logic of its own.
+ * Semantics and texts are those of the stock shim (research: shim.md 2.3 to 2.5).
+ */
+import {
+  type Any,
+  fromNs,
+  goZeroTime,
+  packMessage,
+  runc,
+  Status,
+  type taskV2,
+  unpackMessage,
+} from '../../api/index.js';
+import { Code, LaminaError } from '../../base/index.js';
+import type { CallContext, ServiceImplementation } from '../../ttrpc/index.js';
+import type { Container } from '../container.js';
+import { ExecProcess } from '../process/exec.js';
+import type { InitState } from '../process/state.js';
+import type { Exit, TrackedProcess } from '../process/tracked.js';
+import type { Session } from '../session.js';
+
+type TaskService = ServiceImplementation<typeof taskV2.TaskDefinition>;
+
+const INIT_STATUS: Readonly<Record<InitState, Status>> = {
+  created: Status.CREATED,
+  restorable: Status.CREATED,
+  running: Status.RUNNING,
+  pausing: Status.PAUSING,
+  paused: Status.PAUSED,
+  stopped: Status.STOPPED,
+  deleted: Status.STOPPED,
+};
+
+const EXEC_STATUS = {
+  created: Status.CREATED,
+  running: Status.RUNNING,
+  stopped: Status.STOPPED,
+  deleted: Status.STOPPED,
+} as const;
+
+function statusOf(container: Container, process: TrackedProcess): Status {
+  const ofInit = INIT_STATUS[container.state];
+  if (!(process instanceof ExecProcess)) return ofInit;
+  // A paused container pauses its execs too.
+  return ofInit === Status.PAUSED || ofInit === Status.PAUSING ? ofInit : EXEC_STATUS[process.state];
+}
+
+function exitFields(exit: Exit | undefined): { exitStatus: number; exitedAt: ReturnType<typeof fromNs> } {
+  return exit === undefined
+    ? { exitStatus: 0, exitedAt: goZeroTime() }
+    : { exitStatus: exit.code, exitedAt: fromNs(exit.timeNs) };
+}
+
+function required(any: Any | undefined, field: string): Any {
+  if (any === undefined) throw new LaminaError(Code.InvalidArgument, `${field} is missing`, { subject: field });
+  return any;
+}
+
+export function createTaskService(session: Session): TaskService {
+  const find = (id: string): Container => session.container(id);
+  return {
+    async state({ id, execId }) {
+      const container = find(id);
+      const process = container.process(execId);
+      const { stdin, stdout, stderr, terminal } = process.stdio;
+      return {
+        id: execId === '' ? id : execId,
+        bundle: container.settings.bundle,
+        pid: process.pid,
+        status: statusOf(container, process),
+        stdin,
+        stdout,
+        stderr,
+        terminal,
+        ...exitFields(process.exit),
+        execId: '',
+      };
+    },
+
+    async create(request) {
+      return { pid: await session.create(request) };
+    },
+
+    async start({ id, execId }) {
+      const container = find(id);
+      if (execId === '') await container.start();
+      else await container.startExec(execId);
+      return { pid: container.process(execId).pid };
+    },
+
+    async delete({ id, execId }) {
+      const container = find(id);
+      if (execId !== '') {
+        const { pid, exit } = await container.deleteExec(execId);
+        return { pid, ...exitFields(exit) };
+      }
+      const exit = await session.delete(container);
+      return { pid: container.init.pid, ...exitFields(exit.timeNs === 0n ? undefined : exit) };
+    },
+
+    async pids({ id }) {
+      const processes = find(id)
+        .pids()
+        .map(({ pid, execId }) => ({
+          pid,
+          info: execId === undefined ? undefined : packMessage(runc.ProcessDetails, { execId }),
+        }));
+      return { processes };
+    },
+
+    async pause({ id }) {
+      await find(id).pause();
+      return {};
+    },
+
+    async resume({ id }) {
+      await find(id).resume();
+      return {};
+    },
+
+    async checkpoint({ id, path, options }) {
+      const container = find(id);
+      const given = options === undefined ? undefined : unpackMessage(runc.CheckpointOptions, options);
+      await container.checkpoint(given ?? runc.CheckpointOptions.decode(new Uint8Array()), path);
+      return {};
+    },
+
+    async kill({ id, execId, signal, all }) {
+      await find(id).kill(execId, signal, all);
+      return {};
+    },
+
+    async exec({ id, execId, terminal, stdin, stdout, stderr, spec }) {
+      await find(id).addExec(execId, required(spec, 'spec').value, { stdin, stdout, stderr, terminal });
+      return {};
+    },
+
+    async resizePty({ id, execId, width, height }) {
+      const process = find(id).process(execId);
+      process.io?.resize(width, height);
+      return {};
+    },
+
+    async closeIO({ id, execId }) {
+      find(id).process(execId).io?.closeStdin();
+      return {};
+    },
+
+    async update({ id, resources }) {
+      await find(id).update(required(resources, 'resources').value);
+      return {};
+    },
+
+    async wait({ id, execId }, { signal }: CallContext) {
+      return exitFields(await find(id).process(execId).wait(signal));
+    },
+
+    async stats({ id }) {
+      return { stats: find(id).stats() };
+    },
+
+    async connect({ id }) {
+      return { shimPid: session.hello.keeperPid, taskPid: session.find(id)?.init.pid ?? 0, version: '' };
+    },
+
+    async shutdown() {
+      session.shutdown();
+      return {};
+    },
+  };
+}

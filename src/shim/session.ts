@@ -1,0 +1,321 @@
+/**
+ * Everything one keeper serves: the daemon's connections, the containers of the group, the events on their way.
+ *
+ * INVARIANT: until the keeper's replay is over and recovery has put the containers back, frames and exit reports wait in order; from then on each is
+ * handled as it comes.
+ */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { taskV2, taskV3 } from '../api/index.js';
+import { Code, createLogger, LaminaError, type Logger, messageOf, UndoStack } from '../base/index.js';
+import { loadFromPid } from '../cgroups/index.js';
+import { bundlePaths, readSpec, writeOptions, writeRuntime } from '../oci/index.js';
+import { mountAll, unmountRecursive } from '../sys/index.js';
+import { Router, ServerConnection } from '../ttrpc/index.js';
+import type { Config } from './config.js';
+import { Container } from './container.js';
+import type { ContainerContext } from './context.js';
+import type { DaemonConnections } from './daemon-connections.js';
+import { ExitRouter } from './exits.js';
+import type { ExitReport, Hello, KeeperEvents, KeeperLink, RelayState } from './keeper-link.js';
+import { LogFifo } from './log-fifo.js';
+import { decodeOptions, type EffectiveOptions, usesSystemdCgroup } from './options.js';
+import type { Exit } from './process/tracked.js';
+import { Publisher } from './publisher.js';
+import type { ContainerSettings } from './record.js';
+import { recoverContainers } from './recovery.js';
+import { createTaskService } from './services/task.js';
+import { wireError } from './services/wire-error.js';
+import { joinShimCgroup } from './shim-cgroup.js';
+import { taskCreate } from './task-events.js';
+
+/** How long the last events may take to reach the daemon when the shim shuts down. */
+const FLUSH_MS = 3_000;
+
+export interface SessionOptions {
+  readonly config: Config;
+  readonly daemons: DaemonConnections;
+  /** Called once, when the keeper is gone. */
+  readonly onEnd: () => void;
+}
+
+/** A connection of the daemon: its calls, and which frame each answer releases. */
+interface Connection {
+  readonly server: ServerConnection;
+  /** stream id → number of the request frame the keeper keeps; removed by the answer. */
+  readonly frames: Map<number, number>;
+}
+
+export class Session implements KeeperEvents {
+  readonly hello: Hello;
+  readonly #link: KeeperLink;
+  readonly #options: SessionOptions;
+  readonly #log: Logger;
+  readonly #logFifo: LogFifo;
+  readonly #publisher: Publisher;
+  readonly #router: Router;
+  readonly #context: ContainerContext;
+  /** id → container; removed by its Delete. */
+  readonly #containers = new Map<string, Container>();
+  /** Ids whose Create is under way. */
+  readonly #creating = new Set<string>();
+  /** connection id → the daemon's connection; removed when it closes. */
+  readonly #connections = new Map<number, Connection>();
+  /** relay → its last known state, during the replay. */
+  readonly #relays = new Map<string, RelayState>();
+  /** What came before recovery was over; undefined afterwards. */
+  #held: (() => void)[] | undefined = [];
+  #ending = false;
+  #idle: NodeJS.Timeout | undefined;
+
+  constructor(hello: Hello, link: KeeperLink, options: SessionOptions) {
+    this.hello = hello;
+    this.#link = link;
+    this.#options = options;
+    this.#logFifo = new LogFifo(join(hello.bundle, 'log'));
+    const { config } = options;
+    this.#log = createLogger(this.#logFifo.write, hello.debug ? 'debug' : config.logLevel, {
+      runtime: 'lamina',
+      namespace: hello.namespace,
+    });
+    this.#publisher = new Publisher({
+      namespace: hello.namespace,
+      forward: (request) => options.daemons.forward(hello, link, request),
+      store: {
+        put: (seq, bytes) => link.put(`ev/${seq}`, bytes),
+        del: (seq) => link.del(`ev/${seq}`),
+      },
+      log: this.#log,
+    });
+    const service = createTaskService(this);
+    this.#router = new Router({
+      interceptors: [
+        async (call, next) => {
+          try {
+            return await next(call);
+          } catch (error) {
+            this.#log.debug({ method: call.method, error: messageOf(error) }, 'call failed');
+            throw wireError(error);
+          }
+        },
+      ],
+    });
+    this.#router.add(taskV2.TaskDefinition, service);
+    this.#router.add(taskV3.TaskDefinition, service);
+    this.#context = {
+      keeperPid: hello.keeperPid,
+      namespace: hello.namespace,
+      config,
+      debug: hello.debug,
+      log: this.#log,
+      link,
+      exits: new ExitRouter(link),
+      publish: ({ topic, event }) => this.#publisher.publish(topic, event),
+      loadCgroup: loadFromPid,
+    };
+  }
+
+  find(id: string): Container | undefined {
+    return this.#containers.get(id);
+  }
+
+  /** @throws LaminaError NotFound with the stock text */
+  container(id: string): Container {
+    const container = this.#containers.get(id);
+    if (container === undefined) throw new LaminaError(Code.NotFound, 'container not created: not found');
+    return container;
+  }
+
+  /** Makes a container of a bundle. On failure nothing of it is left. @returns init's pid, 0 for one to be restored */
+  async create(request: taskV2.CreateTaskRequest): Promise<number> {
+    const { id, bundle } = request;
+    if (this.#containers.has(id) || this.#creating.has(id)) {
+      throw new LaminaError(Code.AlreadyExists, `container ${id}: already exists`, { subject: id });
+    }
+    this.#creating.add(id);
+    const undo = new UndoStack();
+    try {
+      const options = await decodeOptions(request.options, this.#options.config);
+      const settings = await this.#prepare(request, options, undo);
+      const stdio = {
+        stdin: request.stdin,
+        stdout: request.stdout,
+        stderr: request.stderr,
+        terminal: request.terminal,
+      };
+      const container = new Container(this.#context, settings, stdio);
+      undo.add('discard the container', () => container.discard());
+      await container.create();
+      this.#containers.set(id, container);
+      const details = {
+        bundle,
+        rootfs: request.rootfs,
+        stdio,
+        checkpoint: request.checkpoint,
+        pid: container.init.pid,
+      };
+      this.#context.publish(taskCreate(id, details));
+      return container.init.pid;
+    } catch (error) {
+      await undo.run((problem) => this.#log.warn({ container: id }, problem));
+      throw error;
+    } finally {
+      this.#creating.delete(id);
+      this.#watchIdle();
+    }
+  }
+
+  async delete(container: Container): Promise<Exit> {
+    const exit = await container.delete();
+    this.#containers.delete(container.id);
+    this.#watchIdle();
+    return exit;
+  }
+
+  /** Ends the keeper once nothing is left in it; with containers left nothing happens. */
+  shutdown(): void {
+    if (this.#containers.size > 0 || this.#creating.size > 0 || this.#ending) return;
+    this.#ending = true;
+    // After this turn, so that the answer to the call that asked for it is sent first.
+    setImmediate(() => void this.#end());
+  }
+
+  onAccepted(connection: number): void {
+    const frames = new Map<number, number>();
+    const server = new ServerConnection(
+      this.#router,
+      {
+        send: (frame) => {
+          const streamId = Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength).readUInt32BE(4);
+          const seq = frames.get(streamId) ?? 0;
+          frames.delete(streamId);
+          this.#link.sendFrame(connection, frame, seq);
+        },
+        close: () => this.#link.shut(connection),
+      },
+      {},
+    );
+    this.#connections.set(connection, { server, frames });
+    this.#watchIdle();
+  }
+
+  onFrame(connection: number, seq: number, frame: Buffer): void {
+    this.#whenReady(() => {
+      const found = this.#connections.get(connection);
+      if (found === undefined) return;
+      found.frames.set(frame.readUInt32BE(4), seq);
+      found.server.receive(frame);
+    });
+  }
+
+  onClosed(connection: number): void {
+    this.#connections.get(connection)?.server.end();
+    this.#connections.delete(connection);
+    this.#watchIdle();
+  }
+
+  onExited(report: ExitReport): void {
+    this.#whenReady(() => this.#context.exits.deliver(report));
+  }
+
+  onRelay(state: RelayState): void {
+    if (this.#held !== undefined) {
+      this.#relays.set(state.name, state);
+      return;
+    }
+    if (!state.ended) return;
+    const [, containerId = '', execId = '', stream] = state.name.split('/');
+    const container = this.#containers.get(containerId);
+    const process = execId === '' ? container?.init : container?.execs.get(execId);
+    if (stream === 'in' || stream === 'out' || stream === 'err') process?.io?.relayEnded(stream, state);
+  }
+
+  onReplayed(): void {
+    const stored = this.#link.takeEntries();
+    void recoverContainers(this.#context, stored, this.#relays, this.#publisher)
+      .then((containers) => {
+        for (const container of containers) this.#containers.set(container.id, container);
+      })
+      .catch((error: unknown) => this.#log.error({ error: messageOf(error) }, 'recovery failed'))
+      .finally(() => {
+        this.#relays.clear();
+        const held = this.#held ?? [];
+        this.#held = undefined;
+        for (const handle of held) handle();
+        this.#watchIdle();
+      });
+  }
+
+  onSignaled(signal: number): void {
+    this.#log.info({ signal, containers: this.#containers.size }, 'signal received: shutting down');
+    this.#ending = true;
+    void this.#end();
+  }
+
+  onGone(): void {
+    clearTimeout(this.#idle);
+    this.#publisher.close();
+    for (const { server } of this.#connections.values()) server.end();
+    this.#connections.clear();
+    for (const container of this.#containers.values()) container.dispose();
+    this.#containers.clear();
+    this.#logFifo.close();
+    this.#options.onEnd();
+  }
+
+  /** Everything a container needs before the runtime is called. */
+  async #prepare(
+    request: taskV2.CreateTaskRequest,
+    options: EffectiveOptions,
+    undo: UndoStack,
+  ): Promise<ContainerSettings> {
+    const { id, bundle } = request;
+    const paths = bundlePaths(bundle);
+    const spec = readSpec(bundle);
+    writeOptions(bundle, options);
+    writeRuntime(bundle, options.binaryName);
+    if (options.shimCgroup !== '') joinShimCgroup(options.shimCgroup, this.hello.keeperPid, this.#log);
+    if (request.rootfs.length > 0) {
+      mkdirSync(paths.rootfs, { recursive: true, mode: 0o711 });
+      undo.add('unmount the rootfs', () => unmountRecursive(paths.rootfs));
+      await mountAll(request.rootfs, paths.rootfs);
+    }
+    const pidNamespace = spec.linux?.namespaces?.find(({ type }) => type === 'pid');
+    const systemdCgroup = usesSystemdCgroup(options, spec.linux?.cgroupsPath);
+    if (systemdCgroup && !options.systemdCgroup) {
+      this.#log.info(
+        { container: id, cgroupsPath: spec.linux?.cgroupsPath },
+        'systemd cgroup, by the form of its path',
+      );
+    }
+    return {
+      id,
+      bundle,
+      options,
+      systemdCgroup,
+      sharesPidNamespace: pidNamespace === undefined || (pidNamespace.path ?? '') !== '',
+      copyOutput: this.#options.config.io === 'copy' || (spec.process?.selinuxLabel ?? '') !== '',
+      hasRootfsMounts: request.rootfs.length > 0,
+      checkpoint: request.checkpoint,
+    };
+  }
+
+  #whenReady(handle: () => void): void {
+    if (this.#held === undefined) handle();
+    else this.#held.push(handle);
+  }
+
+  /** A keeper that serves nothing and nobody ends by itself: its daemon died before Create, or after Delete. */
+  #watchIdle(): void {
+    clearTimeout(this.#idle);
+    this.#idle = undefined;
+    if (this.#containers.size > 0 || this.#creating.size > 0 || this.#connections.size > 0 || this.#ending) return;
+    this.#idle = setTimeout(() => this.shutdown(), this.#options.config.timeouts.keeperIdleMs);
+  }
+
+  async #end(): Promise<void> {
+    clearTimeout(this.#idle);
+    await this.#publisher.flush(FLUSH_MS);
+    this.#link.exit();
+  }
+}

@@ -1,0 +1,12 @@
+import { readFileSync, readlinkSync } from 'node:fs';
+import { Code, LaminaError } from '../base/index.js';
+
+/** The path a unix socket is bound to, from /proc/net/unix. @throws LaminaError NotFound when it has none */
+export function socketPath(fd: number): string {
+  const inode = /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/self/fd/${fd}`))?.[1];
+  for (const line of readFileSync('/proc/net/unix', 'utf8').split('\n')) {
+    const [, , , , , , lineInode, path] = line.trim().split(/\s+/);
+    if (inode !== undefined && lineInode === inode && path !== undefined) return path;
+  }
+  throw new LaminaError(Code.NotFound, `descriptor ${fd} is not a socket with a path`, { subject: String(fd) });
+}
