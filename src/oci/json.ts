@@ -50,7 +50,7 @@ export function findJsonError(text: string): number {
   const open: ('{' | '[')[] = [];
   let expecting: Expecting = 'value';
   let offset = 0;
-  while (true) {
+  for (;;) {
     TOKEN.lastIndex = offset;
     const match = TOKEN.exec(text);
     SPACE.lastIndex = offset;

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import {
   array,
   boolean,
+  custom,
   type GenericSchema,
   getDotPath,
   integer,
@@ -23,17 +24,21 @@ import { readBundleFile } from './bundle.js';
 import { parseJson, SpecError } from './json.js';
 import type { LinuxResources, OciSpec, Process } from './spec.js';
 
+// To valibot a list is an object too.
+const plainObject = custom<object>(
+  (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
+  'expected an object',
+);
 const text = string('expected a string');
 const flag = boolean('expected true or false');
 const int = pipe(number('expected an integer'), integer('expected an integer'));
 const COUNT_MESSAGE = 'expected a non-negative integer';
 const count = pipe(number(COUNT_MESSAGE), integer(COUNT_MESSAGE), minValue(0, COUNT_MESSAGE));
 const list = <T extends GenericSchema>(item: T) => array(item, 'expected a list');
-const map = <T extends GenericSchema>(value: T) => record(text, value, 'expected an object');
+const map = <T extends GenericSchema>(value: T) => pipe(plainObject, record(text, value));
 
 function object<T extends Record<string, GenericSchema>>(entries: T) {
-  // The object's message serves for an absent member too: valibot then expects the member's quoted name.
-  return looseObject(entries, (issue) => (issue.expected === 'Object' ? 'expected an object' : 'is missing'));
+  return pipe(plainObject, looseObject(entries, 'is missing'));
 }
 
 const throttle = optional(list(object({ major: int, minor: int, rate: count })));

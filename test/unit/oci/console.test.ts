@@ -1,0 +1,78 @@
+import assert from 'node:assert/strict';
+import { closeSync, existsSync, openSync, readdirSync, statSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { after, describe, it } from 'node:test';
+import { Code } from '../../../src/base/index.js';
+import { ConsoleSocket } from '../../../src/oci/index.js';
+import { binding, Poller } from '../../../src/sys/index.js';
+
+const poller = new Poller();
+after(() => poller.close());
+
+const openFds = () => readdirSync('/proc/self/fd').length;
+
+/** Does what the runtime does: connects and sends one message. */
+function send(path: string, name: string, fds: readonly number[]): void {
+  const connection = binding().connectUnix(path, 'stream');
+  if (name !== '' || fds.length > 0) assert.ok(binding().sendMessage(connection, Buffer.from(name), fds));
+  closeSync(connection);
+}
+
+describe('ConsoleSocket', () => {
+  it('receives a descriptor and its name, and removes its directory', async () => {
+    const before = openFds();
+    const socket = new ConsoleSocket({ poller });
+    assert.equal(statSync(dirname(socket.path)).mode & 0o777, 0o700);
+    const master = openSync('/dev/null', 'r');
+    // Sent before anyone waits, as the runtime may.
+    send(socket.path, '/dev/pts/7', [master]);
+    const { fd, name } = await socket.receive();
+    assert.equal(name, '/dev/pts/7');
+    assert.equal(statSync(`/proc/self/fd/${fd}`).rdev, statSync('/dev/null').rdev);
+    assert.equal(existsSync(dirname(socket.path)), false);
+    closeSync(fd);
+    closeSync(master);
+    assert.equal(openFds(), before);
+  });
+
+  const wrong: readonly [string, string, number, string][] = [
+    ['nothing', '', 0, 'nothing'],
+    ['no descriptor', 'x', 0, '0 descriptors and 1 bytes'],
+    ['two descriptors', 'x', 2, '2 descriptors and 1 bytes'],
+    ['a name that is too long', 'x'.repeat(4096), 1, '1 descriptors and 4096 bytes'],
+  ];
+  for (const [what, name, count, got] of wrong) {
+    it(`refuses ${what} and leaks nothing`, async () => {
+      const before = openFds();
+      const socket = new ConsoleSocket({ poller });
+      const fds = Array.from({ length: count }, () => openSync('/dev/null', 'r'));
+      const received = socket.receive();
+      send(socket.path, name, fds);
+      await assert.rejects(received, {
+        code: Code.FailedPrecondition,
+        message: `receive console on ${socket.path}: the runtime sent ${got} instead of one descriptor and a name`,
+      });
+      for (const fd of fds) closeSync(fd);
+      assert.equal(existsSync(dirname(socket.path)), false);
+      assert.equal(openFds(), before);
+    });
+  }
+
+  it('gives up after its time', async () => {
+    const socket = new ConsoleSocket({ poller });
+    await assert.rejects(socket.receive(10), {
+      code: Code.DeadlineExceeded,
+      message: `receive console on ${socket.path}: nothing came within 0.01 s`,
+    });
+    assert.equal(existsSync(dirname(socket.path)), false);
+  });
+
+  it('ends its wait when it is disposed of, and cannot be used again', async () => {
+    const socket = new ConsoleSocket({ poller });
+    const received = socket.receive();
+    socket[Symbol.dispose]();
+    socket[Symbol.dispose]();
+    await assert.rejects(received, { code: Code.Canceled });
+    await assert.rejects(socket.receive(), { code: Code.FailedPrecondition });
+  });
+});
