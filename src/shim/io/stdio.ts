@@ -28,7 +28,7 @@ export function planStdio(request: StdioRequest): StdioPlan {
     case 'fifo':
       return { kind: 'fifo', stdin: fifoPath(stdin), stdout: fifoPath(stdout), stderr: fifoPath(stderr) };
     case 'file':
-      return { kind: 'file', path: new URL(stdout).pathname };
+      return { kind: 'file', path: decodeURIComponent(new URL(stdout).pathname) };
     case 'binary':
     case 'binary-v2':
       return { kind: 'logger', ...parseLogger(rest), strict: scheme === 'binary-v2' };
