@@ -4,7 +4,7 @@
  * INVARIANTS: no run waits for a pipe (what runs print goes to nameless files); a run over its time is killed and reported with
  * Code.DeadlineExceeded; an interrupted create leaves no container behind; failures are RuncError in containerd's wording.
  */
-import { existsSync, unlinkSync } from 'node:fs';
+import { existsSync, rmSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { Code, LaminaError, messageOf } from '../base/index.js';
 import { readPidFile } from './bundle.js';
@@ -120,6 +120,7 @@ export class Runc {
     const args = createArgs(id, { ...rest, pidFile, preserveFds: extraFds?.length });
     // Only what this call made may be removed when it is interrupted, never a container that was there before.
     const isFresh = !existsSync(this.#stateDir(id));
+    removeStale(pidFile);
     try {
       await this.#run(id, args, { timeoutMs, cwd: options.bundle, extraFds, ...processIo(options) });
     } catch (error) {
@@ -142,10 +143,14 @@ export class Runc {
     checkId(id);
     const { process, stdio, extraFds, timeoutMs, ...rest } = options;
     const json = process instanceof Uint8Array ? process : JSON.stringify(process);
+    removeStale(options.pidFile);
     const processFile = writeScratchFile('runc-process', json);
     try {
       const args = execArgs(id, { ...rest, processFile, preserveFds: extraFds?.length });
       await this.#run(id, args, { timeoutMs, extraFds, ...processIo(options) });
+    } catch (error) {
+      if (error instanceof RuncError && wasInterrupted(error)) killStarted(options.pidFile);
+      throw error;
     } finally {
       unlinkSync(processFile);
     }
@@ -236,6 +241,7 @@ export class Runc {
   async restore(id: string, options: RestoreOptions): Promise<number> {
     const { stdio, timeoutMs, pidFile = join(options.bundle, 'init.pid'), ...rest } = options;
     const noSubreaper = this.#abilities.hasNoSubreaper;
+    removeStale(pidFile);
     const args = restoreArgs(checkId(id), { ...rest, pidFile, noSubreaper });
     await this.#run(id, args, { timeoutMs, cwd: options.bundle, ...processIo(options) });
     return readPidFile(pidFile);
@@ -301,6 +307,21 @@ export class Runc {
 function processIo(options: IoOptions): { stdio?: Stdio | undefined; output: Output } {
   if (options.consoleSocket !== undefined) return { output: 'joined' };
   return { stdio: options.stdio, output: 'none' };
+}
+
+// A pid file of an earlier process by the same name must not be taken for this one's.
+function removeStale(pidFile: string): void {
+  rmSync(pidFile, { force: true });
+}
+
+/** Ends the process of an exec that was interrupted after it had started it; nobody would know of it. */
+function killStarted(pidFile: string): void {
+  if (!existsSync(pidFile)) return;
+  try {
+    process.kill(readPidFile(pidFile), 'SIGKILL');
+  } catch {
+    // It has ended by itself, or the pid is only half written: the error of the exec is the one to report.
+  }
 }
 
 function wasInterrupted(error: RuncError): boolean {

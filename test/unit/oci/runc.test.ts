@@ -350,6 +350,13 @@ describe('Runc failures', () => {
     assert.equal(second.code, Code.DeadlineExceeded);
   });
 
+  it('never takes the pid of an earlier process for the new one', async () => {
+    const pidFile = join(dir, 'e.pid');
+    writeFileSync(pidFile, '42');
+    const { runc } = setUp();
+    await assert.rejects(runc.exec('web', { process: { cwd: '/' }, pidFile }), { code: Code.NotFound });
+  });
+
   it('never deletes a container that was there before', async () => {
     mkdirSync(join(dir, 'web'));
     const { spawner, runc } = setUp([{ signal: 9 }]);
