@@ -11,7 +11,7 @@ import { Code, createLogger, LaminaError, type Logger, messageOf, UndoStack } fr
 import { loadFromPid } from '../cgroups/index.js';
 import { bundlePaths, readSpec, writeOptions, writeRuntime } from '../oci/index.js';
 import { mountAll, unmountRecursive } from '../sys/index.js';
-import { Router, ServerConnection } from '../ttrpc/index.js';
+import { type CallContext, type FrameChannel, type Interceptor, Router, ServerConnection } from '../ttrpc/index.js';
 import type { Config } from './config.js';
 import { Container } from './container.js';
 import type { ContainerContext } from './context.js';
@@ -39,13 +39,6 @@ export interface SessionOptions {
   readonly onEnd: () => void;
 }
 
-/** A connection of the daemon: its calls, and which frame each answer releases. */
-interface Connection {
-  readonly server: ServerConnection;
-  /** stream id → number of the request frame the keeper keeps; removed by the answer. */
-  readonly frames: Map<number, number>;
-}
-
 export class Session implements KeeperEvents {
   readonly hello: Hello;
   readonly #link: KeeperLink;
@@ -60,7 +53,7 @@ export class Session implements KeeperEvents {
   /** Ids whose Create is under way. */
   readonly #creating = new Set<string>();
   /** connection id → the daemon's connection; removed when it closes. */
-  readonly #connections = new Map<number, Connection>();
+  readonly #connections = new Map<number, ServerConnection>();
   /** relay → its last known state, during the replay. */
   readonly #relays = new Map<string, RelayState>();
   /** What came before recovery was over; undefined afterwards. */
@@ -88,18 +81,7 @@ export class Session implements KeeperEvents {
       log: this.#log,
     });
     const service = createTaskService(this);
-    this.#router = new Router({
-      interceptors: [
-        async (call, next) => {
-          try {
-            return await next(call);
-          } catch (error) {
-            this.#log.debug({ method: call.method, error: messageOf(error) }, 'call failed');
-            throw wireError(error);
-          }
-        },
-      ],
-    });
+    this.#router = new Router();
     this.#router.add(taskV2.TaskDefinition, service);
     this.#router.add(taskV3.TaskDefinition, service);
     this.#context = {
@@ -181,35 +163,23 @@ export class Session implements KeeperEvents {
   }
 
   onAccepted(connection: number): void {
-    const frames = new Map<number, number>();
-    const server = new ServerConnection(
-      this.#router,
-      {
-        send: (frame) => {
-          const streamId = Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength).readUInt32BE(4);
-          const seq = frames.get(streamId) ?? 0;
-          frames.delete(streamId);
-          this.#link.sendFrame(connection, frame, seq);
-        },
-        close: () => this.#link.shut(connection),
-      },
-      {},
-    );
-    this.#connections.set(connection, { server, frames });
+    // The keeper keeps every request frame, by its number, until the answer that is sent under the same number replaces it.
+    const channel: FrameChannel = {
+      send: (frame, answers) => this.#link.sendFrame(connection, frame, answers ?? 0),
+      released: (seq) => this.#link.release(connection, seq),
+      close: () => this.#link.shut(connection),
+    };
+    const options = { interceptors: [this.#reportErrors] };
+    this.#connections.set(connection, new ServerConnection(this.#router, channel, options));
     this.#watchIdle();
   }
 
   onFrame(connection: number, seq: number, frame: Buffer): void {
-    this.#whenReady(() => {
-      const found = this.#connections.get(connection);
-      if (found === undefined) return;
-      found.frames.set(frame.readUInt32BE(4), seq);
-      found.server.receive(frame);
-    });
+    this.#whenReady(() => this.#connections.get(connection)?.receive(frame, seq));
   }
 
   onClosed(connection: number): void {
-    this.#connections.get(connection)?.server.end();
+    this.#connections.get(connection)?.end();
     this.#connections.delete(connection);
     this.#watchIdle();
   }
@@ -255,7 +225,7 @@ export class Session implements KeeperEvents {
   onGone(): void {
     clearTimeout(this.#idle);
     this.#publisher.close();
-    for (const { server } of this.#connections.values()) server.end();
+    for (const connection of this.#connections.values()) connection.end();
     this.#connections.clear();
     for (const container of this.#containers.values()) container.dispose();
     this.#containers.clear();
@@ -299,6 +269,15 @@ export class Session implements KeeperEvents {
       checkpoint: request.checkpoint,
     };
   }
+
+  readonly #reportErrors: Interceptor<CallContext> = async (request, call, next) => {
+    try {
+      return await next(request, call);
+    } catch (error) {
+      this.#log.debug({ method: call.method, error: messageOf(error) }, 'call failed');
+      throw wireError(error);
+    }
+  };
 
   #whenReady(handle: () => void): void {
     if (this.#held === undefined) handle();

@@ -13,14 +13,14 @@ import {
   unpackMessage,
 } from '../../api/index.js';
 import { Code, LaminaError } from '../../base/index.js';
-import type { CallContext, ServiceImplementation } from '../../ttrpc/index.js';
+import type { CallContext, ServiceHandlers } from '../../ttrpc/index.js';
 import type { Container } from '../container.js';
 import { ExecProcess } from '../process/exec.js';
 import type { InitState } from '../process/state.js';
 import type { Exit, TrackedProcess } from '../process/tracked.js';
 import type { Session } from '../session.js';
 
-type TaskService = ServiceImplementation<typeof taskV2.TaskDefinition>;
+type TaskService = ServiceHandlers<typeof taskV2.TaskDefinition>;
 
 const INIT_STATUS: Readonly<Record<InitState, Status>> = {
   created: Status.CREATED,
