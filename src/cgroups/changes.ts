@@ -100,14 +100,15 @@ export class FileChanges {
   }
 
   #dispatch(fd: number): void {
-    const due = new Set<() => void>();
+    const due = new Set<Set<() => void>>();
     for (const event of this.#kernel.inotifyRead(fd)) {
-      const overflow = (event.mask & IN_Q_OVERFLOW) !== 0;
-      const sets = overflow ? [...this.#listeners.values()] : [this.#listeners.get(event.wd) ?? new Set<() => void>()];
-      for (const listeners of sets) for (const listener of listeners) due.add(listener);
+      const listeners = this.#listeners.get(event.wd);
+      if ((event.mask & IN_Q_OVERFLOW) !== 0) for (const each of this.#listeners.values()) due.add(each);
+      else if (listeners !== undefined) due.add(listeners);
       if ((event.mask & IN_IGNORED) !== 0) this.#listeners.delete(event.wd);
     }
-    for (const listener of due) listener();
+    // A set is walked as it is by then: whoever an earlier call-back has disposed is not called any more.
+    for (const listeners of due) for (const listener of listeners) listener();
     this.#closeIfUnused();
   }
 
