@@ -1,6 +1,11 @@
 export * from './binding.js';
+export * from './fifo.js';
 export * from './gen/protocol.js';
 export { addonCandidates, binding, loadBinding } from './load-binding.js';
 export * from './message.js';
 export * from './message-socket.js';
+export * from './mount.js';
+export { type MountOptions, parseMountOptions } from './mount-options.js';
+export * from './pidfd.js';
 export * from './poller.js';
+export * from './procfs.js';
