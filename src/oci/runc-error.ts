@@ -91,12 +91,20 @@ export function describeFailure(failure: Failure): { code: Code; message: string
   return { code, message: `${prefix}: unable to retrieve OCI runtime error (${failure.logTrouble}): ${printed}` };
 }
 
-const ALREADY_FINISHED = /os: process already finished|container not running|no such process/i;
+const ALREADY_FINISHED = /os: process already finished|container (`\S+` )?(is )?not running|no such process/i;
+
+// crun has no words of its own for a container it does not know.
+const CRUN_UNKNOWN = /(error opening file `[^`]*\/status`|cannot open directory '[^']*'): No such file or directory/;
+
+/** Whether a runtime's message to a kill or delete says that it knows no such container. */
+export function saysNoContainer(text: string): boolean {
+  return text.includes('does not exist') || CRUN_UNKNOWN.test(text);
+}
 
 /** containerd's mapping: clients take NotFound from a kill as "already stopped". */
 function describeKillFailure(text: string): { code: Code; message: string } {
   if (ALREADY_FINISHED.test(text)) return { code: Code.NotFound, message: 'process already finished' };
-  if (text.includes('does not exist')) return { code: Code.NotFound, message: 'no such container' };
+  if (saysNoContainer(text)) return { code: Code.NotFound, message: 'no such container' };
   const code = /unknown signal|invalid signal|invalid argument/i.test(text) ? Code.InvalidArgument : Code.Unknown;
   return { code, message: `unknown error after kill: ${text}` };
 }
@@ -104,7 +112,7 @@ function describeKillFailure(text: string): { code: Code; message: string } {
 // runc: "container does not exist", "container with id exists: web" (1.0), "container with given ID already exists";
 // crun: "container `web` does not exist", "container `web` already exists".
 function codeOfRuntimeMessage(text: string): Code {
-  if (/\bcontainer (\S+ )?does not exist/.test(text)) return Code.NotFound;
+  if (/\bcontainer (\S+ )?does not exist/.test(text) || CRUN_UNKNOWN.test(text)) return Code.NotFound;
   if (/\bcontainer (\S+|with given ID) already exists|container with id exists/i.test(text)) return Code.AlreadyExists;
   return Code.Unknown;
 }

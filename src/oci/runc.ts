@@ -19,7 +19,7 @@ import {
   type RestoreArgs,
   restoreArgs,
 } from './runc-args.js';
-import { RuncError } from './runc-error.js';
+import { RuncError, saysNoContainer } from './runc-error.js';
 import { type Output, type Run, RuncRunner } from './runc-run.js';
 import { RUNTIME_ABILITIES, type RuntimeAbilities, type RuntimeKind, runtimeKindOf } from './runtime-kind.js';
 import { writeScratchFile } from './scratch.js';
@@ -181,7 +181,7 @@ export class Runc {
       return true;
     } catch (error) {
       // A container that left by itself (checkpoint with exit) or was deleted by another hand is deleted all the same.
-      if (error instanceof RuncError && error.runtimeMessage.includes('does not exist')) return false;
+      if (error instanceof RuncError && saysNoContainer(error.runtimeMessage)) return false;
       throw error;
     }
   }

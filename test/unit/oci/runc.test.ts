@@ -272,6 +272,7 @@ describe('Runc failures', () => {
       Code.InvalidArgument,
       'unknown error after kill: unable to signal init: invalid argument',
     ],
+    ['error opening file `/r/web/status`: No such file or directory', Code.NotFound, 'no such container'],
     ['weird', Code.Unknown, 'unknown error after kill: weird'],
   ];
   for (const [text, code, message] of kills) {
