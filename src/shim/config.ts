@@ -81,27 +81,30 @@ export async function parseConfig(text: string, path: string): Promise<Config> {
   return config;
 }
 
-/** The keys of the [timeouts] table, in seconds, and the fields they set. */
+/** The keys of the [timeouts] table, in milliseconds, and the fields they set. */
 const TIMEOUT_KEYS: Readonly<Record<string, keyof Timeouts>> = {
-  runtime: 'runtimeMs',
-  drain: 'drainMs',
-  engine_idle: 'engineIdleMs',
-  keeper_idle: 'keeperIdleMs',
-  logger: 'loggerMs',
+  runtime_ms: 'runtimeMs',
+  drain_ms: 'drainMs',
+  engine_idle_ms: 'engineIdleMs',
+  keeper_idle_ms: 'keeperIdleMs',
+  logger_ms: 'loggerMs',
 };
+
+/** A day. */
+const LONGEST_MS = 86_400_000;
 
 function parseTimeouts(path: string, value: unknown): Timeouts {
   if (typeof value !== 'object' || value === null) throw bad(path, 'timeouts', value, 'a table');
   const timeouts: { -readonly [K in keyof Timeouts]: number } = { ...DEFAULT_CONFIG.timeouts };
-  for (const [key, seconds] of Object.entries(value)) {
+  for (const [key, limitMs] of Object.entries(value)) {
     const field = TIMEOUT_KEYS[key];
     if (field === undefined) {
       throw new LaminaError(Code.InvalidArgument, `${path}: unknown key "timeouts.${key}"`, { subject: key });
     }
-    if (typeof seconds !== 'number' || !(seconds > 0) || seconds > 86_400) {
-      throw bad(path, `timeouts.${key}`, seconds, 'seconds, more than 0 and at most 86400');
+    if (typeof limitMs !== 'number' || !(limitMs > 0) || limitMs > LONGEST_MS) {
+      throw bad(path, `timeouts.${key}`, limitMs, `milliseconds, more than 0 and at most ${LONGEST_MS}`);
     }
-    timeouts[field] = Math.round(seconds * 1000);
+    timeouts[field] = Math.round(limitMs);
   }
   return timeouts;
 }

@@ -16,11 +16,11 @@ describe('configuration', () => {
       io = "copy"
       log_level = "debug"
       [timeouts]
-      runtime = 60
-      drain = 2.5
-      engine_idle = 1
-      keeper_idle = 3
-      logger = 4
+      runtime_ms = 60000
+      drain_ms = 2500
+      engine_idle_ms = 1000
+      keeper_idle_ms = 3000
+      logger_ms = 4000
     `;
     assert.deepEqual(await parseConfig(text, 'x.toml'), {
       engine: 'dedicated',
@@ -36,7 +36,7 @@ describe('configuration', () => {
     ['engine = "both"', /^x\.toml: engine is "both", expected one of "shared", "dedicated"$/],
     ['runtime = 3', /^x\.toml: runtime is 3, expected a program name or path$/],
     ['timeouts = 3', /^x\.toml: timeouts is 3, expected a table$/],
-    ['timeouts.drain = -1', /^x\.toml: timeouts\.drain is -1, expected seconds/],
+    ['timeouts.drain_ms = -1', /^x\.toml: timeouts\.drain_ms is -1, expected milliseconds/],
     ['timeouts.lunch = 1', /^x\.toml: unknown key "timeouts\.lunch"$/],
     ['engine =', /^x\.toml: /],
   ];
