@@ -170,13 +170,14 @@ for (const backend of [v1Backend(layout), v2Backend(layout)]) {
     });
 
     it('leaves a paused group paused when it signals', async () => {
-      const { exit, printed } = await group.run('echo ready; exec sleep 60');
+      // Caught: on v2 a signal that ends a process does so while it is frozen.
+      const { exit, printed } = await group.run("trap 'exit 7' TERM; echo ready; read line");
       await printed('ready');
       await cgroup.freeze();
       assert.equal(await cgroup.signalAll(SIGTERM), 1);
       assert.equal(cgroup.frozen(), true);
       await cgroup.thaw();
-      assert.equal((await exit).signal, 'SIGTERM');
+      assert.deepEqual(await exit, { code: 7, signal: null });
     });
 
     it('does not act on a group that its own process is in', async () => {
