@@ -19,7 +19,7 @@ import {
   parseMountOptions,
 } from './mount-options.js';
 import { shortenLowerDirs } from './overlay-options.js';
-import { readMountInfo, readPageSize } from './procfs.js';
+import { type MountInfo, readMountInfo, readPageSize } from './procfs.js';
 
 /** One mount as the daemon lists it. */
 export interface MountSpec {
@@ -226,14 +226,22 @@ async function unmountOne(path: string, busyTimeoutMs: number, signal: AbortSign
   }
 }
 
-/** Mount points at and below path, those to be unmounted first coming first. */
+/**
+ * Mount points at and below path in the order they can be unmounted: a mount after all that is mounted on it. The order comes from the
+ * mounts' parents, because with mounts on top of each other a path alone does not tell which is reached by it.
+ */
 function mountsBelow(path: string): string[] {
-  const depth = (mountPoint: string): number => mountPoint.split('/').length;
-  return readMountInfo()
-    .map((info) => info.mountPoint)
-    .filter((mountPoint) => mountPoint === path || mountPoint.startsWith(path === '/' ? '/' : `${path}/`))
-    .reverse()
-    .sort((a, b) => depth(b) - depth(a));
+  const prefix = path === '/' ? '/' : `${path}/`;
+  const found = readMountInfo().filter(({ mountPoint }) => mountPoint === path || mountPoint.startsWith(prefix));
+  const ids = new Set(found.map((info) => info.id));
+  const order: string[] = [];
+  const visit = (info: MountInfo): void => {
+    // The latest first: it may hide the others.
+    for (const child of found.filter((other) => other.parentId === info.id && other !== info).reverse()) visit(child);
+    order.push(info.mountPoint);
+  };
+  for (const info of found.filter((candidate) => !ids.has(candidate.parentId)).reverse()) visit(info);
+  return order;
 }
 
 /**
