@@ -62,7 +62,16 @@ export async function signalProcesses(target: SignalTarget, signal: number): Pro
     }
     return total;
   } finally {
-    if (isFrozen) await target.thaw();
+    if (isFrozen) await thawUnlessGone(target);
+  }
+}
+
+/** Once signaled, the processes may end so fast that somebody has removed the group already. */
+async function thawUnlessGone(target: SignalTarget): Promise<void> {
+  try {
+    await target.thaw();
+  } catch (error) {
+    if (!(error instanceof CgroupNotFoundError)) throw error;
   }
 }
 

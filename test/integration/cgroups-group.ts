@@ -81,7 +81,11 @@ async function removeTree(dir: string): Promise<void> {
 }
 
 function killMembers(dir: string): void {
-  for (const pid of fs.readFileSync(`${dir}/cgroup.procs`, 'utf8').split('\n').filter(Boolean)) {
+  // A threaded group does not tell its processes.
+  const isThreaded =
+    fs.existsSync(`${dir}/cgroup.type`) && fs.readFileSync(`${dir}/cgroup.type`, 'utf8') === 'threaded\n';
+  const file = isThreaded ? 'cgroup.threads' : 'cgroup.procs';
+  for (const pid of fs.readFileSync(`${dir}/${file}`, 'utf8').split('\n').filter(Boolean)) {
     try {
       process.kill(Number(pid), 'SIGKILL');
     } catch (error) {

@@ -302,3 +302,25 @@ describe('a container with different paths per v1 controller', {
     }
   });
 });
+
+describe('a threaded group on v2', { skip: missing === false ? v2Backend(layout).skip : missing }, () => {
+  it('lists the processes of its threads, and kills them without cgroup.kill, which it does not support', async () => {
+    const { dirs, options } = v2Backend(layout);
+    const group = new TestGroup(dirs(NAME));
+    try {
+      const [domain = ''] = group.dirs;
+      fs.mkdirSync(`${domain}/threaded`);
+      fs.writeFileSync(`${domain}/threaded/cgroup.type`, 'threaded');
+      const { pid, exit } = await group.run('sleep 60');
+      fs.writeFileSync(`${domain}/threaded/cgroup.procs`, String(pid));
+      const threaded = load(`/${NAME}/threaded`, options);
+      assert.ok(threaded.pids().includes(pid));
+      const all = load(`/${NAME}`, options).pids();
+      assert.equal(new Set(all).size, all.length);
+      await threaded.kill();
+      assert.equal((await exit).signal, 'SIGKILL');
+    } finally {
+      await group.remove();
+    }
+  });
+});
