@@ -93,8 +93,9 @@ export function describeFailure(failure: Failure): { code: Code; message: string
 
 const ALREADY_FINISHED = /os: process already finished|container (`\S+` )?(is )?not running|no such process/i;
 
-// crun has no words of its own for a container it does not know.
-const CRUN_UNKNOWN = /(error opening file `[^`]*\/status`|cannot open directory '[^']*'): No such file or directory/;
+// What crun says of a container it does not know: 1.8 to everything the first, 1.28 only to delete the second.
+const CRUN_UNKNOWN =
+  /(error opening file `[^`]*\/status`|cannot open directory ['`][^'`]*['`]): No such file or directory/;
 
 /** Whether a runtime's message to a kill or delete says that it knows no such container. */
 export function saysNoContainer(text: string): boolean {

@@ -18,30 +18,48 @@ export interface RuncLogEntry {
 
 export interface RuncLogPart {
   readonly entries: readonly RuncLogEntry[];
-  /** Lines that are not log entries: torn writes, or another program's output. */
+  /** Lines (or entries over several) that could not be read: torn writes, or another program's output. */
   readonly garbageLines: number;
 }
 
 /** More than this at the end of a log is not read: --debug runs write a lot, and the error comes last. */
 const MAX_READ_BYTES = 256 * 1024;
 
-/** Parses log lines; never throws. Lines that are no entries are counted and skipped. */
+/**
+ * Parses a log; never throws. What is no entry is counted and skipped.
+ *
+ * runc writes an entry per line; crun since it uses json-c spreads one over several, with the braces on lines of their own.
+ */
 export function parseRuncLog(text: string): RuncLogPart {
   const entries: RuncLogEntry[] = [];
   let garbageLines = 0;
-  for (const line of text.split('\n')) {
-    if (line.trim() === '') continue;
-    const entry = parseLine(line);
+  let open = '';
+  const take = (json: string): void => {
+    const entry = parseEntry(json);
     if (entry === undefined) garbageLines += 1;
     else entries.push(entry);
+  };
+  for (const line of text.split('\n')) {
+    if (open !== '' && !line.startsWith('{')) {
+      open += `\n${line}`;
+      if (!line.startsWith('}')) continue;
+      take(open);
+      open = '';
+    } else {
+      // An entry that another one interrupts was never finished.
+      if (open !== '') garbageLines += 1;
+      open = line.trimEnd() === '{' ? line : '';
+      if (open === '' && line.trim() !== '') take(line);
+    }
   }
+  if (open !== '') garbageLines += 1;
   return { entries, garbageLines };
 }
 
-function parseLine(line: string): RuncLogEntry | undefined {
+function parseEntry(json: string): RuncLogEntry | undefined {
   let value: unknown;
   try {
-    value = JSON.parse(line);
+    value = JSON.parse(json);
   } catch {
     // Not JSON: counted by the caller.
     return undefined;
@@ -79,7 +97,7 @@ export function readRuncLog(path: string, offset: number): { part: RuncLogPart; 
     const text = buffer.toString('utf8', 0, length);
     const part = parseRuncLog(start === from ? text : text.slice(text.indexOf('\n') + 1));
     const isUseless = part.garbageLines > 0 && part.entries.length === 0;
-    return { part, trouble: isUseless ? `${path}: ${part.garbageLines} lines are not JSON log entries` : undefined };
+    return { part, trouble: isUseless ? `${path}: ${part.garbageLines} unreadable log entries` : undefined };
   } catch (error) {
     return { part: { entries: [], garbageLines: 0 }, trouble: `read ${path}: ${messageOf(error)}` };
   } finally {

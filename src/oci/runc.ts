@@ -214,6 +214,8 @@ export class Runc {
 
   /** All containers of this root. */
   async list(options: CallOptions = {}): Promise<ContainerState[]> {
+    // runc since 1.3 calls a root that nobody has used yet an error.
+    if (this.#options.root !== undefined && !existsSync(this.#options.root)) return [];
     const states = await this.#query<ContainerState[] | null>('', ['list', '--format', 'json'], options);
     return states ?? [];
   }

@@ -23,6 +23,17 @@ describe('parseRuncLog', () => {
     assert.equal(part.garbageLines, 5);
   });
 
+  it('reads entries that are spread over lines, as crun writes them', () => {
+    const spread = (msg: string) => `${JSON.stringify({ msg, level: 'error' }, undefined, 2)}\n`;
+    const torn = '{\n  "msg": "torn",\n';
+    const part = parseRuncLog(`${spread('a')}${torn}${spread('b')}${line('c')}${torn}}\n${torn}`);
+    assert.deepEqual(
+      part.entries.map((entry) => entry.msg),
+      ['a', 'b', 'c'],
+    );
+    assert.equal(part.garbageLines, 3);
+  });
+
   it('finds every entry whatever stands between, and never throws', () => {
     const text = fc.string().filter((s) => !s.includes('\n'));
     fc.assert(
@@ -65,6 +76,6 @@ describe('readRuncLog', () => {
     assert.equal(readRuncLog(log, 0).trouble, `open ${log}: no such file or directory`);
     assert.match(readRuncLog(dir, 0).trouble ?? '', /^read .*EISDIR/);
     writeFileSync(log, 'nope\n');
-    assert.equal(readRuncLog(log, 0).trouble, `${log}: 1 lines are not JSON log entries`);
+    assert.equal(readRuncLog(log, 0).trouble, `${log}: 1 unreadable log entries`);
   });
 });

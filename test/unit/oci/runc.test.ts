@@ -197,6 +197,12 @@ describe('Runc arguments', () => {
     });
   }
 
+  it('lists nothing for a root that nobody has used yet', async () => {
+    const { spawner, runc } = setUp([], { root: join(dir, 'none') });
+    assert.deepEqual(await runc.list(), []);
+    assert.equal(spawner.requests.length, 0);
+  });
+
   it('reads versions', async () => {
     const { runc } = setUp([
       { stdout: 'crun version 1.8.1\ncommit: f8a0\nrundir: /run/crun\nspec: 1.0.0\n+SYSTEMD\n' },
@@ -249,7 +255,7 @@ describe('Runc failures', () => {
     assert.equal((await failureOf(runc.start('web'))).message, `OCI runtime start failed: ${why}: exit status 1`);
     assert.match(
       (await failureOf(runc.pause('web'))).message,
-      /^OCI runtime pause failed: unable .*\(.*not JSON.*\): x: exit status 1$/,
+      /^OCI runtime pause failed: unable .*\(.*unreadable log entries.*\): x: exit status 1$/,
     );
   });
 
