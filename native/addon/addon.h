@@ -1,7 +1,7 @@
 /* What the addon's files share: instance data, arguments, errors, promises.
  *
- * Conventions. Functions that can throw return NULL or false with a JavaScript exception pending. Nothing here is static data:
- * the addon may be loaded by several environments (worker threads) of one process. */
+ * Conventions. Functions that can throw return NULL or false with a JavaScript exception pending. Nothing here is
+ * static data: the addon may be loaded by several environments (worker threads) of one process. */
 #ifndef LM_ADDON_H
 #define LM_ADDON_H
 
@@ -30,19 +30,19 @@ struct function {
 };
 
 /* Returns from the calling function (with `ret`) when a Node-API call fails, leaving an exception pending. */
-#define TRY_RET(env, call, ret)                                                                                                \
-  do {                                                                                                                         \
-    if ((call) != napi_ok) {                                                                                                   \
-      throw_status(env);                                                                                                       \
-      return ret;                                                                                                              \
-    }                                                                                                                          \
+#define TRY_RET(env, call, ret)                                                                                        \
+  do {                                                                                                                 \
+    if ((call) != napi_ok) {                                                                                           \
+      throw_status(env);                                                                                               \
+      return ret;                                                                                                      \
+    }                                                                                                                  \
   } while (0)
 #define TRY(env, call) TRY_RET(env, call, NULL)
 
 /* Retries a system call that a signal interrupted. */
-#define RETRY(result, call)                                                                                                    \
-  do {                                                                                                                         \
-    (result) = (call);                                                                                                         \
+#define RETRY(result, call)                                                                                            \
+  do {                                                                                                                 \
+    (result) = (call);                                                                                                 \
   } while ((result) == -1 && errno == EINTR)
 
 /* error.c */

@@ -6,8 +6,8 @@
 #include <string.h>
 
 /* By hand, because strerrorname_np is glibc's alone. */
-#define NAME(number)                                                                                                           \
-  case number:                                                                                                                 \
+#define NAME(number)                                                                                                   \
+  case number:                                                                                                         \
     return #number;
 
 static const char *errno_name(int err) {

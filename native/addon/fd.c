@@ -2,12 +2,12 @@
 #include "addon.h"
 
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <linux/openat2.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -124,10 +124,14 @@ static napi_value lock_file(napi_env env, napi_callback_info info) {
       !arg_string(env, args[1], "how", &how)) {
     return NULL;
   }
-  if (strcmp(how, "shared") == 0) operation = LOCK_SH;
-  else if (strcmp(how, "exclusive") == 0) operation = LOCK_EX;
-  else if (strcmp(how, "unlock") == 0) operation = LOCK_UN;
-  else return throw_value(env, "how", "must be 'shared', 'exclusive' or 'unlock'"), NULL;
+  if (strcmp(how, "shared") == 0)
+    operation = LOCK_SH;
+  else if (strcmp(how, "exclusive") == 0)
+    operation = LOCK_EX;
+  else if (strcmp(how, "unlock") == 0)
+    operation = LOCK_UN;
+  else
+    return throw_value(env, "how", "must be 'shared', 'exclusive' or 'unlock'"), NULL;
   int result;
   RETRY(result, flock(fd, operation | LOCK_NB));
   if (result != 0 && errno != EWOULDBLOCK) return throw_errno(env, errno, "flock", NULL);
@@ -157,8 +161,14 @@ static napi_value open_in_root(napi_env env, napi_callback_info info) {
 
 bool register_fd(napi_env env, napi_value exports) {
   const struct function table[] = {
-      {"pipe", make_pipe},      {"dupFd", dup_fd},         {"setNonBlocking", set_non_blocking}, {"bytesReadable", bytes_readable},
-      {"memfd", make_memfd},    {"eventfd", make_eventfd}, {"readEventfd", read_eventfd},        {"flock", lock_file},
+      {"pipe", make_pipe},
+      {"dupFd", dup_fd},
+      {"setNonBlocking", set_non_blocking},
+      {"bytesReadable", bytes_readable},
+      {"memfd", make_memfd},
+      {"eventfd", make_eventfd},
+      {"readEventfd", read_eventfd},
+      {"flock", lock_file},
       {"openInRoot", open_in_root},
   };
   return REGISTER(env, exports, table);

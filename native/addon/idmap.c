@@ -2,11 +2,11 @@
 #include "addon.h"
 
 #include <fcntl.h>
+#include <linux/mount.h> /* not sys/mount.h, which lacks these before glibc 2.36 and clashes with it after */
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -26,8 +26,9 @@ static int write_map(struct job *job, pid_t pid, const char *file, const char *m
   return written < 0 ? -1 : 0;
 }
 
-/* A namespace can be made only by a process in it: a child that does nothing but wait to be killed. It is made by the bare system
- * call, with no exit signal, so that neither libc's fork handlers run nor libuv's SIGCHLD handler hears of it. */
+/* A namespace can be made only by a process in it: a child that does nothing but wait to be killed. It is made by the
+ * bare system call, with no exit signal, so that neither libc's fork handlers run nor libuv's SIGCHLD handler hears of
+ * it. */
 static void run_user_namespace(struct job *job) {
   pid_t pid = (pid_t)syscall(SYS_clone, (unsigned long)CLONE_NEWUSER, 0UL, 0UL, 0UL, 0UL);
   if (pid == 0) {
@@ -38,7 +39,8 @@ static void run_user_namespace(struct job *job) {
     job_fail(job, "clone", NULL);
     return;
   }
-  if (write_map(job, pid, "uid_map", job->text[UID_MAP]) == 0 && write_map(job, pid, "gid_map", job->text[GID_MAP]) == 0) {
+  if (write_map(job, pid, "uid_map", job->text[UID_MAP]) == 0 &&
+      write_map(job, pid, "gid_map", job->text[GID_MAP]) == 0) {
     char path[48];
     (void)snprintf(path, sizeof(path), "/proc/%d/ns/user", (int)pid);
     job->result_fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -54,7 +56,8 @@ static napi_value user_namespace(napi_env env, napi_callback_info info) {
   if (!get_args(env, info, args, 2, NULL)) return NULL;
   struct job *job = job_new(run_user_namespace);
   if (job == NULL) return throw_errno(env, ENOMEM, "malloc", NULL);
-  if (!arg_string(env, args[0], "uidMap", &job->text[UID_MAP]) || !arg_string(env, args[1], "gidMap", &job->text[GID_MAP])) {
+  if (!arg_string(env, args[0], "uidMap", &job->text[UID_MAP]) ||
+      !arg_string(env, args[1], "gidMap", &job->text[GID_MAP])) {
     job_free(job);
     return NULL;
   }
@@ -83,8 +86,8 @@ static napi_value idmap_mount(napi_env env, napi_callback_info info) {
   if (!get_args(env, info, args, 3, NULL)) return NULL;
   struct job *job = job_new(run_idmap_mount);
   if (job == NULL) return throw_errno(env, ENOMEM, "malloc", NULL);
-  if (!arg_string(env, args[0], "source", &job->text[SOURCE]) || !arg_string(env, args[1], "target", &job->text[TARGET]) ||
-      !arg_int(env, args[2], "userNamespace", &fd)) {
+  if (!arg_string(env, args[0], "source", &job->text[SOURCE]) ||
+      !arg_string(env, args[1], "target", &job->text[TARGET]) || !arg_int(env, args[2], "userNamespace", &fd)) {
     job_free(job);
     return NULL;
   }

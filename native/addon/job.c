@@ -66,7 +66,8 @@ napi_value job_start(napi_env env, struct job *job, const char *name) {
     job_free(job);
     return NULL;
   }
-  if (napi_create_promise(env, &job->deferred, &promise) != napi_ok || napi_queue_async_work(env, job->work) != napi_ok) {
+  if (napi_create_promise(env, &job->deferred, &promise) != napi_ok ||
+      napi_queue_async_work(env, job->work) != napi_ok) {
     throw_status(env);
     (void)napi_delete_async_work(env, job->work);
     job_free(job);

@@ -22,9 +22,12 @@ static void run_mount(struct job *job) {
 
 static void *mount_thread(void *data) {
   struct job *job = data;
-  if (unshare(CLONE_FS) != 0) job_fail(job, "unshare", NULL);
-  else if (chdir(job->text[CWD]) != 0) job_fail(job, "chdir", job->text[CWD]);
-  else run_mount(job);
+  if (unshare(CLONE_FS) != 0)
+    job_fail(job, "unshare", NULL);
+  else if (chdir(job->text[CWD]) != 0)
+    job_fail(job, "chdir", job->text[CWD]);
+  else
+    run_mount(job);
   return NULL;
 }
 
@@ -122,7 +125,8 @@ static void run_loop_attach(struct job *job) {
     return;
   }
   int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
-  if (control < 0) job_fail(job, "open", "/dev/loop-control");
+  if (control < 0)
+    job_fail(job, "open", "/dev/loop-control");
   else {
     for (int i = 0; i < 100 && attach_once(job, control, file) != 0 && job->err == EBUSY; i++) {
     }

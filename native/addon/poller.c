@@ -1,13 +1,13 @@
 /* The poller: epoll on a thread of its own, ready descriptors delivered to JavaScript in batches.
  *
- * One thread waits in epoll_wait; what became ready is noted in the descriptor's slot and its number appended to `queue`. The first
- * entry of a queue asks for one JavaScript call; what becomes ready until that call runs joins it. Descriptors are watched one-shot,
- * so an idle poller causes no wake-ups and a slow JavaScript thread no spinning.
+ * One thread waits in epoll_wait; what became ready is noted in the descriptor's slot and its number appended to
+ * `queue`. The first entry of a queue asks for one JavaScript call; what becomes ready until that call runs joins it.
+ * Descriptors are watched one-shot, so an idle poller causes no wake-ups and a slow JavaScript thread no spinning.
  *
- * INVARIANTS, under `lock`: a number is in `queue` exactly when its slot is active and has `ready` != 0; so the queue never holds a
- * removed descriptor, nor more entries than there are active slots, for which `queue` always has room. An event carries the
- * generation its descriptor had when it was added, and is dropped when that has changed: a descriptor number that is closed and used
- * again never gets an event of its predecessor.
+ * INVARIANTS, under `lock`: a number is in `queue` exactly when its slot is active and has `ready` != 0; so the queue
+ * never holds a removed descriptor, nor more entries than there are active slots, for which `queue` always has room. An
+ * event carries the generation its descriptor had when it was added, and is dropped when that has changed: a descriptor
+ * number that is closed and used again never gets an event of its predecessor.
  *
  * Lifetime: held by the JavaScript object and by the thread-safe function (`holders`, JavaScript thread only). */
 #include "addon.h"
@@ -37,7 +37,6 @@ struct poller {
 
   /* JavaScript thread only. */
   pthread_t thread;
-  napi_env env;
   unsigned holders;
   uint32_t generation;
   bool started;
@@ -54,7 +53,8 @@ struct poller {
 };
 
 /* Tells our objects from anybody else's wrapped ones. */
-#define POLLER_TAG {0x4c616d696e61506fULL, 0x6c6c657200000001ULL}
+#define POLLER_TAG                                                                                                     \
+  { 0x4c616d696e61506fULL, 0x6c6c657200000001ULL }
 
 static void poller_drop(struct poller *poller) {
   if (--poller->holders > 0) return;
@@ -292,8 +292,10 @@ static napi_value poller_rearm(napi_env env, napi_callback_info info) {
   int err = 0;
   (void)pthread_mutex_lock(&poller->lock);
   bool known = (size_t)fd < poller->slot_count && poller->slots[fd].active;
-  if (!known) err = ENOENT;
-  else if (control(poller, EPOLL_CTL_MOD, fd, events, poller->slots[fd].generation) != 0) err = errno;
+  if (!known)
+    err = ENOENT;
+  else if (control(poller, EPOLL_CTL_MOD, fd, events, poller->slots[fd].generation) != 0)
+    err = errno;
   (void)pthread_mutex_unlock(&poller->lock);
   if (err != 0) return throw_errno(env, err, "epoll_ctl", NULL);
   return value_undefined(env);
@@ -373,7 +375,6 @@ static napi_value create_poller(napi_env env, napi_callback_info info) {
   if (type != napi_function) return throw_arg(env, "onReady", "a function"), NULL;
   struct poller *poller = calloc(1, sizeof(*poller));
   if (poller == NULL) return throw_errno(env, ENOMEM, "malloc", NULL);
-  poller->env = env;
   poller->holders = 1;
   if (pthread_mutex_init(&poller->lock, NULL) != 0 || poller_open(poller) != 0) {
     int err = errno;

@@ -36,7 +36,8 @@ static napi_value pidfd_send_signal_(napi_env env, napi_callback_info info) {
       !arg_int(env, args[1], "signal", &number)) {
     return NULL;
   }
-  if (syscall(SYS_pidfd_send_signal, fd, number, NULL, 0) != 0) return throw_errno(env, errno, "pidfd_send_signal", NULL);
+  if (syscall(SYS_pidfd_send_signal, fd, number, NULL, 0) != 0)
+    return throw_errno(env, errno, "pidfd_send_signal", NULL);
   return value_undefined(env);
 }
 
@@ -48,7 +49,8 @@ static napi_value pidfd_exit_status(napi_env env, napi_callback_info info) {
   memset(&data, 0, sizeof(data));
   data.mask = INFO_EXIT;
   if (ioctl(fd, GET_INFO, &data) != 0) {
-    /* ENOTTY, EINVAL: the kernel is older than 6.13. ESRCH: it is older than 6.15, or the pidfd was opened after the reaping. */
+    /* ENOTTY, EINVAL: the kernel is older than 6.13. ESRCH: it is older than 6.15, or the pidfd was opened after the
+     * reaping. */
     if (errno == ENOTTY || errno == EINVAL || errno == ESRCH) return value_null(env);
     return throw_errno(env, errno, "ioctl", NULL);
   }
@@ -76,8 +78,11 @@ static napi_value set_subreaper(napi_env env, napi_callback_info info) {
 
 bool register_process(napi_env env, napi_value exports) {
   const struct function table[] = {
-      {"pidfdOpen", pidfd_open_}, {"pidfdSendSignal", pidfd_send_signal_}, {"pidfdExitStatus", pidfd_exit_status},
-      {"kill", kill_},            {"setSubreaper", set_subreaper},
+      {"pidfdOpen", pidfd_open_},
+      {"pidfdSendSignal", pidfd_send_signal_},
+      {"pidfdExitStatus", pidfd_exit_status},
+      {"kill", kill_},
+      {"setSubreaper", set_subreaper},
   };
   return REGISTER(env, exports, table);
 }

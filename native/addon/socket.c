@@ -11,9 +11,12 @@
 static bool arg_type(napi_env env, napi_value value, int *type) {
   AUTO_FREE char *text = NULL;
   if (!arg_string(env, value, "type", &text)) return false;
-  if (strcmp(text, "stream") == 0) *type = SOCK_STREAM;
-  else if (strcmp(text, "seqpacket") == 0) *type = SOCK_SEQPACKET;
-  else return throw_value(env, "type", "must be 'stream' or 'seqpacket'");
+  if (strcmp(text, "stream") == 0)
+    *type = SOCK_STREAM;
+  else if (strcmp(text, "seqpacket") == 0)
+    *type = SOCK_SEQPACKET;
+  else
+    return throw_value(env, "type", "must be 'stream' or 'seqpacket'");
   return true;
 }
 
@@ -154,9 +157,12 @@ static int bind_and_listen(int fd, const char *path, size_t length, int backlog,
   if (is_path && fchmod(fd, mode) != 0) return -1;
   if (bind(fd, (struct sockaddr *)&address, size) != 0) return -1;
   /* Once more without the umask. */
-  if (is_path && chmod(path, mode) != 0) *syscall = "chmod";
-  else if (listen(fd, backlog) != 0) *syscall = "listen";
-  else return 0;
+  if (is_path && chmod(path, mode) != 0)
+    *syscall = "chmod";
+  else if (listen(fd, backlog) != 0)
+    *syscall = "listen";
+  else
+    return 0;
   int saved = errno;
   if (is_path) (void)unlink(path);
   errno = saved;
@@ -257,8 +263,8 @@ static napi_value peer_credentials(napi_env env, napi_callback_info info) {
 
 bool register_socket(napi_env env, napi_value exports) {
   const struct function table[] = {
-      {"sendMessage", send_message}, {"recvMessage", recv_message}, {"listenUnix", listen_unix},
-      {"connectUnix", connect_unix}, {"acceptUnix", accept_unix},   {"socketPair", socket_pair},
+      {"sendMessage", send_message},         {"recvMessage", recv_message}, {"listenUnix", listen_unix},
+      {"connectUnix", connect_unix},         {"acceptUnix", accept_unix},   {"socketPair", socket_pair},
       {"peerCredentials", peer_credentials},
   };
   return REGISTER(env, exports, table);

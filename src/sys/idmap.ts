@@ -16,6 +16,10 @@ export interface MappedLowers extends AsyncDisposable {
   readonly data: readonly string[];
 }
 
+function escapeLower(path: string): string {
+  return path.replace(/[\\:]/g, '\\$&');
+}
+
 async function removeAll(dir: string, mounted: readonly string[], made: readonly string[]): Promise<void> {
   for (const path of mounted) await binding().umount(path, MNT_DETACH);
   for (const path of made) rmdirSync(path);
@@ -44,5 +48,8 @@ export async function mapLowerDirs(data: readonly string[], userNamespace: numbe
     await removeAll(dir, mounted, made);
     throw error;
   }
-  return { data: withLowerDirs(data, made), [Symbol.asyncDispose]: () => removeAll(dir, mounted, made) };
+  return {
+    data: withLowerDirs(data, made.map(escapeLower)),
+    [Symbol.asyncDispose]: () => removeAll(dir, mounted, made),
+  };
 }

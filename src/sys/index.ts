@@ -9,3 +9,4 @@ export { type MountOptions, parseMountOptions } from './mount-options.js';
 export * from './pidfd.js';
 export * from './poller.js';
 export * from './procfs.js';
+export * from './socket.js';

@@ -9,7 +9,7 @@
 import { closeSync } from 'node:fs';
 import { isErrno } from '../base/index.js';
 import type { Received } from './binding.js';
-import { LM_FDS_MAX, LM_INLINE_MAX } from './gen/protocol.js';
+import { LM_INLINE_MAX } from './gen/protocol.js';
 import { binding } from './load-binding.js';
 import { decodeMessage, encodeMessage, type Message, type OutgoingMessage } from './message.js';
 import { POLLIN, POLLOUT, type Poller, type Registration, sharedPoller } from './poller.js';
@@ -189,6 +189,3 @@ function duplicate(fds: readonly number[]): number[] {
   }
   return copies;
 }
-
-/** The most descriptors one message can carry besides a body. */
-export const MESSAGE_FDS_MAX = LM_FDS_MAX - 1;

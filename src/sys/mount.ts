@@ -152,10 +152,11 @@ async function mountOne(
     if (userNamespace !== undefined && mount.type === 'overlay') {
       await using lowers = await mapLowerDirs(options.data, userNamespace);
       await makeMount(mount, { ...options, data: lowers.data }, target.path);
+      undoMount();
     } else {
       await makeMount(mount, options, target.path);
+      if ((options.flags & MS_REMOUNT) === 0) undoMount();
     }
-    if ((options.flags & MS_REMOUNT) === 0) undoMount();
     if (userNamespace !== undefined && mount.type !== 'overlay') {
       using mounted = openTarget(rootfs, where);
       await binding().idmapMount(mounted.path, mounted.path, userNamespace);

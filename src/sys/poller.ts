@@ -33,7 +33,7 @@ export interface Registration {
   [Symbol.dispose](): void;
 }
 
-class WatchedFd implements Registration {
+interface Watched {
   readonly fd: number;
   readonly callback: ReadyCallback;
   readonly ref: boolean;
@@ -41,31 +41,13 @@ class WatchedFd implements Registration {
   readonly since: number;
   events: number;
   /** Whether epoll will report it: it is one-shot. */
-  armed = true;
-  readonly #owner: Poller;
-
-  constructor(owner: Poller, fd: number, events: number, callback: ReadyCallback, ref: boolean, since: number) {
-    this.#owner = owner;
-    this.fd = fd;
-    this.events = events;
-    this.callback = callback;
-    this.ref = ref;
-    this.since = since;
-  }
-
-  setEvents(events: number): void {
-    this.#owner.change(this, events);
-  }
-
-  [Symbol.dispose](): void {
-    this.#owner.unwatch(this);
-  }
+  armed: boolean;
 }
 
 export class Poller {
   readonly #native: NativePoller;
   /** fd → its registration, removed by unwatch or close. */
-  readonly #watched = new Map<number, WatchedFd>();
+  readonly #watched = new Map<number, Watched>();
   #refs = 0;
   #batch = 0;
 
@@ -90,31 +72,19 @@ export class Poller {
       });
     }
     this.#native.add(fd, events);
-    const watched = new WatchedFd(this, fd, events, callback, options.ref ?? true, this.#batch);
+    const watched: Watched = { fd, callback, ref: options.ref ?? true, since: this.#batch, events, armed: true };
     this.#watched.set(fd, watched);
     if (watched.ref && this.#refs++ === 0) this.#native.ref();
-    return watched;
-  }
-
-  /** @internal */
-  change(watched: WatchedFd, events: number): void {
-    if (this.#watched.get(watched.fd) !== watched || watched.events === events) return;
-    watched.events = events;
-    // What fires while it is paused is swallowed, and found again here: arming asks the kernel for the state now.
-    if (events !== 0) this.#arm(watched);
-  }
-
-  /** @internal */
-  unwatch(watched: WatchedFd): void {
-    if (this.#watched.get(watched.fd) !== watched) return;
-    this.#watched.delete(watched.fd);
-    this.#native.remove(watched.fd);
-    if (watched.ref && --this.#refs === 0) this.#native.unref();
+    return {
+      fd,
+      setEvents: (wanted) => this.#change(watched, wanted),
+      [Symbol.dispose]: () => this.#unwatch(watched),
+    };
   }
 
   /** Stops watching everything and ends the thread. */
   close(): void {
-    for (const watched of [...this.#watched.values()]) this.unwatch(watched);
+    for (const watched of [...this.#watched.values()]) this.#unwatch(watched);
     this.#native.close();
   }
 
@@ -122,7 +92,21 @@ export class Poller {
     this.close();
   }
 
-  #arm(watched: WatchedFd): void {
+  #change(watched: Watched, events: number): void {
+    if (this.#watched.get(watched.fd) !== watched || watched.events === events) return;
+    watched.events = events;
+    // What fires while it is paused is swallowed, and found again here: arming asks the kernel for the state now.
+    if (events !== 0) this.#arm(watched);
+  }
+
+  #unwatch(watched: Watched): void {
+    if (this.#watched.get(watched.fd) !== watched) return;
+    this.#watched.delete(watched.fd);
+    this.#native.remove(watched.fd);
+    if (watched.ref && --this.#refs === 0) this.#native.unref();
+  }
+
+  #arm(watched: Watched): void {
     watched.armed = true;
     this.#native.rearm(watched.fd, watched.events);
   }

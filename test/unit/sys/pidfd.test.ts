@@ -32,7 +32,7 @@ describe('pidfd', () => {
   it('signals a process and sees it end', async () => {
     const [child, pid] = await start('exec sleep 1000');
     using pidfd = Pidfd.open(pid);
-    const exit = once(child, 'exit');
+    const exit = once(child, 'close');
     const exited = pidfd.exited;
     assert.equal(pidfd.signal(0), true);
     assert.equal(pidfd.exitStatus(), null);
