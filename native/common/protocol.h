@@ -27,6 +27,7 @@
 #define LM_MSG_FAILED 12
 #define LM_MSG_SIGNALED 13
 #define LM_MSG_PING 14
+#define LM_MSG_DONE 15
 
 /* engine to keeper */
 #define LM_MSG_WELCOME 64

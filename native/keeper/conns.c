@@ -1,0 +1,347 @@
+/* The daemon's connections: whole frames in, kept until the engine is done with each; bytes out.
+ * Of ttrpc only the frame header is known: length u32 BE, stream id u32 BE, type u8, flags u8. */
+#include "log.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "keeper.h"
+
+#define FRAME_HEADER 10
+#define FRAME_MAX (4U << 20)
+#define HELD_MAX ((size_t)16 << 20)   /* unanswered frames of a connection; then it is not read */
+#define OUT_MAX ((size_t)16 << 20)    /* unwritten replies; then it is not read */
+#define OUT_ABSURD ((size_t)64 << 20) /* an engine that goes on replying to a peer that never reads: hang up */
+#define ACCEPT_PAUSE_MS 500
+
+struct chunk {
+  STAILQ_ENTRY(chunk) entry;
+  size_t len;
+  size_t sent;
+  uint8_t bytes[];
+};
+
+struct lm_conn {
+  TAILQ_ENTRY(lm_conn) entry;
+  struct lm_watch watch;
+  struct lm_keeper *keeper;
+  uint64_t id;
+  uint8_t head[FRAME_HEADER];
+  uint32_t head_have;
+  struct lm_blob *body; /* the frame being read, its field length and header in place */
+  uint32_t body_have;
+  uint32_t skip;                 /* bytes of an oversized frame still to be thrown away */
+  TAILQ_HEAD(, lm_frame) frames; /* not released */
+  size_t held;
+  STAILQ_HEAD(, chunk) out;
+  size_t out_bytes;
+  bool shut; /* closed by the engine once `out` is empty */
+};
+
+static size_t frame_cost(const struct lm_frame *f) {
+  return sizeof *f + sizeof *f->body + f->body->len;
+}
+
+static void drop_frame(struct lm_frame *f) {
+  f->conn->held -= frame_cost(f);
+  TAILQ_REMOVE(&f->conn->keeper->conns.frames, f, in_order);
+  TAILQ_REMOVE(&f->conn->frames, f, of_conn);
+  lm_blob_unref(f->body);
+  free(f);
+}
+
+static void drop_frames(struct lm_conn *c) {
+  while (!TAILQ_EMPTY(&c->frames)) drop_frame(TAILQ_FIRST(&c->frames));
+  lm_blob_unref(c->body);
+  c->body = NULL;
+  lm_link_forget_frames(c->keeper, c->id);
+}
+
+static void close_conn(struct lm_conn *c, bool tell) {
+  struct lm_keeper *keeper = c->keeper;
+  lm_loop_remove(&keeper->loop, &c->watch);
+  lm_close(&c->watch.fd);
+  drop_frames(c);
+  while (!STAILQ_EMPTY(&c->out)) {
+    struct chunk *chunk = STAILQ_FIRST(&c->out);
+    STAILQ_REMOVE_HEAD(&c->out, entry);
+    free(chunk);
+  }
+  TAILQ_REMOVE(&keeper->conns.all, c, entry);
+  if (tell && !c->shut) lm_link_post(keeper, LM_MSG_CLOSED, 0, 0, c->id, NULL);
+  lm_loop_free_later(&keeper->loop, c);
+}
+
+static bool reads(const struct lm_conn *c) {
+  return !c->shut && c->held <= HELD_MAX && c->out_bytes <= OUT_MAX;
+}
+
+static void update(struct lm_conn *c) {
+  uint32_t events = (reads(c) ? EPOLLIN : 0U) | (STAILQ_EMPTY(&c->out) ? 0U : EPOLLOUT);
+  lm_loop_modify(&c->keeper->loop, &c->watch, events);
+}
+
+static void post_frame(struct lm_keeper *keeper, const struct lm_frame *f) {
+  lm_link_post(keeper, LM_MSG_FRAME, f->flags, f->seq, f->conn->id, lm_blob_ref(f->body));
+}
+
+static void keep_frame(struct lm_conn *c, uint32_t flags) {
+  struct lm_conns *conns = &c->keeper->conns;
+  struct lm_frame *f = lm_alloc(sizeof *f);
+  if (++conns->next_seq == 0) conns->next_seq = 1;
+  *f = (struct lm_frame){.seq = conns->next_seq, .flags = flags, .conn = c, .body = c->body};
+  c->body = NULL;
+  c->head_have = 0;
+  c->held += frame_cost(f);
+  TAILQ_INSERT_TAIL(&conns->frames, f, in_order);
+  TAILQ_INSERT_TAIL(&c->frames, f, of_conn);
+  post_frame(c->keeper, f);
+}
+
+/* The header is complete: makes room for the frame, or for its header alone. false without memory. */
+static bool begin_frame(struct lm_conn *c) {
+  uint32_t len =
+      (uint32_t)c->head[0] << 24 | (uint32_t)c->head[1] << 16 | (uint32_t)c->head[2] << 8 | (uint32_t)c->head[3];
+  bool oversize = len > FRAME_MAX;
+  uint32_t size = FRAME_HEADER + (oversize ? 0 : len);
+  c->body = lm_blob_new(4 + size);
+  if (c->body == NULL) return false;
+  c->body->count = 1;
+  memcpy(c->body->bytes, &size, 4);
+  memcpy(c->body->bytes + 4, c->head, FRAME_HEADER);
+  c->body_have = 4 + FRAME_HEADER;
+  if (oversize) {
+    c->skip = len;
+    keep_frame(c, LM_F_OVERSIZE);
+  } else if (len == 0) {
+    keep_frame(c, 0);
+  }
+  return true;
+}
+
+static bool feed(struct lm_conn *c, const uint8_t *data, size_t len) {
+  while (len > 0) {
+    size_t n;
+    if (c->skip > 0) {
+      n = len < c->skip ? len : c->skip;
+      c->skip -= (uint32_t)n;
+    } else if (c->body != NULL) {
+      size_t want = c->body->len - c->body_have;
+      n = len < want ? len : want;
+      memcpy(c->body->bytes + c->body_have, data, n);
+      c->body_have += (uint32_t)n;
+      if (n == want) keep_frame(c, 0);
+    } else {
+      size_t want = FRAME_HEADER - c->head_have;
+      n = len < want ? len : want;
+      memcpy(c->head + c->head_have, data, n);
+      c->head_have += (uint32_t)n;
+      if (n == want && !begin_frame(c)) return false;
+    }
+    data += n;
+    len -= n;
+  }
+  return true;
+}
+
+/* Reads a bounded amount per round, so that one busy connection does not starve the rest. false: the connection is
+ * over. */
+static bool read_some(struct lm_conn *c) {
+  for (int turn = 0; turn < 8 && reads(c); turn++) {
+    size_t missing = c->body == NULL ? 0 : c->body->len - c->body_have;
+    bool direct = missing >= LM_SCRATCH_SIZE;
+    uint8_t *to = direct ? c->body->bytes + c->body_have : c->keeper->scratch;
+    size_t room = direct ? missing : LM_SCRATCH_SIZE;
+    ssize_t n = recv(c->watch.fd, to, room, MSG_DONTWAIT);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno == EAGAIN;
+    if (n == 0) return false;
+    if (!direct) {
+      if (!feed(c, to, (size_t)n)) return false;
+    } else {
+      c->body_have += (uint32_t)n;
+      if (c->body_have == c->body->len) keep_frame(c, 0);
+    }
+    /* Less than asked for: the socket is empty, no need to hear EAGAIN. */
+    if ((size_t)n < room) return true;
+  }
+  return true;
+}
+
+/* false: the connection is over. */
+static bool write_some(struct lm_conn *c) {
+  while (!STAILQ_EMPTY(&c->out)) {
+    struct chunk *chunk = STAILQ_FIRST(&c->out);
+    ssize_t n = send(c->watch.fd, chunk->bytes + chunk->sent, chunk->len - chunk->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM;
+    chunk->sent += (size_t)n;
+    c->out_bytes -= (size_t)n;
+    if (chunk->sent < chunk->len) continue;
+    STAILQ_REMOVE_HEAD(&c->out, entry);
+    free(chunk);
+  }
+  return !c->shut;
+}
+
+static void conn_ready(struct lm_watch *watch, uint32_t events) {
+  struct lm_conn *c = LM_CONTAINER_OF(watch, struct lm_conn, watch);
+  bool open = true;
+  if ((events & EPOLLOUT) != 0) open = write_some(c);
+  if (open && (events & EPOLLIN) != 0) open = read_some(c);
+  /* A hang-up while not reading: nobody is there any more to get an answer to what is unread. */
+  if (open && (events & (EPOLLHUP | EPOLLERR)) != 0 && !(reads(c) && (events & EPOLLIN) != 0)) open = false;
+  if (open) {
+    update(c);
+  } else {
+    close_conn(c, true);
+  }
+}
+
+static void accept_one(struct lm_keeper *keeper, int fd) {
+  struct ucred peer;
+  socklen_t len = sizeof peer;
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 || (peer.uid != geteuid() && peer.uid != 0)) {
+    lm_log("warning", "refused a connection from uid %u", (unsigned)peer.uid);
+    (void)close(fd);
+    return;
+  }
+  struct lm_conn *c = lm_alloc(sizeof *c);
+  c->watch = (struct lm_watch){.fd = fd, .ready = conn_ready};
+  c->keeper = keeper;
+  c->id = ++keeper->conns.next_id;
+  TAILQ_INIT(&c->frames);
+  STAILQ_INIT(&c->out);
+  if (lm_loop_add(&keeper->loop, &c->watch, EPOLLIN) < 0) {
+    (void)close(fd);
+    free(c);
+    return;
+  }
+  TAILQ_INSERT_TAIL(&keeper->conns.all, c, entry);
+  lm_link_post(keeper, LM_MSG_ACCEPTED, 0, 0, c->id, NULL);
+}
+
+static void listener_ready(struct lm_watch *watch, uint32_t events) {
+  (void)events;
+  struct lm_keeper *keeper = LM_CONTAINER_OF(watch, struct lm_keeper, conns.listener);
+  for (int turn = 0; turn < 16; turn++) {
+    int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd >= 0) {
+      accept_one(keeper, fd);
+    } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+      /* The connection stays in the backlog and would wake us at once, again and again. */
+      lm_log("warning", "cannot accept: %s", strerror(errno));
+      lm_loop_remove(&keeper->loop, watch);
+      lm_timer_arm(&keeper->loop, &keeper->conns.accept_again, ACCEPT_PAUSE_MS);
+      return;
+    } else if (errno != EINTR && errno != ECONNABORTED) {
+      return;
+    }
+  }
+}
+
+static void accept_again(struct lm_timer *timer) {
+  struct lm_keeper *keeper = LM_CONTAINER_OF(timer, struct lm_keeper, conns.accept_again);
+  if (keeper->conns.listener.fd >= 0) (void)lm_loop_add(&keeper->loop, &keeper->conns.listener, EPOLLIN);
+}
+
+int lm_conns_init(struct lm_keeper *keeper, int listener) {
+  struct lm_conns *conns = &keeper->conns;
+  TAILQ_INIT(&conns->all);
+  TAILQ_INIT(&conns->frames);
+  conns->accept_again.fire = accept_again;
+  conns->listener = (struct lm_watch){.fd = listener, .ready = listener_ready};
+  int result = lm_set_nonblock(listener);
+  return result < 0 ? result : lm_loop_add(&keeper->loop, &conns->listener, EPOLLIN);
+}
+
+static struct lm_conn *find(struct lm_keeper *keeper, uint64_t id) {
+  struct lm_conn *c;
+  TAILQ_FOREACH (c, &keeper->conns.all, entry) {
+    if (c->id == id && !c->shut) return c;
+  }
+  return NULL;
+}
+
+void lm_conn_send(struct lm_keeper *keeper, uint64_t id, const void *data, size_t len) {
+  struct lm_conn *c = find(keeper, id);
+  if (c == NULL || len == 0) return;
+  size_t sent = 0;
+  if (STAILQ_EMPTY(&c->out)) {
+    ssize_t n;
+    do {
+      n = send(c->watch.fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0 && errno != EAGAIN && errno != ENOBUFS && errno != ENOMEM) {
+      close_conn(c, true);
+      return;
+    }
+    sent = n < 0 ? 0 : (size_t)n;
+  }
+  if (sent == len) return;
+  struct chunk *chunk = c->out_bytes > OUT_ABSURD ? NULL : malloc(sizeof *chunk + len - sent);
+  if (chunk == NULL) {
+    /* A reply cannot be left out of a stream. */
+    close_conn(c, true);
+    return;
+  }
+  chunk->len = len - sent;
+  chunk->sent = 0;
+  memcpy(chunk->bytes, (const uint8_t *)data + sent, chunk->len);
+  STAILQ_INSERT_TAIL(&c->out, chunk, entry);
+  c->out_bytes += chunk->len;
+  update(c);
+}
+
+void lm_conn_release(struct lm_keeper *keeper, uint64_t id, uint32_t seq) {
+  struct lm_conn *c = find(keeper, id);
+  if (c == NULL) return;
+  struct lm_frame *f;
+  TAILQ_FOREACH (f, &c->frames, of_conn) {
+    if (f->seq != seq) continue;
+    drop_frame(f);
+    update(c);
+    return;
+  }
+}
+
+void lm_conn_shut(struct lm_keeper *keeper, uint64_t id) {
+  struct lm_conn *c = find(keeper, id);
+  if (c == NULL) return;
+  c->shut = true;
+  drop_frames(c);
+  if (STAILQ_EMPTY(&c->out)) {
+    close_conn(c, false);
+  } else {
+    update(c);
+  }
+}
+
+void lm_conns_replay(struct lm_keeper *keeper) {
+  const struct lm_conn *c;
+  TAILQ_FOREACH (c, &keeper->conns.all, entry) {
+    if (!c->shut) lm_link_post(keeper, LM_MSG_ACCEPTED, 0, 0, c->id, NULL);
+  }
+  const struct lm_frame *f;
+  TAILQ_FOREACH (f, &keeper->conns.frames, in_order) post_frame(keeper, f);
+}
+
+void lm_conns_stop_listening(struct lm_keeper *keeper) {
+  lm_timer_stop(&keeper->conns.accept_again);
+  lm_loop_remove(&keeper->loop, &keeper->conns.listener);
+  lm_close(&keeper->conns.listener.fd);
+}
+
+bool lm_conns_flushed(struct lm_keeper *keeper) {
+  const struct lm_conn *c;
+  TAILQ_FOREACH (c, &keeper->conns.all, entry) {
+    if (!STAILQ_EMPTY(&c->out)) return false;
+  }
+  return true;
+}
+
+void lm_conns_free(struct lm_keeper *keeper) {
+  lm_conns_stop_listening(keeper);
+  while (!TAILQ_EMPTY(&keeper->conns.all)) close_conn(TAILQ_FIRST(&keeper->conns.all), false);
+}

@@ -1,0 +1,315 @@
+/* Finding an engine, starting one when there is none, and replacing one that hangs. See "Finding an engine" in
+ * native/README.md. Nothing here waits: a lock held by another keeper, a refused connection, a failed start only arm a
+ * timer. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/pidfd.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "keeper.h"
+#include "log.h"
+#include "paths.h"
+#include "spawn.h"
+
+#define DELAY_FIRST_MS 20
+#define DELAY_MAX_MS 5000
+#define LOCK_RETRY_MS 15
+/* An engine that served for less than this before it went may be dying of what it is told: starts are spaced out. */
+#define GOOD_LIFE_MS 10000
+#define PING_MS 10000
+#define PINGS_MAX 3
+#define LOG_MAX ((off_t)4 << 20)
+#define ENGINE_FD 3
+
+static int64_t jitter(int64_t ms) {
+  uint16_t random = 0;
+  (void)!getrandom(&random, sizeof random, GRND_NONBLOCK);
+  return ms + ms * (random % 256) / 512;
+}
+
+static void seek_fired(struct lm_timer *timer) {
+  lm_engine_seek(LM_CONTAINER_OF(timer, struct lm_keeper, engine.seek));
+}
+
+static void seek_later(struct lm_keeper *keeper) {
+  struct lm_engine *engine = &keeper->engine;
+  lm_timer_arm(&keeper->loop, &engine->seek, jitter(engine->delay));
+  engine->delay = engine->delay == 0 ? DELAY_FIRST_MS : engine->delay * 2;
+  if (engine->delay > DELAY_MAX_MS) engine->delay = DELAY_MAX_MS;
+}
+
+static void forget_process(struct lm_engine *engine) {
+  engine->pid = 0;
+  lm_close(&engine->pidfd);
+}
+
+/* The engine's process, when WELCOME has not told it: its starter wrote it into the lock file. Believed only if that
+ * process runs our engine. */
+static int pidfd_from_lock(const struct lm_engine *engine) {
+  LM_CLEANUP_BUF struct lm_buf text = {0};
+  if (engine->lock == NULL || lm_read_file(AT_FDCWD, engine->lock, 64, &text) < 0) return -1;
+  lm_buf_append(&text, "", 1);
+  pid_t pid = (pid_t)strtol((const char *)text.data, NULL, 10);
+  if (pid <= 1 || pid == getpid()) return -1;
+  int fd = pidfd_open(pid, 0);
+  if (fd < 0) return -1;
+  /* Read after the pidfd was opened: what it says is then true of the process behind the pidfd. */
+  LM_CLEANUP_BUF struct lm_buf command = {0};
+  LM_CLEANUP_FREE char *path = lm_format("/proc/%d/cmdline", (int)pid);
+  LM_CLEANUP_FREE char *script = lm_format("%s/engine.mjs", engine->library);
+  if (lm_read_file(AT_FDCWD, path, 65536, &command) == 0 &&
+      memmem(command.data, command.len, script, strlen(script)) != NULL) {
+    return fd;
+  }
+  (void)close(fd);
+  return -1;
+}
+
+static void kill_engine(struct lm_keeper *keeper) {
+  struct lm_engine *engine = &keeper->engine;
+  if (engine->pidfd < 0) engine->pidfd = pidfd_from_lock(engine);
+  lm_log("error", "engine %d does not answer: replacing it", (int)engine->pid);
+  if (engine->pidfd >= 0) (void)pidfd_send_signal(engine->pidfd, SIGKILL, NULL, 0);
+  lm_link_close(keeper);
+  lm_engine_lost(keeper);
+}
+
+/* Counts pings, not time: after the machine has stood still, the engine gets its chances again. */
+static void ping_fired(struct lm_timer *timer) {
+  struct lm_keeper *keeper = LM_CONTAINER_OF(timer, struct lm_keeper, engine.ping);
+  struct lm_engine *engine = &keeper->engine;
+  if (!lm_link_up(keeper)) return;
+  int64_t quiet = lm_now_ms() - engine->heard_at;
+  if (quiet < engine->ping_every) {
+    lm_timer_arm(&keeper->loop, &engine->ping, engine->ping_every - quiet);
+    return;
+  }
+  if (engine->unanswered >= PINGS_MAX) {
+    kill_engine(keeper);
+    return;
+  }
+  engine->unanswered++;
+  lm_timer_arm(&keeper->loop, &engine->ping, engine->ping_every);
+  lm_link_post(keeper, LM_MSG_PING, 0, ++engine->ping_serial, 0, NULL);
+}
+
+void lm_engine_heard(struct lm_keeper *keeper) {
+  keeper->engine.heard_at = lm_now_ms();
+  keeper->engine.unanswered = 0;
+}
+
+void lm_engine_linked(struct lm_keeper *keeper) {
+  lm_engine_heard(keeper);
+  lm_timer_stop(&keeper->engine.seek);
+  lm_timer_arm(&keeper->loop, &keeper->engine.ping, keeper->engine.ping_every);
+}
+
+void lm_engine_welcome(struct lm_keeper *keeper, uint64_t arg) {
+  struct lm_engine *engine = &keeper->engine;
+  keeper->link.welcomed = true;
+  engine->welcomed_at = lm_now_ms();
+  forget_process(engine);
+  pid_t pid = (pid_t)arg;
+  if (pid > 1 && (uint64_t)pid == arg && pid != getpid()) {
+    engine->pid = pid;
+    engine->pidfd = pidfd_open(pid, 0);
+  }
+  if (keeper->signaled != 0) {
+    lm_link_post(keeper, LM_MSG_SIGNALED, 0, 0, (uint64_t)keeper->signaled, NULL);
+    keeper->signaled = 0;
+    lm_timer_stop(&keeper->orphaned);
+  }
+}
+
+void lm_engine_lost(struct lm_keeper *keeper) {
+  struct lm_engine *engine = &keeper->engine;
+  lm_timer_stop(&engine->ping);
+  forget_process(engine);
+  if (keeper->done) return;
+  if (keeper->link.welcomed && lm_now_ms() - engine->welcomed_at >= GOOD_LIFE_MS) engine->delay = 0;
+  keeper->link.welcomed = false;
+  seek_later(keeper);
+}
+
+/* Starts node with `sock` as descriptor 3. Returns its pid or -1. */
+static pid_t start_engine(struct lm_keeper *keeper, int sock, bool dedicated, struct lm_error *err) {
+  struct lm_engine *engine = &keeper->engine;
+  LM_CLEANUP_FREE char *node = lm_node_path(engine->library);
+  if (node == NULL) return lm_fail(err, ENOENT, "node");
+  LM_CLEANUP_FREE char *script = lm_format("%s/engine.mjs", engine->library);
+  LM_CLEANUP_CLOSE int log = open(engine->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+  struct stat info;
+  if (log >= 0 && fstat(log, &info) == 0 && info.st_size > LOG_MAX) (void)!ftruncate(log, 0);
+  char *argv[] = {node, script, dedicated ? "--dedicated" : NULL, NULL};
+  int from[] = {sock, log, log};
+  int to[] = {ENGINE_FD, 1, 2};
+  const struct lm_spawn spawn = {
+      .program = node,
+      .argv = argv,
+      .env = keeper->env,
+      .cwd = "/",
+      .from = from,
+      .to = to,
+      .fd_count = log >= 0 ? 3 : 1,
+      .new_session = true,
+      .nofile = &keeper->nofile,
+  };
+  pid_t pid = lm_spawn(&spawn, err);
+  if (pid > 0) lm_children_name(keeper, pid, (struct lm_field){"engine", 6}, true);
+  return pid;
+}
+
+static void failed(struct lm_keeper *keeper, const char *what) {
+  lm_log("error", "no engine: %s", what);
+  seek_later(keeper);
+}
+
+static void start_dedicated(struct lm_keeper *keeper) {
+  struct lm_error err;
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
+    failed(keeper, strerror(errno));
+    return;
+  }
+  pid_t pid = start_engine(keeper, ends[1], true, &err);
+  (void)close(ends[1]);
+  if (pid < 0) {
+    (void)close(ends[0]);
+    failed(keeper, err.text);
+    return;
+  }
+  keeper->engine.dedicated = false;
+  keeper->engine.pid = pid;
+  keeper->engine.pidfd = pidfd_open(pid, 0);
+  lm_link_open(keeper, ends[0]);
+}
+
+static int unix_address(const char *path, struct sockaddr_un *address) {
+  *address = (struct sockaddr_un){.sun_family = AF_UNIX};
+  if (strlen(path) >= sizeof address->sun_path) return -ENAMETOOLONG;
+  strcpy(address->sun_path, path);
+  return 0;
+}
+
+/* A connection, or -errno. */
+static int reach(const char *path) {
+  struct sockaddr_un address;
+  int result = unix_address(path, &address);
+  if (result < 0) return result;
+  int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return -errno;
+  if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0) return fd;
+  result = -errno;
+  (void)close(fd);
+  return result;
+}
+
+static int listen_on(const char *path) {
+  struct sockaddr_un address;
+  int result = unix_address(path, &address);
+  if (result < 0) return result;
+  LM_CLEANUP_CLOSE int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0) return -errno;
+  if (chmod(path, 0600) < 0 || listen(fd, 4096) < 0) return -errno;
+  int taken = fd;
+  fd = -1;
+  return taken;
+}
+
+/* With the lock held: looks once more, then starts an engine behind a new socket. A connection, or -1 with err. */
+static int start_shared(struct lm_keeper *keeper, int lock, struct lm_error *err) {
+  struct lm_engine *engine = &keeper->engine;
+  int fd = reach(engine->socket);
+  if (fd >= 0) return fd;
+  if (fd != -ECONNREFUSED && fd != -ENOENT) return lm_fail(err, -fd, "connect %s", engine->socket);
+  (void)unlink(engine->socket);
+  LM_CLEANUP_CLOSE int listener = listen_on(engine->socket);
+  if (listener < 0) return lm_fail(err, -listener, "bind %s", engine->socket);
+  pid_t pid = start_engine(keeper, listener, false, err);
+  if (pid < 0) {
+    (void)unlink(engine->socket);
+    return -1;
+  }
+  char text[24];
+  int len = snprintf(text, sizeof text, "%d\n", (int)pid);
+  if (ftruncate(lock, 0) == 0) (void)!pwrite(lock, text, (size_t)len, 0);
+  fd = reach(engine->socket);
+  if (fd < 0) return lm_fail(err, -fd, "connect %s", engine->socket);
+  return fd;
+}
+
+void lm_engine_seek(struct lm_keeper *keeper) {
+  struct lm_engine *engine = &keeper->engine;
+  if (lm_link_up(keeper) || keeper->done) return;
+  if (engine->socket == NULL) {
+    failed(keeper, "no state directory");
+    return;
+  }
+  if (engine->dedicated) {
+    start_dedicated(keeper);
+    return;
+  }
+  int fd = reach(engine->socket);
+  if (fd == -ECONNREFUSED || fd == -ENOENT) {
+    struct lm_error err;
+    if (lm_make_dirs(engine->state_dir, 0700, NULL, &err) < 0) {
+      failed(keeper, err.text);
+      return;
+    }
+    LM_CLEANUP_CLOSE int lock = open(engine->lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (lock < 0) {
+      failed(keeper, strerror(errno));
+      return;
+    }
+    if (flock(lock, LOCK_EX | LOCK_NB) < 0) {
+      /* Another keeper is starting one right now. */
+      lm_timer_arm(&keeper->loop, &engine->seek, jitter(LOCK_RETRY_MS));
+      return;
+    }
+    fd = start_shared(keeper, lock, &err);
+    if (fd < 0) {
+      failed(keeper, err.text);
+      return;
+    }
+  }
+  if (fd < 0) {
+    failed(keeper, strerror(-fd));
+    return;
+  }
+  lm_link_open(keeper, fd);
+}
+
+void lm_engine_init(struct lm_keeper *keeper) {
+  struct lm_engine *engine = &keeper->engine;
+  engine->pidfd = -1;
+  engine->seek.fire = seek_fired;
+  engine->ping.fire = ping_fired;
+  const char *every = getenv("LAMINA_PING_MS");
+  engine->ping_every = every == NULL ? PING_MS : strtol(every, NULL, 10);
+  if (engine->ping_every <= 0) engine->ping_every = PING_MS;
+  engine->state_dir = lm_state_dir();
+  engine->library = lm_library_dir();
+  if (engine->state_dir == NULL || engine->library == NULL) return;
+  char key[17];
+  lm_engine_key(engine->library, key);
+  engine->socket = lm_format("%s/engine-%s.sock", engine->state_dir, key);
+  engine->lock = lm_format("%s/engine-%s.lock", engine->state_dir, key);
+  engine->log = lm_format("%s/engine-%s.log", engine->state_dir, key);
+}
+
+void lm_engine_free(struct lm_keeper *keeper) {
+  struct lm_engine *engine = &keeper->engine;
+  forget_process(engine);
+  free(engine->state_dir);
+  free(engine->library);
+  free(engine->socket);
+  free(engine->lock);
+  free(engine->log);
+}

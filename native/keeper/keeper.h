@@ -1,0 +1,219 @@
+/* The keeper: what one process owns. Everything is touched by the one loop only. */
+#ifndef LM_KEEPER_H
+#define LM_KEEPER_H
+
+#include <sys/queue.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+#include "../common/util.h"
+#include "../common/wire.h"
+#include "loop.h"
+
+#define LM_SCRATCH_SIZE 65536
+
+/* Whom this keeper serves; what HELLO says. All owned. */
+struct lm_identity {
+  char *namespace;
+  char *id;
+  char *group;
+  char *bundle;
+  char *socket; /* path */
+  char *grpc_address;
+  char *ttrpc_address;
+  char *publish_binary;
+  char *daemon_version;
+  bool debug;
+};
+
+struct lm_out {
+  TAILQ_ENTRY(lm_out) entry;
+  struct lm_header head;
+  struct lm_blob *body;
+};
+
+/* The socket to the engine. */
+struct lm_link {
+  struct lm_watch watch;      /* fd -1: no engine */
+  TAILQ_HEAD(, lm_out) queue; /* in order, not yet sent */
+  unsigned answers;           /* of these, how many answer requests */
+  bool welcomed;
+  bool declined;
+  struct lm_timer retry; /* the kernel had no memory or descriptors for a message */
+};
+
+struct lm_engine {
+  char *state_dir;
+  char *library;
+  char *socket; /* paths in state_dir, or NULL when nothing can be started */
+  char *lock;
+  char *log;
+  pid_t pid;      /* of the linked engine, 0 while unknown */
+  int pidfd;      /* of it, or -1 */
+  bool dedicated; /* the next one started is to be our own */
+  int64_t delay;  /* ms before the next try, after it grew */
+  int64_t welcomed_at;
+  struct lm_timer seek;
+  struct lm_timer ping;
+  int64_t ping_every;
+  int64_t heard_at;    /* last message */
+  unsigned unanswered; /* pings in a row */
+  uint32_t ping_serial;
+};
+
+struct lm_entry {
+  TAILQ_ENTRY(lm_entry) entry;
+  struct lm_blob *body; /* fields name, bytes; its fd */
+};
+
+struct lm_deposit {
+  TAILQ_HEAD(, lm_entry) entries;
+  size_t bytes;
+};
+
+struct lm_child {
+  TAILQ_ENTRY(lm_child) entry;
+  pid_t pid;
+  bool engine; /* its end is nobody's business */
+  uint32_t name_len;
+  char name[];
+};
+
+struct lm_report {
+  TAILQ_ENTRY(lm_report) entry;
+  uint32_t seq;
+  pid_t pid;
+  bool stranger;
+  struct lm_blob *body;
+};
+
+struct lm_children {
+  TAILQ_HEAD(, lm_child) named;
+  TAILQ_HEAD(, lm_report) reports;
+  uint32_t next_seq;
+  unsigned strangers;
+};
+
+TAILQ_HEAD(lm_relay_list, lm_relay);
+struct lm_relays {
+  struct lm_relay_list all;
+  unsigned runnable; /* relays that have work without waiting for an event */
+};
+
+struct lm_frame {
+  TAILQ_ENTRY(lm_frame) in_order; /* of all connections */
+  TAILQ_ENTRY(lm_frame) of_conn;
+  uint32_t seq;
+  uint32_t flags;
+  struct lm_conn *conn;
+  struct lm_blob *body;
+};
+
+struct lm_conns {
+  struct lm_watch listener;
+  struct lm_timer accept_again; /* after running out of descriptors */
+  TAILQ_HEAD(, lm_conn) all;
+  TAILQ_HEAD(, lm_frame) frames;
+  uint64_t next_id;
+  uint32_t next_seq;
+};
+
+struct lm_keeper {
+  struct lm_loop loop;
+  struct lm_identity identity;
+  char **env;           /* for children */
+  struct rlimit nofile; /* as inherited */
+  struct lm_link link;
+  struct lm_engine engine;
+  struct lm_deposit deposit;
+  struct lm_children children;
+  struct lm_relays relays;
+  struct lm_conns conns;
+  struct lm_watch signals;
+  int signaled;             /* SIGTERM or SIGINT not yet told to an engine */
+  struct lm_timer orphaned; /* signaled, and no engine comes */
+  bool exiting;
+  bool done;
+  struct lm_timer exit_timer;
+  dev_t socket_dev; /* of our socket file, so that no other's is unlinked */
+  ino_t socket_ino;
+  uint8_t *scratch; /* LM_SCRATCH_SIZE bytes for whoever runs right now */
+};
+
+/* Runs the keeper on a listening socket until EXIT; does not return an error, its life is the loop. */
+int lm_keeper_run(struct lm_identity identity, int listener);
+/* EXIT: unlinks the socket, flushes for a second at most, ends. */
+void lm_keeper_exit(struct lm_keeper *keeper);
+
+/* link.c: messages to and from the engine */
+/* Starts talking over a connected socket (taken over): HELLO and the replay are queued. */
+void lm_link_open(struct lm_keeper *keeper, int fd);
+void lm_link_close(struct lm_keeper *keeper);
+static inline bool lm_link_up(const struct lm_keeper *keeper) {
+  return keeper->link.watch.fd >= 0;
+}
+/* Queues a message; takes over one reference to body (may be NULL). Without an engine it is dropped: what must not be
+ * lost is kept by its owner and replayed. */
+void lm_link_post(struct lm_keeper *keeper, uint16_t type, uint32_t flags, uint32_t serial, uint64_t arg,
+                  struct lm_blob *body);
+/* FAILED for a request; does nothing for one without serial. */
+void lm_link_fail(struct lm_keeper *keeper, uint32_t serial, int error, const char *what);
+/* DONE for a request that asked for an answer. */
+void lm_link_done(struct lm_keeper *keeper, uint32_t serial);
+/* Takes frames of a connection that is gone out of the queue. */
+void lm_link_forget_frames(struct lm_keeper *keeper, uint64_t conn);
+void lm_link_init(struct lm_keeper *keeper);
+
+/* dispatch.c: one message from the engine */
+void lm_dispatch(struct lm_keeper *keeper, struct lm_message *message);
+
+/* engine.c: finding, starting, watching it */
+void lm_engine_init(struct lm_keeper *keeper);
+void lm_engine_free(struct lm_keeper *keeper);
+void lm_engine_seek(struct lm_keeper *keeper);
+void lm_engine_linked(struct lm_keeper *keeper);
+void lm_engine_heard(struct lm_keeper *keeper);
+void lm_engine_welcome(struct lm_keeper *keeper, uint64_t pid);
+/* The link is down: another is sought after a while. */
+void lm_engine_lost(struct lm_keeper *keeper);
+
+/* deposit.c */
+void lm_deposit_init(struct lm_keeper *keeper);
+void lm_deposit_free(struct lm_keeper *keeper);
+/* Stores or replaces; takes over fd. 0 or -errno. */
+int lm_deposit_put(struct lm_keeper *keeper, struct lm_field name, struct lm_field bytes, int fd);
+void lm_deposit_del(struct lm_keeper *keeper, struct lm_field name);
+void lm_deposit_replay(struct lm_keeper *keeper);
+
+/* children.c */
+void lm_children_init(struct lm_keeper *keeper);
+void lm_children_free(struct lm_keeper *keeper);
+void lm_children_name(struct lm_keeper *keeper, pid_t pid, struct lm_field name, bool engine);
+/* 0 when pid is a child, dead or alive, that was not reaped; else -errno. */
+int lm_children_check(pid_t pid);
+void lm_children_reap(struct lm_keeper *keeper);
+void lm_children_ack(struct lm_keeper *keeper, uint32_t seq);
+void lm_children_replay(struct lm_keeper *keeper);
+
+/* relay.c */
+void lm_relays_init(struct lm_keeper *keeper);
+void lm_relays_free(struct lm_keeper *keeper);
+/* Takes over both descriptors. 0 or -errno. */
+int lm_relay_start(struct lm_keeper *keeper, struct lm_field name, int src, int dst);
+void lm_relay_drop(struct lm_keeper *keeper, struct lm_field name);
+void lm_relay_finish(struct lm_keeper *keeper, struct lm_field name);
+void lm_relays_replay(struct lm_keeper *keeper);
+/* Goes on with relays that need no event. */
+void lm_relays_run(struct lm_keeper *keeper);
+
+/* conns.c: the listening socket and the daemon's connections */
+int lm_conns_init(struct lm_keeper *keeper, int listener);
+void lm_conns_free(struct lm_keeper *keeper);
+void lm_conns_stop_listening(struct lm_keeper *keeper);
+bool lm_conns_flushed(struct lm_keeper *keeper);
+void lm_conn_send(struct lm_keeper *keeper, uint64_t id, const void *data, size_t len);
+void lm_conn_release(struct lm_keeper *keeper, uint64_t id, uint32_t seq);
+void lm_conn_shut(struct lm_keeper *keeper, uint64_t id);
+void lm_conns_replay(struct lm_keeper *keeper);
+
+#endif

@@ -1,0 +1,93 @@
+#include "loop.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+
+#include "../common/util.h"
+
+int lm_loop_init(struct lm_loop *loop, struct lm_error *err) {
+  *loop = (struct lm_loop){.epoll = epoll_create1(EPOLL_CLOEXEC)};
+  return loop->epoll < 0 ? lm_fail(err, errno, "epoll_create1") : 0;
+}
+
+static void bury(struct lm_loop *loop) {
+  while (loop->graveyard != NULL) {
+    void *memory = loop->graveyard;
+    loop->graveyard = *(void **)memory;
+    free(memory);
+  }
+}
+
+void lm_loop_close(struct lm_loop *loop) {
+  bury(loop);
+  lm_close(&loop->epoll);
+}
+
+int lm_loop_add(struct lm_loop *loop, struct lm_watch *watch, uint32_t events) {
+  struct epoll_event event = {.events = events, .data.ptr = watch};
+  if (epoll_ctl(loop->epoll, EPOLL_CTL_ADD, watch->fd, &event) < 0) return -errno;
+  watch->events = events;
+  watch->added = true;
+  return 0;
+}
+
+void lm_loop_modify(struct lm_loop *loop, struct lm_watch *watch, uint32_t events) {
+  if (!watch->added || watch->events == events) return;
+  struct epoll_event event = {.events = events, .data.ptr = watch};
+  (void)epoll_ctl(loop->epoll, EPOLL_CTL_MOD, watch->fd, &event);
+  watch->events = events;
+}
+
+void lm_loop_remove(struct lm_loop *loop, struct lm_watch *watch) {
+  if (!watch->added) return;
+  (void)epoll_ctl(loop->epoll, EPOLL_CTL_DEL, watch->fd, NULL);
+  watch->added = false;
+}
+
+void lm_loop_free_later(struct lm_loop *loop, void *memory) {
+  /* Only the first word is overwritten: `added` of a watch inside stays readable until the round ends, so every struct
+   * freed this way starts with something that callbacks do not look at. */
+  *(void **)memory = loop->graveyard;
+  loop->graveyard = memory;
+}
+
+void lm_timer_arm(struct lm_loop *loop, struct lm_timer *timer, int64_t delay_ms) {
+  timer->due = lm_now_ms() + delay_ms;
+  if (timer->listed) return;
+  timer->listed = true;
+  timer->next = loop->timers;
+  loop->timers = timer;
+}
+
+void lm_timer_stop(struct lm_timer *timer) {
+  timer->due = 0;
+}
+
+static int time_left(const struct lm_loop *loop) {
+  int64_t due = INT64_MAX;
+  for (const struct lm_timer *t = loop->timers; t != NULL; t = t->next) {
+    if (t->due != 0 && t->due < due) due = t->due;
+  }
+  if (due == INT64_MAX) return -1;
+  int64_t left = due - lm_now_ms();
+  return left < 0 ? 0 : left > INT_MAX ? INT_MAX : (int)left;
+}
+
+void lm_loop_round(struct lm_loop *loop, bool poll) {
+  struct epoll_event events[32];
+  int count = epoll_wait(loop->epoll, events, 32, poll ? 0 : time_left(loop));
+  for (int i = 0; i < count; i++) {
+    struct lm_watch *watch = events[i].data.ptr;
+    if (watch->added) watch->ready(watch, events[i].events);
+  }
+  /* Timers after events: after a pause of the whole machine, an answer that has arrived must count before its deadline.
+   */
+  int64_t now = loop->timers == NULL ? 0 : lm_now_ms();
+  for (struct lm_timer *t = loop->timers; t != NULL; t = t->next) {
+    if (t->due == 0 || t->due > now) continue;
+    t->due = 0;
+    t->fire(t);
+  }
+  bury(loop);
+}

@@ -1,0 +1,47 @@
+/* One epoll loop for everything: descriptors, a few timers, and freeing what a callback may still be using. */
+#ifndef LM_LOOP_H
+#define LM_LOOP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+
+#include "../common/error.h"
+
+struct lm_watch {
+  int fd;
+  uint32_t events; /* as registered */
+  void (*ready)(struct lm_watch *watch, uint32_t events);
+  bool added;
+};
+
+struct lm_timer {
+  int64_t due; /* CLOCK_MONOTONIC ms; 0 when not armed */
+  void (*fire)(struct lm_timer *timer);
+  struct lm_timer *next;
+  bool listed;
+};
+
+struct lm_loop {
+  int epoll;
+  struct lm_timer *timers;
+  void *graveyard; /* singly linked through the first word of each */
+};
+
+int lm_loop_init(struct lm_loop *loop, struct lm_error *err);
+void lm_loop_close(struct lm_loop *loop);
+/* 0 or -errno; EPERM: a file that is always ready and cannot be watched. */
+int lm_loop_add(struct lm_loop *loop, struct lm_watch *watch, uint32_t events);
+void lm_loop_modify(struct lm_loop *loop, struct lm_watch *watch, uint32_t events);
+/* Stops watching. No callback for it comes afterwards, not even for events already collected. */
+void lm_loop_remove(struct lm_loop *loop, struct lm_watch *watch);
+/* Frees at the end of the round, when no collected event can point into it any more. At least one pointer large. */
+void lm_loop_free_later(struct lm_loop *loop, void *memory);
+
+void lm_timer_arm(struct lm_loop *loop, struct lm_timer *timer, int64_t delay_ms);
+void lm_timer_stop(struct lm_timer *timer);
+
+/* Waits for events (not at all when `poll`), runs their callbacks, then the timers that are due. */
+void lm_loop_round(struct lm_loop *loop, bool poll);
+
+#endif

@@ -1,0 +1,111 @@
+#include "paths.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "../common/util.h"
+#include "sha256.h"
+#include "spawn.h"
+
+static const char *env_or_null(const char *name) {
+  const char *value = getenv(name);
+  return value == NULL || *value == '\0' ? NULL : value;
+}
+
+char *lm_library_dir(void) {
+  const char *given = env_or_null("LAMINA_LIB");
+  if (given != NULL) return lm_strdup(given);
+  char self[PATH_MAX];
+  ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+  if (n <= 0) return NULL;
+  self[n] = '\0';
+  /* An upgrade replaces the binary under a running keeper. */
+  char *deleted = strstr(self, " (deleted)");
+  if (deleted != NULL && deleted[10] == '\0') *deleted = '\0';
+  for (int up = 0; up < 2; up++) {
+    char *slash = strrchr(self, '/');
+    if (slash == NULL) return NULL;
+    *slash = '\0';
+  }
+  return lm_format("%s/lib/lamina", self);
+}
+
+char *lm_node_path(const char *library) {
+  const char *given = env_or_null("LAMINA_NODE");
+  if (given != NULL) return lm_find_program(given, getenv("PATH"));
+  char *own = lm_format("%s/node", library);
+  if (access(own, X_OK) == 0) return own;
+  free(own);
+  char *found = env_or_null("PATH") == NULL ? NULL : lm_find_program("node", getenv("PATH"));
+  return found != NULL ? found : lm_find_program("node", "/usr/local/bin:/usr/bin");
+}
+
+char *lm_state_dir(void) {
+  const char *given = env_or_null("LAMINA_STATE_DIR");
+  if (given != NULL) return lm_strdup(given);
+  if (geteuid() == 0) return lm_strdup("/run/lamina");
+  const char *runtime = env_or_null("XDG_RUNTIME_DIR");
+  return runtime == NULL ? NULL : lm_format("%s/lamina", runtime);
+}
+
+void lm_engine_key(const char *library, char out[17]) {
+  LM_CLEANUP_BUF struct lm_buf text = {0};
+  const char *config = getenv("LAMINA_CONFIG");
+  const char *node = getenv("LAMINA_NODE");
+  LM_CLEANUP_FREE char *head = lm_format("%s\n%s\n%s\n%u\n", library, config == NULL ? "" : config,
+                                         node == NULL ? "" : node, (unsigned)geteuid());
+  lm_buf_append(&text, head, strlen(head));
+  static const char *const spaces[] = {"mnt", "pid", "net", "user"};
+  for (unsigned i = 0; i < 4; i++) {
+    char path[32], link[64];
+    (void)snprintf(path, sizeof path, "/proc/self/ns/%s", spaces[i]);
+    ssize_t n = readlink(path, link, sizeof link);
+    if (n > 0) lm_buf_append(&text, link, (size_t)n);
+    lm_buf_append(&text, "\n", 1);
+  }
+  char hex[65];
+  lm_sha256_hex(text.data, text.len, hex);
+  memcpy(out, hex, 16);
+  out[16] = '\0';
+}
+
+int lm_make_dirs(const char *path, mode_t mode, struct lm_made *made, struct lm_error *err) {
+  if (*path != '/') return lm_fail(err, EINVAL, "mkdir %s", path);
+  LM_CLEANUP_FREE char *part = lm_strdup(path);
+  size_t len = strlen(part);
+  size_t existed = SIZE_MAX;
+  for (size_t i = 1; i <= len; i++) {
+    if (part[i] != '/' && part[i] != '\0') continue;
+    char kept = part[i];
+    part[i] = '\0';
+    if (mkdir(part, mode) == 0) {
+      if (existed == SIZE_MAX) existed = i;
+    } else if (errno != EEXIST) {
+      int error = errno;
+      if (existed != SIZE_MAX) {
+        struct lm_made undo = {.path = lm_strdup(part), .first = existed};
+        lm_unmake_dirs(&undo);
+      }
+      return lm_fail(err, error, "mkdir %s", part);
+    }
+    part[i] = kept;
+  }
+  struct stat info;
+  if (stat(path, &info) < 0 || !S_ISDIR(info.st_mode)) return lm_fail(err, ENOTDIR, "%s", path);
+  if (made != NULL && existed != SIZE_MAX) *made = (struct lm_made){.path = lm_strdup(path), .first = existed};
+  return 0;
+}
+
+void lm_unmake_dirs(struct lm_made *made) {
+  if (made->path == NULL) return;
+  for (size_t i = strlen(made->path); i >= made->first; i--) {
+    if (made->path[i] != '\0' && made->path[i] != '/') continue;
+    made->path[i] = '\0';
+    if (rmdir(made->path) < 0) break;
+  }
+  free(made->path);
+  *made = (struct lm_made){0};
+}

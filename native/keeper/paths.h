@@ -1,0 +1,29 @@
+/* Where things are: the installed library, node, the state directory. See "Finding an engine" in native/README.md. */
+#ifndef LM_PATHS_H
+#define LM_PATHS_H
+
+#include <sys/types.h>
+
+#include "../common/error.h"
+
+/* The directory of the engine's JavaScript: LAMINA_LIB, or ../lib/lamina from our own binary. To be freed; NULL:
+ * unknown. */
+char *lm_library_dir(void);
+/* The node program, to be freed; NULL when there is none. */
+char *lm_node_path(const char *library);
+/* LAMINA_STATE_DIR, /run/lamina or $XDG_RUNTIME_DIR/lamina; to be freed; NULL when none of these is known. */
+char *lm_state_dir(void);
+/* 16 hex digits of what makes engines different. */
+void lm_engine_key(const char *library, char out[17]);
+
+/* The made part of a path, for undoing. */
+struct lm_made {
+  char *path;   /* as given, NULL when nothing was made */
+  size_t first; /* length of the shortest part that is new */
+};
+/* mkdir -p; `made` (may be NULL) remembers which directories are new. */
+int lm_make_dirs(const char *path, mode_t mode, struct lm_made *made, struct lm_error *err);
+/* Removes what lm_make_dirs() made, as far as it is empty, and frees the memory. */
+void lm_unmake_dirs(struct lm_made *made);
+
+#endif

@@ -1,0 +1,34 @@
+/* Running a program: everything between clone and exec. */
+#ifndef LM_SPAWN_H
+#define LM_SPAWN_H
+
+#include <stdbool.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+#include "../common/error.h"
+
+#define LM_SPAWN_FDS_MAX 32
+#define LM_SPAWN_FD_LIMIT 256 /* numbers in the child are below this */
+
+struct lm_spawn {
+  const char *program; /* a path, or a name looked up in the child's PATH */
+  char *const *argv;
+  char *const *env;
+  const char *cwd;
+  const int *from; /* our descriptors ... */
+  const int *to;   /* ... and their numbers in the child */
+  unsigned fd_count;
+  bool new_session;
+  bool die_with_parent;
+  const struct rlimit *nofile; /* RLIMIT_NOFILE to restore, or NULL */
+};
+
+/* Starts the program and returns its pid; a failure of any step up to and including execve is an error whose text names
+ * the step ("execve /usr/bin/runc"), and leaves no child behind. Waits for the exec, like vfork. */
+pid_t lm_spawn(const struct lm_spawn *spawn, struct lm_error *err);
+
+/* Finds `name` in a PATH list (NULL: the usual one). A path to be freed, or NULL with errno. */
+char *lm_find_program(const char *name, const char *path_list);
+
+#endif
