@@ -28,11 +28,14 @@ function readWhole(fd: number): number {
 /** An interface file that may be missing, read again and again through one descriptor. */
 export class StatFile {
   readonly path: string;
+  readonly #onMissing: () => void;
   #fd = -1;
   #missing: boolean = false;
 
-  constructor(path: string) {
+  /** @param onMissing called when the file is found to be missing: at the first read, or when it was removed since */
+  constructor(path: string, onMissing: () => void = () => undefined) {
     this.path = path;
+    this.#onMissing = onMissing;
   }
 
   /**
@@ -50,6 +53,7 @@ export class StatFile {
       if (!isGone(error) && !isUnsupported(error)) throw new CgroupFileError(op, this.path, error);
       this.close();
       this.#missing = true;
+      this.#onMissing();
       return -1;
     }
   }

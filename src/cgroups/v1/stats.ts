@@ -31,6 +31,8 @@ export class V1StatsReader {
   readonly #dirs: ReadonlyMap<string, string>;
   // Path → file; emptied by close.
   readonly #files = new Map<string, StatFile>();
+  /** A file was found missing since the groups were last seen. */
+  #isFileMissing: boolean = false;
 
   /** @param dirs controller → the group's directory; controllers without a group of their own are not in it */
   constructor(dirs: ReadonlyMap<string, string>) {
@@ -39,7 +41,13 @@ export class V1StatsReader {
 
   /** @throws {CgroupNotFoundError} after the group was removed from one of its hierarchies */
   read(): V1Stats {
-    for (const dir of this.#dirs.values()) this.#assertExists(dir);
+    const stats = this.#readAll();
+    // Only then can a group have gone; so while nothing changes there is nothing to look up.
+    if (this.#isFileMissing) this.#assertGroupsExist();
+    return stats;
+  }
+
+  #readAll(): V1Stats {
     return {
       version: 1,
       hugetlb: this.#of('hugetlb', (dir) => hugepageSizes().map((size) => this.#hugetlb(dir, size))) ?? [],
@@ -69,17 +77,20 @@ export class V1StatsReader {
     return dir === undefined ? undefined : read(dir);
   }
 
-  /** notify_on_release is in every v1 group, so it tells a removed group from a file this kernel does not have. */
-  #assertExists(dir: string): void {
-    const file = this.#file(`${dir}/notify_on_release`);
-    file.retry();
-    if (file.read() < 0 && !isDirectory(dir)) throw new CgroupNotFoundError(dir);
+  /** Tells a removed group from a file this kernel does not have. */
+  #assertGroupsExist(): void {
+    for (const dir of this.#dirs.values()) {
+      if (!isDirectory(dir)) throw new CgroupNotFoundError(dir);
+    }
+    this.#isFileMissing = false;
   }
 
   #file(path: string): StatFile {
     let file = this.#files.get(path);
     if (file === undefined) {
-      file = new StatFile(path);
+      file = new StatFile(path, () => {
+        this.#isFileMissing = true;
+      });
       this.#files.set(path, file);
     }
     return file;
