@@ -1,0 +1,62 @@
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+
+/** One process as /proc shows it; unreadable parts are empty. See proc(5). */
+export interface ProcessInfo {
+  readonly pid: number;
+  readonly ppid: number;
+  readonly name: string;
+  /** R, S, D, T, Z, ... */
+  readonly state: string;
+  /** Clock ticks since boot; with the pid it identifies a process for good. */
+  readonly startTime: string;
+  readonly commandLine: string;
+}
+
+export function readProcFile(pid: number, name: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/${name}`, 'utf8');
+  } catch {
+    return ''; // gone meanwhile
+  }
+}
+
+export function readProcLink(pid: number, name: string): string {
+  try {
+    return readlinkSync(`/proc/${pid}/${name}`);
+  } catch {
+    return ''; // gone meanwhile, or a zombie
+  }
+}
+
+export function readProcess(pid: number): ProcessInfo | undefined {
+  const stat = readProcFile(pid, 'stat');
+  // The name is in parentheses and may itself contain any character.
+  const end = stat.lastIndexOf(')');
+  if (end < 0) return undefined;
+  const fields = stat.slice(end + 2).split(' ');
+  return {
+    pid,
+    ppid: Number(fields[1]),
+    name: stat.slice(stat.indexOf('(') + 1, end),
+    state: fields[0] ?? '',
+    startTime: fields[19] ?? '',
+    commandLine: readProcFile(pid, 'cmdline').replaceAll('\0', ' ').trim(),
+  };
+}
+
+export function listProcesses(): ProcessInfo[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map((name) => readProcess(Number(name)))
+    .filter((info) => info !== undefined);
+}
+
+export function isAlive(pid: number): boolean {
+  const info = readProcess(pid);
+  return info !== undefined && info.state !== 'Z';
+}
+
+/** The direct children of a process. */
+export function childrenOf(pid: number): ProcessInfo[] {
+  return listProcesses().filter((info) => info.ppid === pid);
+}
