@@ -7,7 +7,7 @@ import { closeSync } from 'node:fs';
 import { Any, forward } from '../api/index.js';
 import { Code, LaminaError } from '../base/index.js';
 import { binding } from '../sys/index.js';
-import { type Client, connect } from '../ttrpc/index.js';
+import { type ClientConnection, connect, createClient, type ServiceClient } from '../ttrpc/index.js';
 import type { Hello, KeeperLink } from './keeper-link.js';
 
 /** The stock shim's limit for one attempt. */
@@ -15,15 +15,24 @@ const FORWARD_TIMEOUT_MS = 5_000;
 /** Request metadata that tells the daemon whose event it is. */
 const NAMESPACE_HEADER = 'containerd-namespace-ttrpc';
 
+interface Daemon {
+  readonly connection: ClientConnection;
+  readonly events: ServiceClient<typeof forward.EventsDefinition>;
+}
+
+async function dial(address: string, onClose: () => void): Promise<Daemon> {
+  const connection = await connect({ path: address.replace(/^unix:\/\//, '') }, { onClose });
+  return { connection, events: createClient(forward.EventsDefinition, connection) };
+}
+
 export class DaemonConnections {
   /** address → connection, or the attempt to make it; removed when it fails or closes. */
-  readonly #clients = new Map<string, Promise<Client>>();
+  readonly #daemons = new Map<string, Promise<Daemon>>();
 
   /** Takes one event to the daemon of a keeper. */
   async forward(hello: Hello, link: KeeperLink, request: forward.ForwardRequest): Promise<void> {
     if (hello.ttrpcAddress === '') return await this.#publishByCommand(hello, link, request);
-    const client = await this.#client(hello.ttrpcAddress);
-    const events = client.service(forward.EventsDefinition);
+    const { events } = await this.#daemon(hello.ttrpcAddress);
     await events.forward(request, {
       timeoutMs: FORWARD_TIMEOUT_MS,
       metadata: { [NAMESPACE_HEADER]: [hello.namespace] },
@@ -31,24 +40,24 @@ export class DaemonConnections {
   }
 
   close(): void {
-    for (const client of this.#clients.values()) {
-      void client.then(
-        (open) => open.close(),
+    for (const daemon of this.#daemons.values()) {
+      void daemon.then(
+        ({ connection }) => connection.close(),
         () => undefined,
       );
     }
-    this.#clients.clear();
+    this.#daemons.clear();
   }
 
-  #client(address: string): Promise<Client> {
-    const known = this.#clients.get(address);
+  #daemon(address: string): Promise<Daemon> {
+    const known = this.#daemons.get(address);
     if (known !== undefined) return known;
-    const made = connect({ path: address.replace(/^unix:\/\//, '') });
-    this.#clients.set(address, made);
     const forget = (): void => {
-      if (this.#clients.get(address) === made) this.#clients.delete(address);
+      if (this.#daemons.get(address) === made) this.#daemons.delete(address);
     };
-    made.then((client) => client.onClose(forget), forget);
+    const made = dial(address, forget);
+    made.catch(forget);
+    this.#daemons.set(address, made);
     return made;
   }
 

@@ -57,7 +57,8 @@ function required(any: Any | undefined, field: string): Any {
   return any;
 }
 
-export function createTaskService(session: Session): TaskService {
+/** The handlers; the messages of the two versions differ in their package's name only, so they serve both. */
+export function createTaskService(session: Session) {
   const find = (id: string): Container => session.container(id);
   return {
     async state({ id, execId }) {
@@ -168,5 +169,5 @@ export function createTaskService(session: Session): TaskService {
       session.shutdown();
       return {};
     },
-  };
+  } satisfies TaskService;
 }
