@@ -23,7 +23,10 @@ struct attempt {
   int error;
 };
 
-static int child_fail(struct attempt *a, const char *step) {
+/* The shadow of a stack that ends in exec is never cleaned. */
+#define NO_ASAN __attribute__((no_sanitize("address", "undefined")))
+
+NO_ASAN static int child_fail(struct attempt *a, const char *step) {
   a->step = step;
   a->error = errno == 0 ? EINVAL : errno;
   return 127;
@@ -31,7 +34,7 @@ static int child_fail(struct attempt *a, const char *step) {
 
 /* Puts every mapped descriptor on its number. First all are duplicated above every target, so that no dup2 can
  * overwrite one still needed; then placed; then everything else is closed. */
-static const char *place_fds(const struct lm_spawn *spawn) {
+NO_ASAN static const char *place_fds(const struct lm_spawn *spawn) {
   int high = 2;
   bool wanted[LM_SPAWN_FD_LIMIT] = {false};
   for (unsigned i = 0; i < spawn->fd_count; i++) {
@@ -66,7 +69,7 @@ static const char *place_fds(const struct lm_spawn *spawn) {
   return NULL;
 }
 
-static int child_main(void *arg) {
+NO_ASAN static int child_main(void *arg) {
   struct attempt *a = arg;
   const struct lm_spawn *spawn = a->spawn;
   for (int sig = 1; sig < NSIG; sig++) {
