@@ -1,0 +1,115 @@
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { mustRun } from '../../lib/command.js';
+import { requires } from '../../lib/requires.js';
+import { Leftovers } from './leftovers.js';
+import { cgroupOf, Machine, missingShim, RUNTIMES, TaskEvents } from './machine.js';
+
+const MIB = 1024 * 1024;
+
+function read(cgroup: string, file: string): string {
+  return readFileSync(join(cgroup, file), 'utf8').trim();
+}
+
+/** Metrics as ctr printed them, by runtime, for the comparison at the end. */
+const metricNames = new Map<string, Set<string>>();
+
+for (const runtime of RUNTIMES) {
+  const skip =
+    requires({ root: true, cgroup: 'v2', systemd: true, containerd: true, runc: true }) || missingShim(runtime);
+  describe(`cgroup v2 with ${runtime}`, { skip }, () => {
+    const machine = new Machine(runtime);
+    let leftovers: Leftovers;
+    let events: TaskEvents;
+
+    before(async () => {
+      await machine.importImage();
+      leftovers = new Leftovers();
+      events = await TaskEvents.start(machine);
+    });
+
+    after(async () => {
+      await events.stop();
+      await machine.clear();
+      await leftovers.check();
+    });
+
+    it('applies limits, and reports usage and limits as the files say', async () => {
+      const id = machine.newId('limits');
+      const flags = ['--memory-limit', String(64 * MIB), '--cpu-quota', '50000', '--cpu-period', '100000'];
+      const pid = await machine.start(id, ['sh', '-c', 'probe hog 8388608'], { flags });
+      const cgroup = cgroupOf(pid);
+      assert.equal(read(cgroup, 'memory.max'), String(64 * MIB));
+      assert.equal(read(cgroup, 'cpu.max'), '50000 100000');
+      const metrics = await machine.metrics(id);
+      metricNames.set(runtime, new Set(metrics.keys()));
+      assert.equal(metrics.get('memory.usage_limit'), BigInt(64 * MIB));
+      assert.equal(metrics.get('pids.current'), BigInt(read(cgroup, 'pids.current')));
+      assert.ok((metrics.get('memory.usage') ?? 0n) > 0n);
+      assert.ok((metrics.get('cpu.usage_usec') ?? 0n) > 0n);
+      await machine.ctr(['task', 'rm', '-f', id]);
+      await machine.must(['container', 'rm', id]);
+      assert.ok(!existsSync(cgroup), `${cgroup} is still there`);
+    });
+
+    it('publishes an out-of-memory kill before the exit', async () => {
+      const id = machine.newId('oom');
+      const flags = ['--memory-limit', String(16 * MIB)];
+      const result = await machine.run(id, ['probe', 'hog', String(256 * MIB)], { flags });
+      assert.equal(result.code, 137);
+      const names = await events.waitFor(id, 'exit');
+      assert.deepEqual(
+        names.filter((name) => name !== 'delete'),
+        ['create', 'start', 'oom', 'exit'],
+      );
+    });
+
+    it('freezes through the cgroup on pause', async () => {
+      const id = machine.newId('frozen');
+      const cgroup = cgroupOf(await machine.start(id, ['sleep', '1000']));
+      await machine.must(['task', 'pause', id]);
+      assert.equal(read(cgroup, 'cgroup.freeze'), '1');
+      assert.match(read(cgroup, 'cgroup.events'), /^frozen 1$/m);
+      await machine.must(['task', 'resume', id]);
+      assert.match(read(cgroup, 'cgroup.events'), /^frozen 0$/m);
+      await machine.ctr(['task', 'rm', '-f', id]);
+      await machine.must(['container', 'rm', id]);
+    });
+
+    for (const binary of ['runc', 'crun'] as const) {
+      it(`lets systemd make the scope, with ${binary}`, { skip: requires({ [binary]: true }) }, async () => {
+        const id = machine.newId('scope');
+        const unit = `lamina-${id}.scope`;
+        const flags = ['--memory-limit', String(48 * MIB)];
+        const cgroup = `system.slice:lamina:${id}`;
+        const folder = cgroupOf(await machine.start(id, ['sleep', '1000'], { binary, cgroup, flags }));
+        // crun puts the container into a group of its own below the scope.
+        assert.ok(folder.split('/').includes(unit), folder);
+        assert.equal(basename(folder.slice(0, folder.indexOf(`/${unit}`))), 'system.slice');
+        const show = await mustRun(['systemctl', 'show', '-p', 'ActiveState,MemoryMax', unit]);
+        assert.match(show, /^ActiveState=active$/m);
+        assert.match(show, new RegExp(`^MemoryMax=${48 * MIB}$`, 'm'));
+        const scope = folder.slice(0, folder.indexOf(unit) + unit.length);
+        assert.equal(read(scope, 'memory.max'), String(48 * MIB));
+        assert.equal((await machine.metrics(id)).get('pids.current'), 1n);
+        await machine.must(['task', 'pause', id]);
+        assert.equal(await machine.status(id), 'PAUSED');
+        await machine.must(['task', 'resume', id]);
+        await machine.ctr(['task', 'rm', '-f', id]);
+        await machine.must(['container', 'rm', id]);
+        assert.ok(!existsSync(scope), `${scope} is still there`);
+        assert.match(await mustRun(['systemctl', 'show', '-p', 'ActiveState', unit]), /^ActiveState=inactive$/m);
+      });
+    }
+  });
+}
+
+describe('metrics of all runtimes', { skip: requires({ root: true, cgroup: 'v2' }) }, () => {
+  it('have the same names', (test) => {
+    if (metricNames.size < 2) return test.skip('only one runtime ran');
+    const [first, ...others] = [...metricNames.values()];
+    for (const names of others) assert.deepEqual(names, first);
+  });
+});
