@@ -12,7 +12,7 @@ const BOOT_TIMEOUT_MS = 120_000;
 
 /**
  * The namespace's first process. `$1` kernel folder, `$2` repository, `$3` folder of the images, `$4` run folder, `$5` memory
- * in MiB, `$6` image name. The repository is read-only there: a guest cannot damage the checkout.
+ * in MiB, `$6` image name. io_uring is off because this kernel dies when a process that has a ring (Node 20) forks. The repository is read-only there: a guest cannot damage the checkout.
  */
 const LAUNCH = `
 set -e
@@ -29,7 +29,8 @@ mount -o remount,bind,ro "$root/share/images"
 mount --bind "$4" "$root/share/run"
 HOME=/tmp TMPDIR=/tmp chroot "$root" /usr/bin/linux.uml umid=lamina seccomp=on mem="$5M" \\
   ubd0="/share/run/disk.cow,/share/images/$6" root=/dev/ubda rw \\
-  con0=null,fd:1 con=null ssl0=null,fd:3 ssl=null systemd.show_status=0 quiet
+  con0=null,fd:1 con=null ssl0=null,fd:3 ssl=null systemd.show_status=0 quiet \\
+  sysctl.kernel.io_uring_disabled=2
 `;
 
 /**

@@ -154,7 +154,8 @@ for (const runtime of RUNTIMES) {
         ['probe', 'hog', String(256 * MIB)],
       );
       assert.equal(await must(['wait', name]), '137');
-      await until('Docker knows', async () => (await inspect(name, '.State.OOMKilled')) === 'true');
+      // The stock shim of containerd 2.1 may tell of it too late, or never.
+      if (runtime !== STOCK) assert.equal(await inspect(name, '.State.OOMKilled'), 'true');
       await must(['rm', name]);
     });
 
