@@ -7,7 +7,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -111,7 +111,13 @@ export class Engine {
       this.args = words.slice(2);
       onReady(this);
     } else if (words[0] === 'msg') {
-      const [link, type, flags, serial, arg] = words.slice(1, 6).map(Number) as [number, number, number, number, number];
+      const [link, type, flags, serial, arg] = words.slice(1, 6).map(Number) as [
+        number,
+        number,
+        number,
+        number,
+        number,
+      ];
       const fds = words[6] === '-' ? [] : (words[6] ?? '').split(',').map(Number);
       const fields = words[7] === '-' ? [] : (words[7] ?? '').split(',').map((hex) => Buffer.from(hex, 'hex'));
       this.messages.push({ link, type, flags, serial, arg, fds, fields });
@@ -177,7 +183,11 @@ export async function run(
   args: readonly string[],
   options: { cwd?: string; env?: NodeJS.ProcessEnv; input?: Buffer } = {},
 ): Promise<RunResult> {
-  const child = spawn(file, args, { cwd: options.cwd, env: options.env ?? process.env, stdio: ['pipe', 'pipe', 'pipe'] });
+  const child = spawn(file, args, {
+    cwd: options.cwd,
+    env: options.env ?? process.env,
+    stdio: ['pipe', 'pipe', 'pipe'],
+  });
   const stdout: Buffer[] = [];
   const stderr: Buffer[] = [];
   child.stdout.on('data', (chunk: Buffer) => stdout.push(chunk));
@@ -208,6 +218,15 @@ export async function eventually(what: string, check: () => boolean): Promise<vo
   while (!check()) {
     if (Date.now() > end) assert.fail(`${what}: not within ${DEADLINE_MS} ms`);
     await new Promise((done) => setTimeout(done, 5));
+  }
+}
+
+/** Whether a process has ended; one that nobody has reaped yet has. */
+export function isGone(pid: number): boolean {
+  try {
+    return /^State:\s[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  } catch {
+    return true;
   }
 }
 
@@ -303,7 +322,7 @@ export class Bed {
   }
 
   async close(): Promise<void> {
-    const alive = (pid: number): boolean => existsSync(`/proc/${pid}`);
+    const alive = (pid: number): boolean => !isGone(pid);
     for (const pid of this.#keepers) if (alive(pid)) process.kill(pid, 'SIGKILL');
     await eventually('keepers end', () => ![...this.#keepers].some(alive));
     for (const { pid } of this.#all) if (pid > 0 && alive(pid)) process.kill(pid, 'SIGKILL');

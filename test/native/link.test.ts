@@ -45,7 +45,10 @@ describe('link', () => {
     const next = await bed.engine();
     await bed.replayed(next);
     const entries = next.pendingOf('ENTRY');
-    assert.deepEqual(entries.map((entry) => entry.fields[0]?.toString()), ['a', 'b', 'large']);
+    assert.deepEqual(
+      entries.map((entry) => entry.fields[0]?.toString()),
+      ['a', 'b', 'large'],
+    );
     assert.deepEqual(entries[1]?.fields[1], Buffer.from('new'));
     assert.ok(entries[2]?.fields[1]?.equals(large));
     const targets = entries.map((entry) => entry.fds.map((fd) => readlinkSync(`/proc/${next.pid}/fd/${fd}`)));

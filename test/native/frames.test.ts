@@ -1,0 +1,152 @@
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import type { Socket } from 'node:net';
+import { afterEach, beforeEach, describe, it } from 'node:test';
+import { Bed, type Engine, frame, lm } from './harness.js';
+
+/** Reads exactly n bytes. */
+async function bytes(socket: Socket, n: number): Promise<Buffer> {
+  for (;;) {
+    const chunk = socket.read(n) as Buffer | null;
+    if (chunk !== null) return chunk;
+    await once(socket, 'readable');
+  }
+}
+
+describe('frames', () => {
+  let bed: Bed;
+  let engine: Engine;
+  let socket: string;
+  beforeEach(async () => {
+    bed = new Bed();
+    ({ engine, socket } = await bed.keeper());
+  });
+  afterEach(() => bed.close());
+
+  it('cuts frames wherever the stream is split, and numbers connections from 1', async () => {
+    const daemon = await bed.connect(socket);
+    assert.equal((await engine.next('ACCEPTED')).arg, 1);
+    const sent = [frame(1, Buffer.from('hello')), frame(3, Buffer.alloc(0)), frame(5, randomBytes(70))];
+    const stream = Buffer.concat(sent);
+    for (let at = 0; at < stream.length; at += 7) {
+      daemon.write(stream.subarray(at, at + 7));
+      await new Promise((done) => setImmediate(done));
+    }
+    for (const expected of sent) {
+      const message = await engine.next('FRAME');
+      assert.equal(message.arg, 1);
+      assert.deepEqual(message.fields, [expected]);
+    }
+    (await bed.connect(socket)).destroy();
+    assert.equal((await engine.next('ACCEPTED')).arg, 2);
+    assert.equal((await engine.next('CLOSED')).arg, 2);
+  });
+
+  it('hands over the largest frame whole, and only the header of a larger one', async () => {
+    const daemon = await bed.connect(socket);
+    const largest = frame(1, randomBytes(4 << 20));
+    daemon.write(largest);
+    const message = await engine.next('FRAME');
+    assert.ok(message.fields[0]?.equals(largest));
+    assert.equal(message.flags, 0);
+    daemon.write(frame(3, Buffer.alloc((4 << 20) + 1, 'z')));
+    daemon.write(frame(5, Buffer.from('after')));
+    const oversize = await engine.next('FRAME');
+    assert.equal(oversize.flags, lm('F_OVERSIZE'));
+    assert.deepEqual(oversize.fields, [frame(3, Buffer.alloc(0), (4 << 20) + 1)]);
+    assert.deepEqual((await engine.next('FRAME')).fields, [frame(5, Buffer.from('after'))]);
+  });
+
+  it('replays what was neither answered nor released, and writes answers once', async () => {
+    const daemon = await bed.connect(socket);
+    for (const stream of [1, 3, 5, 7]) daemon.write(frame(stream, Buffer.from(`request ${stream}`)));
+    const frames = [];
+    for (let i = 0; i < 4; i++) frames.push(await engine.next('FRAME'));
+    engine.send('SEND', { serial: frames[0]?.serial ?? 0, arg: 1, fields: ['answer 1'] });
+    engine.send('RELEASE', { serial: frames[2]?.serial ?? 0, arg: 1 });
+    engine.send('SEND', { arg: 1, fields: ['+'] });
+    engine.send('SEND', { arg: 77, fields: ['to nobody'] });
+    assert.equal((await bytes(daemon, 9)).toString(), 'answer 1+');
+    await engine.settled();
+    engine.kill();
+    daemon.write(frame(9, Buffer.from('while away')));
+    const next = await bed.engine();
+    await bed.replayed(next);
+    assert.deepEqual(
+      next.pendingOf('ACCEPTED').map((m) => m.arg),
+      [1],
+    );
+    const last = await next.next('FRAME', (m) => m.fields[0]?.subarray(10).toString() === 'while away');
+    const replayed = next.pendingOf('FRAME');
+    assert.deepEqual(
+      replayed.map((m) => m.fields[0]?.subarray(10).toString()),
+      ['request 3', 'request 7'],
+    );
+    assert.deepEqual(
+      replayed.map((m) => m.serial),
+      [frames[1]?.serial, frames[3]?.serial],
+    );
+    assert.ok(last.serial > (frames[3]?.serial ?? 0));
+    next.send('SEND', { serial: last.serial, arg: 1, fields: ['still the same connection'] });
+    assert.equal((await bytes(daemon, 25)).toString(), 'still the same connection');
+  });
+
+  it('drops the frames of a connection that is gone', async () => {
+    const daemon = await bed.connect(socket);
+    daemon.write(frame(1, Buffer.from('x')));
+    await engine.next('FRAME');
+    daemon.destroy();
+    await engine.next('CLOSED');
+    engine.kill();
+    const next = await bed.engine();
+    await bed.replayed(next);
+    assert.deepEqual([next.pendingOf('ACCEPTED'), next.pendingOf('FRAME')], [[], []]);
+  });
+
+  it('closes after what was sent', async () => {
+    const daemon = await bed.connect(socket);
+    await engine.next('ACCEPTED');
+    const large = randomBytes(3 << 20);
+    engine.send('SEND', { arg: 1, fields: [large] });
+    engine.send('SHUT', { arg: 1 });
+    const got: Buffer[] = [];
+    for await (const chunk of daemon) got.push(chunk as Buffer);
+    assert.ok(Buffer.concat(got).equals(large));
+    await engine.settled();
+    assert.deepEqual(engine.pendingOf('CLOSED'), []);
+  });
+
+  it('stops reading a connection at 16 MiB of unanswered frames and goes on after they are released', async () => {
+    const daemon = await bed.connect(socket);
+    const one = frame(1, Buffer.alloc(1 << 20, 'q'));
+    for (let i = 0; i < 24; i++) daemon.write(one);
+    const taken = [];
+    for (let i = 0; i < 16; i++) taken.push(await engine.next('FRAME'));
+    await engine.settled();
+    const early = engine.pendingOf('FRAME').length;
+    assert.ok(early <= 1, `${early} more than allowed`);
+    for (const { serial } of taken) engine.send('RELEASE', { serial, arg: 1 });
+    for (let i = 0; i < 8; i++) await engine.next('FRAME');
+  });
+
+  it('stops reading a connection that does not take its answers', async () => {
+    const daemon = await bed.connect(socket);
+    daemon.pause();
+    await engine.next('ACCEPTED');
+    const answer = Buffer.alloc(4 << 20, 'a');
+    for (let i = 0; i < 5; i++) engine.send('SEND', { arg: 1, fields: [answer] });
+    await engine.settled();
+    daemon.write(frame(1, Buffer.from('too early')));
+    await engine.settled();
+    assert.deepEqual(engine.pendingOf('FRAME'), []);
+    let got = 0;
+    daemon.on('data', (chunk: Buffer) => {
+      got += chunk.length;
+    });
+    daemon.resume();
+    await engine.next('FRAME');
+    while (got < 5 * answer.length) await once(daemon, 'data');
+    assert.equal(got, 5 * answer.length);
+  });
+});
