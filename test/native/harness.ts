@@ -88,13 +88,11 @@ export class Engine {
   args: readonly string[] = [];
   readonly messages = new Inbox<Message>();
   readonly lines = new Inbox<string>();
-  readonly closed: Promise<unknown>;
   readonly #socket: Socket;
   #rest = '';
 
   constructor(socket: Socket, onReady: (engine: Engine) => void) {
     this.#socket = socket;
-    this.closed = once(socket, 'close');
     socket.on('error', () => socket.destroy());
     socket.setEncoding('utf8');
     socket.on('data', (text: string) => {
