@@ -1,14 +1,22 @@
 /** What the ttrpc tests share: a service of texts, a frame builder, a channel that records. */
 
+import { after, before } from 'node:test';
 import { Request, Response } from '../../../src/ttrpc/gen/ttrpc/ttrpc.js';
 import {
   bodyOf,
+  ClientConnection,
+  type ClientConnectionOptions,
+  createClient,
   encodeFrame,
   Flag,
   type FrameChannel,
   FrameType,
   type MessageType,
+  Router,
   readHeader,
+  ServerConnection,
+  type ServerConnectionOptions,
+  type ServiceClient,
   type ServiceHandlers,
 } from '../../../src/ttrpc/index.js';
 
@@ -159,4 +167,48 @@ export class RecordingChannel implements FrameChannel {
 /** Lets everything that is already runnable run. */
 export function settle(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
+}
+
+/** In ascending order, for what may come in any. */
+export function sorted<T extends string | number>(values: readonly T[]): T[] {
+  return values.toSorted((a, b) => (a < b ? -1 : Number(a > b)));
+}
+
+/** A client joined to a server without a socket. Frames arrive in later turns, in order. */
+export function loopback(
+  handlers: Partial<EchoHandlers> = {},
+  options: { readonly client?: ClientConnectionOptions; readonly server?: ServerConnectionOptions } = {},
+): { client: ClientConnection; server: ServerConnection; echoClient: ServiceClient<typeof EchoDefinition> } {
+  const router = new Router().add(EchoDefinition, { ...echo, ...handlers });
+  const server: ServerConnection = new ServerConnection(
+    router,
+    { send: (frame) => queueMicrotask(() => client.receive(frame)), close: () => client.end() },
+    options.server,
+  );
+  const client: ClientConnection = new ClientConnection(
+    { send: (frame) => queueMicrotask(() => server.receive(frame)), close: () => server.end() },
+    options.client,
+  );
+  return { client, server, echoClient: createClient(EchoDefinition, client) };
+}
+
+/** All that an async iterable yields. */
+export async function collect<T>(values: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = [];
+  for await (const value of values) all.push(value);
+  return all;
+}
+
+/** These values as an async iterable. */
+export async function* stream<T>(...values: readonly T[]): AsyncGenerator<T> {
+  yield* values;
+}
+
+/** Keeps the process up while tests run that wait for nothing but the library's timers, which do not. */
+export function keepAlive(): void {
+  let timer: NodeJS.Timeout | undefined;
+  before(() => {
+    timer = setInterval(() => undefined, 60_000);
+  });
+  after(() => clearInterval(timer));
 }

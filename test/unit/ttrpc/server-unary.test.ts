@@ -12,7 +12,19 @@ import {
   ServerConnection,
   StatusError,
 } from '../../../src/ttrpc/index.js';
-import { closing, data, EchoDefinition, type EchoHandlers, echo, RecordingChannel, request, settle } from './kit.js';
+import {
+  closing,
+  data,
+  EchoDefinition,
+  type EchoHandlers,
+  echo,
+  keepAlive,
+  RecordingChannel,
+  request,
+  settle,
+} from './kit.js';
+
+keepAlive();
 
 function serve(handlers: Partial<EchoHandlers> = {}): { server: ServerConnection; channel: RecordingChannel } {
   const channel = new RecordingChannel();
