@@ -15,6 +15,9 @@ const APT_OPTIONS = [
   'APT::Install-Recommends "false"',
 ];
 
+/** Signs what is downloaded; Ubuntu does not have it by default. */
+const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
+
 const GUEST_PACKAGES = [
   'systemd',
   'systemd-sysv',
@@ -71,6 +74,7 @@ export function findMirror() {
 export function ensureTools(say) {
   const wanted = { mmdebstrap: 'mmdebstrap', mke2fs: 'e2fsprogs', unshare: 'util-linux', setpriv: 'util-linux' };
   const missing = Object.entries(wanted).filter(([program]) => !findProgram(program));
+  if (!existsSync(KEYRING)) missing.push([KEYRING, 'debian-archive-keyring']);
   if (missing.length === 0) return;
   const packages = [...new Set(missing.map(([, name]) => name))];
   say(`installing ${packages.join(', ')} with apt-get`);

@@ -12,7 +12,8 @@ const BOOT_TIMEOUT_MS = 120_000;
 
 /**
  * The namespace's first process. `$1` kernel folder, `$2` repository, `$3` folder of the images, `$4` run folder, `$5` memory
- * in MiB, `$6` image name. io_uring is off because this kernel dies when a process that has a ring (Node 20) forks. The repository is read-only there: a guest cannot damage the checkout.
+ * in MiB, `$6` image name. The repository is read-only there: a guest cannot damage the checkout. io_uring is off because this
+ * kernel panics when the child of a process with a ring (Node 20 has one) unmaps it.
  */
 const LAUNCH = `
 set -e
@@ -72,8 +73,13 @@ export async function runInGuest(images, options, say) {
     ],
     { stdio: ['ignore', 'pipe', 'pipe', 'pipe'], detached: true, cwd: '/' },
   );
-  const stop = () => killGroup(child.pid);
-  process.once('exit', stop);
+  const stop = () => killGroup(child);
+  // For a runner that is told to end; one that is killed leaves the folder to the next run.
+  const leave = () => {
+    stop();
+    if (!options.keep) rmSync(run, { recursive: true, force: true });
+  };
+  process.once('exit', leave);
   const expired = new AbortController();
   expired.signal.addEventListener('abort', stop);
   let timer = setTimeout(() => expired.abort(), BOOT_TIMEOUT_MS);
@@ -98,7 +104,7 @@ export async function runInGuest(images, options, say) {
   } finally {
     clearTimeout(timer);
     stop();
-    process.removeListener('exit', stop);
+    process.removeListener('exit', leave);
     writeFileSync(join(run, 'console'), Buffer.concat(consoleText));
     if (options.keep) say(`kept ${run}`);
     else rmSync(run, { recursive: true, force: true });
@@ -119,9 +125,9 @@ function quote(word) {
   return `'${word.replaceAll("'", "'\\''")}'`;
 }
 
-/** The group holds unshare and, through it, every process of the guest. */
-function killGroup(pid) {
-  if (pid === undefined) return;
+/** The group holds unshare and, through it, every process of the guest: they are gone when it is. */
+function killGroup({ pid, exitCode, signalCode }) {
+  if (pid === undefined || exitCode !== null || signalCode !== null) return;
   try {
     process.kill(-pid, 'SIGKILL');
   } catch (error) {
