@@ -46,21 +46,12 @@ function suiteOf(file) {
   return relative(dist, file).split('/').slice(0, -1).join('/');
 }
 
-/** Runs the files of one kind; resolves to one row per suite. */
-async function runKind(files, options, name) {
-  const rows = new Map();
-  for (const file of files) {
-    rows.set(suiteOf(file), {
-      suite: suiteOf(file),
-      files: 0,
-      passed: 0,
-      failed: 0,
-      skipped: 0,
-      todo: 0,
-      reasons: new Map(),
-    });
-  }
-  for (const file of files) rows.get(suiteOf(file)).files += 1;
+/**
+ * Runs the files of one suite and resolves to its row of the table. Suites run one after the other: an event's own `file` is where the
+ * test was declared, which may be a helper, so it does not tell the suite.
+ */
+async function runSuite(suite, files, options, name) {
+  const row = { suite, files: files.length, passed: 0, failed: 0, skipped: 0, reasons: new Map() };
   const stream = run({
     files,
     concurrency: options.concurrency,
@@ -68,7 +59,6 @@ async function runKind(files, options, name) {
     ...(name === undefined ? {} : { testNamePatterns: [new RegExp(name)] }),
   });
   const record = (event, ok) => {
-    const row = rows.get(suiteOf(event.file ?? files[0])) ?? [...rows.values()][0];
     // A skipped group has no tests of its own in the stream, so it counts as one; other groups are the sum of their tests.
     if (event.skip !== undefined) {
       const reason = typeof event.skip === 'string' && event.skip !== '' ? event.skip : 'no reason given';
@@ -76,8 +66,7 @@ async function runKind(files, options, name) {
       if (name !== undefined && reason.startsWith('test name does not match')) return;
       row.skipped += 1;
       row.reasons.set(reason, (row.reasons.get(reason) ?? 0) + 1);
-    } else if (event.todo !== undefined) row.todo += 1;
-    else if (event.details?.type === 'suite' && ok) return;
+    } else if (event.details?.type === 'suite' && ok) return;
     else if (event.details?.type === 'suite' && event.details.error?.failureType === 'subtestsFailed') return;
     else if (files.includes(event.name) && event.details?.error?.failureType === 'subtestsFailed') return;
     else if (files.includes(event.name) && ok) return;
@@ -92,7 +81,7 @@ async function runKind(files, options, name) {
     text.once('end', resolve);
     text.pipe(process.stdout, { end: false });
   });
-  return [...rows.values()];
+  return row;
 }
 
 const { values, positionals } = parseArgs({
@@ -114,7 +103,10 @@ for (const kind of positionals) {
     if (values.only === undefined) console.error(`test: no files for "${kind}" under dist/test: is the build done?`);
     continue;
   }
-  table.push(...(await runKind(files, options, values.name)));
+  for (const suite of new Set(files.map(suiteOf))) {
+    const own = files.filter((file) => suiteOf(file) === suite);
+    table.push(await runSuite(suite, own, options, values.name));
+  }
 }
 
 console.log('\nsuite                          place    files  passed  failed  skipped');

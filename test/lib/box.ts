@@ -91,18 +91,17 @@ export class Box {
     return this.daemon.spawnCtr(this.namespace, args, options);
   }
 
-  /** The arguments of `ctr run`. Its FIFOs are made below the daemon's folder. */
+  /** FIFOs are made below the daemon's folder, where the leak check looks; ctr refuses the flag together with --log-uri. */
+  #fifoFlags(flags: readonly string[]): string[] {
+    return flags.includes('--log-uri') ? [] : ['--fifo-dir', join(this.daemon.dir, 'fifo')];
+  }
+
+  /** The arguments of `ctr run`. */
   runArgs(id: string, argv: readonly string[], options: RunOptions = {}): string[] {
     const image = options.image === undefined ? [IMAGE] : options.image === null ? [] : [options.image];
-    const fixed = [
-      '--runtime',
-      this.runtime.name,
-      '--snapshotter',
-      this.snapshotter,
-      '--fifo-dir',
-      join(this.daemon.dir, 'fifo'),
-    ];
-    return ['run', ...fixed, ...(options.flags ?? []), ...image, id, ...argv];
+    const flags = [...this.#fifoFlags(options.flags ?? []), ...(options.flags ?? [])];
+    const fixed = ['--runtime', this.runtime.name, '--snapshotter', this.snapshotter];
+    return ['run', ...fixed, ...flags, ...image, id, ...argv];
   }
 
   /** `ctr run --rm`, to its end. */
@@ -144,7 +143,7 @@ export class Box {
     this.#count += 1;
     const flags = options.flags ?? [];
     const execId = flags.includes('--exec-id') ? [] : ['--exec-id', `x${this.#count}-${this.daemon.marker}`];
-    return ['tasks', 'exec', '--fifo-dir', join(this.daemon.dir, 'fifo'), ...execId, ...flags, id, ...argv];
+    return ['tasks', 'exec', ...this.#fifoFlags(flags), ...execId, ...flags, id, ...argv];
   }
 
   /** `ctr tasks exec`, to its end. */
@@ -174,6 +173,14 @@ export class Box {
   async pidOf(id: string): Promise<number> {
     const rows = (await this.must(['tasks', 'ls'])).split('\n').map((line) => line.trim().split(/\s+/));
     return Number(rows.find((row) => row[0] === id)?.[1] ?? 0);
+  }
+
+  /** The exit status in the exit event of a container's init, or of one of its execs. */
+  async exitStatusOf(id: string, execId = id): Promise<number> {
+    const isIt = (event: TaskEvent): boolean => event.fields['id'] === execId;
+    const events = await this.events.waitFor({ namespace: this.namespace, id }, '/tasks/exit', isIt);
+    // The JSON of a message leaves zero out.
+    return Number(events.find((event) => event.topic === '/tasks/exit' && isIt(event))?.fields['exit_status'] ?? 0);
   }
 
   /** Kills and removes a container, whatever state it is in. */

@@ -152,6 +152,11 @@ export async function mustRun(argv: readonly string[], options: CommandOptions =
   return result.stdout;
 }
 
+/**
+ * A line of shell that waits until ctr has given a terminal its size: a process that ends before makes ctr report that it could not.
+ */
+export const WAIT_FOR_SIZE = 'until [ "$(stty size 2>/dev/null)" = "24 80" ]; do :; done';
+
 /** Quotes one word for sh. */
 export function shellQuote(word: string): string {
   return /^[A-Za-z0-9_./:=@%+,-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
@@ -166,6 +171,7 @@ export function runAtTerminal(
   options: CommandOptions & { readonly rows?: number; readonly columns?: number } = {},
 ): Command {
   const line = argv.map(shellQuote).join(' ');
-  const size = `stty rows ${options.rows ?? 24} cols ${options.columns ?? 80}`;
+  // ctr leaves output processing on, so without -onlcr the container's CR LF would become CR CR LF.
+  const size = `stty -onlcr rows ${options.rows ?? 24} cols ${options.columns ?? 80}`;
   return new Command(['script', '-qefc', `${size}; exec ${line}`, '/dev/null'], { stdin: 'open', ...options });
 }

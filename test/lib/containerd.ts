@@ -140,11 +140,15 @@ export class Containerd {
     rmSync(this.dir, { recursive: true, force: true });
   }
 
-  /** The last lines of the daemon's log, which holds the shims' logs too. */
-  logTail(lines = 40): string {
+  /** The last lines of the daemon's log, which holds the shims' logs too: warnings and errors. */
+  logTail(lines = 6): string {
     const path = join(this.dir, 'containerd.log');
     if (!existsSync(path)) return '(no log)';
-    return readFileSync(path, 'utf8').trimEnd().split('\n').slice(-lines).join('\n');
+    const all = readFileSync(path, 'utf8').trimEnd().split('\n');
+    return all
+      .filter((line) => !/level=(debug|info)/.test(line))
+      .slice(-lines)
+      .join('\n');
   }
 
   /** A namespace of this daemon, with the test image in it. */

@@ -93,6 +93,13 @@ export class EventLog {
     return this.of(namespace, id);
   }
 
+  /** Waits until one of several containers has an event of this topic. */
+  async waitForTopic(namespace: string, topic: string, ids: readonly string[]): Promise<void> {
+    await until(`${topic} of one of ${ids.join(', ')}`, () =>
+      ids.some((id) => this.of(namespace, id).some((event) => event.topic === topic)),
+    );
+  }
+
   async stop(): Promise<void> {
     this.#command.kill();
     await this.#command.result();

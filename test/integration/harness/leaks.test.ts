@@ -9,6 +9,8 @@ import { cgroupMode, requires } from '../../lib/requires.js';
 
 const skip = requires({ root: true, runc: '1.1', containerd: '1.6', programs: ['ctr'] });
 
+const compare = (a: string, b: string): number => (a < b ? -1 : 1);
+
 // Each kind of leak is planted once: a check that finds nothing must not be one that cannot find anything.
 describe('leak check', { skip }, () => {
   let daemon: Containerd;
@@ -65,7 +67,7 @@ describe('leak check', { skip }, () => {
     const parent = join(root, `${daemon.marker}-leaks`);
     mkdirSync(join(parent, 'c1'), { recursive: true });
     try {
-      assert.deepEqual(found('cgroup').sort(), [`cgroup: ${parent}`, `cgroup: ${parent}/c1`]);
+      assert.deepEqual(found('cgroup').toSorted(compare), [`cgroup: ${parent}`, `cgroup: ${parent}/c1`]);
     } finally {
       rmdirSync(join(parent, 'c1'));
     }
@@ -89,7 +91,7 @@ describe('leak check', { skip }, () => {
         `state file: ${daemon.dir}/lamina/engine-0.sock`,
         `temporary file: ${daemon.dir}/tmp/pty1`,
       ];
-      assert.deepEqual(leaks.find().sort(), expected);
+      assert.deepEqual(leaks.find().toSorted(compare), expected);
     } finally {
       for (const path of [...paths, socket, bundle]) rmSync(path, { recursive: true });
     }

@@ -42,6 +42,5 @@ int main(int argc, char **argv) {
       }
     }
   }
-  fputs("end\n", out);
   return fclose(out) == 0 ? 0 : 6;
 }
