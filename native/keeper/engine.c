@@ -22,7 +22,7 @@
 #define DELAY_MAX_MS 5000
 #define LOCK_RETRY_MS 15
 /* An engine that served for less than this before it went may be dying of what it is told: starts are spaced out. */
-#define GOOD_LIFE_MS 10000
+#define GOOD_LIFE_MS 1000
 #define PING_MS 10000
 #define PINGS_MAX 3
 #define LOG_MAX ((off_t)4 << 20)
@@ -86,6 +86,7 @@ static void ping_fired(struct lm_timer *timer) {
   struct lm_keeper *keeper = LM_CONTAINER_OF(timer, struct lm_keeper, engine.ping);
   struct lm_engine *engine = &keeper->engine;
   if (!lm_link_up(keeper)) return;
+  lm_keeper_trim(keeper);
   int64_t quiet = lm_now_ms() - engine->heard_at;
   if (quiet < engine->ping_every) {
     lm_timer_arm(&keeper->loop, &engine->ping, engine->ping_every - quiet);
@@ -245,6 +246,12 @@ static int start_shared(struct lm_keeper *keeper, int lock, struct lm_error *err
   return fd;
 }
 
+/* Whoever can create files there could pose as the engine, and be handed every descriptor. */
+static bool is_private(const char *directory) {
+  struct stat info;
+  return stat(directory, &info) == 0 && info.st_uid == geteuid() && (info.st_mode & 022) == 0;
+}
+
 void lm_engine_seek(struct lm_keeper *keeper) {
   struct lm_engine *engine = &keeper->engine;
   if (lm_link_up(keeper) || keeper->done) return;
@@ -261,6 +268,10 @@ void lm_engine_seek(struct lm_keeper *keeper) {
     struct lm_error err;
     if (lm_make_dirs(engine->state_dir, 0700, NULL, &err) < 0) {
       failed(keeper, err.text);
+      return;
+    }
+    if (!is_private(engine->state_dir)) {
+      failed(keeper, "the state directory is not ours alone");
       return;
     }
     LM_CLEANUP_CLOSE int lock = open(engine->lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);

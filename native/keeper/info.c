@@ -7,6 +7,7 @@
 #include "proto.h"
 #include "run.h"
 #include "verbs.h"
+#include "version.h"
 
 #define STDIN_MAX ((size_t)10 << 20)
 #define BUDGET_MS 8000
@@ -94,8 +95,8 @@ static int print_info(const struct lm_any *options, const struct lm_buf *input, 
   LM_CLEANUP_FREE char *runtime = runtime_of(options, input, err);
   if (runtime == NULL) return -1;
   LM_CLEANUP_BUF struct lm_buf version = {0};
-  lm_proto_put_text(&version, 1, LM_VERSION);
-  lm_proto_put_text(&version, 2, LM_REVISION);
+  lm_proto_put_text(&version, 1, lm_version);
+  lm_proto_put_text(&version, 2, lm_revision);
   LM_CLEANUP_BUF struct lm_buf out = {0};
   lm_proto_put_text(&out, 1, RUNTIME_NAME);
   lm_proto_put_bytes(&out, 2, version.data, version.len);

@@ -114,6 +114,11 @@ static void raise_nofile(struct lm_keeper *keeper) {
   if (wanted.rlim_cur > keeper->nofile.rlim_cur) (void)setrlimit(RLIMIT_NOFILE, &wanted);
 }
 
+void lm_keeper_trim(struct lm_keeper *keeper) {
+  /* The first page serves all that is small. */
+  (void)madvise(keeper->scratch + 4096, LM_SCRATCH_SIZE - 4096, MADV_DONTNEED);
+}
+
 static void free_identity(struct lm_identity *who) {
   char *texts[] = {who->namespace,     who->id,           who->group,         who->bundle,
                    who->socket,        who->grpc_address, who->ttrpc_address, who->publish_binary,
@@ -147,7 +152,7 @@ int lm_keeper_run(struct lm_identity identity, int listener) {
   keeper->orphaned.fire = orphaned;
   keeper->exit_timer.fire = exit_time;
   keeper->env = child_env();
-  /* Mapped by itself: its pages are given back when nothing needs them. */
+  /* Mapped by itself, so that lm_keeper_trim() can give back its pages. */
   keeper->scratch = mmap(NULL, LM_SCRATCH_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   struct stat info;
   if (keeper->scratch == MAP_FAILED || stat(identity.socket, &info) < 0 || lm_loop_init(&keeper->loop, &err) < 0)

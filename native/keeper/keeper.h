@@ -144,6 +144,8 @@ struct lm_keeper {
 int lm_keeper_run(struct lm_identity identity, int listener);
 /* EXIT: unlinks the socket, flushes for a second at most, ends. */
 void lm_keeper_exit(struct lm_keeper *keeper);
+/* Gives back memory that only a burst needed. */
+void lm_keeper_trim(struct lm_keeper *keeper);
 
 /* link.c: messages to and from the engine */
 /* Starts talking over a connected socket (taken over): HELLO and the replay are queued. */

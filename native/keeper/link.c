@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include "keeper.h"
+#include "version.h"
 
 #define READ_TURNS 64
 /* An engine that asks without ever listening is not read until it listens. */
@@ -130,7 +131,7 @@ static struct lm_blob *hello(const struct lm_keeper *keeper) {
       {"debug", who->debug ? "1" : "0"},
       {"state_dir", keeper->engine.state_dir == NULL ? "" : keeper->engine.state_dir},
       {"daemon_version", who->daemon_version},
-      {"version", LM_VERSION},
+      {"version", lm_version},
   };
   enum { COUNT = sizeof pairs / sizeof pairs[0] };
   char *texts[COUNT];

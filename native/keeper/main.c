@@ -7,6 +7,7 @@
 
 #include "../common/util.h"
 #include "verbs.h"
+#include "version.h"
 
 static void complain(const char *text) {
   LM_CLEANUP_FREE char *line = lm_format("%s: %s\n", LM_NAME, text);
@@ -22,7 +23,7 @@ static void settle_descriptors(void) {
 }
 
 static int print_version(void) {
-  LM_CLEANUP_FREE char *text = lm_format("%s:\n  Version:  %s\n  Revision: %s\n\n", LM_NAME, LM_VERSION, LM_REVISION);
+  LM_CLEANUP_FREE char *text = lm_format("%s:\n  Version:  %s\n  Revision: %s\n\n", LM_NAME, lm_version, lm_revision);
   return lm_write_all(STDOUT_FILENO, text, strlen(text)) < 0 ? 1 : 0;
 }
 

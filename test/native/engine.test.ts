@@ -1,5 +1,14 @@
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, it } from 'node:test';
 import { Bed, eventually, frame, isGone } from './harness.js';
@@ -96,6 +105,19 @@ describe('engine', () => {
     // No engine decides, so the keeper goes by itself after five seconds.
     await eventually('keeper exit', () => isGone(Number(keeper)));
     assert.equal(existsSync(socket), false);
+  });
+
+  it('is not looked for in a directory that others can write to', async () => {
+    bed = new Bed();
+    mkdirSync(bed.stateDir);
+    chmodSync(bed.stateDir, 0o777);
+    const log = join(bed.bundle, 'log');
+    writeFileSync(log, '');
+    await bed.start();
+    await eventually('a line in the log', () => readFileSync(log, 'utf8').includes('not ours alone'));
+    assert.deepEqual(readdirSync(bed.stateDir), []);
+    chmodSync(bed.stateDir, 0o700);
+    await bed.replayed(await bed.engine());
   });
 
   it('decides what a signal means', async () => {

@@ -133,6 +133,24 @@ describe('start', () => {
     }
   });
 
+  it('cleans the daemon address as Go does before it computes the path', async () => {
+    const joined = (address: string): string => createHash('sha256').update(address).digest('hex');
+    for (const [address, cleaned] of [
+      [`${bed.dir}/x/..//./grpc/`, `${bed.dir}/grpc/test/one`],
+      ['', 'test/one'],
+      ['../a/../../b', '../../b/test/one'],
+      ['/../..', '/test/one'],
+      ['.', 'test/one'],
+    ] as const) {
+      const result = await bed.verb('start', { input: bed.params(), flags: [`-address=${address}`] });
+      assert.equal(result.code, 0, result.stderr);
+      assert.equal(readFileSync(join(bed.bundle, 'address'), 'utf8'), `unix://${join(bed.socketDir, joined(cleaned))}`);
+    }
+    const engine = await bed.engine();
+    // The last one joins the second.
+    for (let i = 0; i < 4; i++) await bed.replayed(engine);
+  });
+
   it('joins the keeper of its group and starts nothing', async () => {
     const annotations = { 'io.kubernetes.cri.sandbox-id': 'pod' };
     bed.config({ annotations });

@@ -1,0 +1,4 @@
+#include "version.h"
+
+const char lm_version[] = LM_VERSION;
+const char lm_revision[] = LM_REVISION;

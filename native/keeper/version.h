@@ -1,0 +1,8 @@
+#ifndef LM_VERSION_H
+#define LM_VERSION_H
+
+/* package.json's version and the commit this was built from; the only file the build compiles anew for each commit. */
+extern const char lm_version[];
+extern const char lm_revision[];
+
+#endif
