@@ -14,6 +14,7 @@ import { Session } from './session.js';
 
 export class Engine {
   readonly #config: Config;
+  readonly #configError: unknown;
   readonly #daemons = new DaemonConnections();
   /** Sessions of living keepers. */
   readonly #sessions = new Set<Session>();
@@ -21,8 +22,10 @@ export class Engine {
   #idle: NodeJS.Timeout | undefined;
   #hasServed = false;
 
-  constructor(config: Config) {
+  /** @param configError why the configuration could not be used; every Create then fails with it */
+  constructor(config: Config, configError?: unknown) {
     this.#config = config;
+    this.#configError = configError;
   }
 
   /**
@@ -42,6 +45,7 @@ export class Engine {
       if (this.#config.engine === 'dedicated' && this.#sessions.size > 0) return undefined;
       const session: Session = new Session(hello, link, {
         config: this.#config,
+        configError: this.#configError,
         daemons: this.#daemons,
         onEnd: () => {
           this.#sessions.delete(session);
@@ -70,7 +74,9 @@ export class Engine {
       return;
     }
     const { engine, timeouts } = this.#config;
-    const lifeMs = engine === 'dedicated' && this.#hasServed ? 0 : timeouts.engineIdleMs;
+    // A broken configuration is read again by the next engine.
+    const isDone = this.#hasServed && (engine === 'dedicated' || this.#configError !== undefined);
+    const lifeMs = isDone ? 0 : timeouts.engineIdleMs;
     this.#idle = setTimeout(() => this.#endIfIdle(), lifeMs);
   }
 

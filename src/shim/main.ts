@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { Any } from '../api/index.js';
 import { messageOf } from '../base/index.js';
-import { loadConfig } from './config.js';
+import { DEFAULT_CONFIG, loadConfig } from './config.js';
 import { Engine } from './engine.js';
 import { decodeOptions } from './options.js';
 import { socketPath } from './socket-path.js';
@@ -13,16 +13,25 @@ import { socketPath } from './socket-path.js';
 const INHERITED_FD = 3;
 
 async function main(args: readonly string[]): Promise<void> {
-  const config = await loadConfig();
   if (args.includes('--print-runtime')) {
     const stdin = readFileSync(0);
-    const options = await decodeOptions(stdin.length === 0 ? undefined : Any.decode(stdin), config);
+    const options = await decodeOptions(stdin.length === 0 ? undefined : Any.decode(stdin), await loadConfig());
     process.stdout.write(options.binaryName);
     return;
   }
-  const engine = new Engine(config);
+  const engine = await createEngine();
   if (args.includes('--dedicated')) engine.serve(INHERITED_FD);
   else engine.listen(INHERITED_FD, socketPath(INHERITED_FD));
+}
+
+/** With a broken configuration nobody could tell the user why nothing starts: an engine that says so on every Create can. */
+async function createEngine(): Promise<Engine> {
+  try {
+    return new Engine(await loadConfig());
+  } catch (error) {
+    process.stderr.write(`engine: ${messageOf(error)}\n`);
+    return new Engine(DEFAULT_CONFIG, error);
+  }
 }
 
 // The keeper keeps what the containers need and starts a successor; going on in an unknown state would be worse.

@@ -34,6 +34,8 @@ const FLUSH_MS = 3_000;
 
 export interface SessionOptions {
   readonly config: Config;
+  /** Why the configuration could not be used; undefined when it could. */
+  readonly configError: unknown;
   readonly daemons: DaemonConnections;
   /** Called once, when the keeper is gone. */
   readonly onEnd: () => void;
@@ -111,6 +113,7 @@ export class Session implements KeeperEvents {
   /** Makes a container of a bundle. On failure nothing of it is left. @returns init's pid, 0 for one to be restored */
   async create(request: taskV2.CreateTaskRequest): Promise<number> {
     const { id, bundle } = request;
+    if (this.#options.configError !== undefined) throw this.#options.configError;
     if (this.#containers.has(id) || this.#creating.has(id)) {
       throw new LaminaError(Code.AlreadyExists, `container ${id}: already exists`, { subject: id });
     }

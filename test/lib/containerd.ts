@@ -25,7 +25,7 @@ export interface ContainerdOptions {
 const RUNNER_VARIABLES = ['NODE_TEST_CONTEXT', 'NODE_CHANNEL_FD', 'XDG_RUNTIME_DIR', 'NOTIFY_SOCKET'];
 
 /** An idle engine would otherwise outlive the tests by a minute. */
-const SHORT_TIMEOUTS = '[timeouts]\nengine_idle = 1\nkeeper_idle = 5\n';
+const SHORT_TIMEOUTS = '[timeouts]\nengine_idle_ms = 1000\nkeeper_idle_ms = 5000\n';
 
 export class Containerd {
   /** In the folder's name and in every namespace: `lt-` and six characters. */
