@@ -393,12 +393,13 @@ export class ServerConnection {
   }
 
   /** Sends a call's final frame. */
-  #settle(call: Call, frame: Uint8Array, reason: unknown = closedError()): void {
+  #settle(call: Call, frame: Uint8Array, reason?: unknown): void {
     if (call.isSettled) return;
     call.isSettled = true;
     this.#calls.delete(call.streamId);
     call.context.settle();
-    call.inbox?.discard(reason);
+    // Errors are dear, because of their stacks: the usual call, which has no inbox, must not make one.
+    call.inbox?.discard(reason ?? closedError());
     void this.#transmit(frame, call.tag);
   }
 
