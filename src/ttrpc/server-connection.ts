@@ -3,7 +3,8 @@
  * FrameChannel.
  *
  * INVARIANTS: a stream is in #calls from its request until its final frame is sent, and gets exactly one; a call that is
- * settled sends nothing more, whatever its handler still does; after end() nothing is sent at all.
+ * settled sends nothing more, whatever its handler still does; after end() nothing is sent at all. They hold between all
+ * parts of the class, which is why it is one file, over the usual length.
  */
 import { Code, LaminaError, type Logger, messageOf, silentLogger } from '../base/index.js';
 import { type FrameChannel, PauseGate } from './channel.js';
