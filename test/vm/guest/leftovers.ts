@@ -39,13 +39,14 @@ function scopes(): string[] {
     .filter((unit) => unit.endsWith('.scope') && unit !== 'init.scope');
 }
 
-/** Shims, runtimes and orphans of containers; the node's shared engine may stay until it is idle. */
+/** Shims, runtimes and orphans of containers. The node's engine stays for a minute without work; a second one is a leak. */
 function processes(): string[] {
-  return listProcesses()
-    .filter((info) =>
-      /containerd-shim|engine\.mjs|^(\S*\/)?(runc|crun)( |$)|^(\S*\/)?(probe|sleep|sh) /.test(info.commandLine),
-    )
-    .map((info) => `${info.pid} ${info.state} ${info.commandLine}`);
+  const programs = /containerd-shim|^(\S*\/)?(runc|crun)( |$)|^(\S*\/)?(probe|sleep|sh) /;
+  const all = listProcesses();
+  const engines = all.filter((info) => info.commandLine.includes('engine.mjs'));
+  return [...all.filter((info) => programs.test(info.commandLine)), ...engines.slice(1)].map(
+    (info) => `${info.pid} ${info.state} ${info.commandLine}`,
+  );
 }
 
 function findAll(): Set<string> {
@@ -56,8 +57,8 @@ function findAll(): Set<string> {
     cgroup: cgroups().filter((path) => path.split('/').length > 5 || /\.scope$/.test(path)),
     scope: scopes(),
     file: [...SHARED_FOLDERS.flatMap(list), ...NAMESPACED_FOLDERS.flatMap(list).flatMap(list)].filter(
-      // The last two are crun's, which keeps them in its root.
-      (path) => !/\.(lock|log)$|\/\.(empty-directory|cache)$/.test(path),
+      // The engine's socket lives as long as it; the last two are crun's, which keeps them in its root.
+      (path) => !/\.(lock|log)$|\/engine-[0-9a-f]+\.sock$|\/\.(empty-directory|cache)$/.test(path),
     ),
   };
   return new Set(Object.entries(things).flatMap(([kind, names]) => names.map((name) => `${kind}: ${name}`)));

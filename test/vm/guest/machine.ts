@@ -41,6 +41,11 @@ export function cgroupOf(pid: number): string {
   return join('/sys/fs/cgroup', path);
 }
 
+/** For sh in a container: waits until its terminal has this size, which comes by a call of its own, and exits with 9. */
+export function waitForSize(rows: number, columns: number): string {
+  return `until [ "$(stty size)" = "${rows} ${columns}" ]; do sleep 0.1; done; echo size is right; exit 9`;
+}
+
 export interface RunOptions extends CommandOptions {
   /** OCI runtime: runc (default) or crun. */
   readonly binary?: 'runc' | 'crun';
