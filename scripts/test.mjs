@@ -56,6 +56,7 @@ async function runSuite(suite, files, options, name) {
     files,
     concurrency: options.concurrency,
     timeout: options.timeoutMs,
+    signal: stop.signal,
     ...(name === undefined ? {} : { testNamePatterns: [new RegExp(name)] }),
   });
   const record = (event, ok) => {
@@ -92,6 +93,9 @@ if (positionals.length === 0) fail(`say what to run: ${Object.keys(KINDS).join('
 for (const kind of positionals) {
   if (KINDS[kind] === undefined) fail(`unknown kind "${kind}": use ${Object.keys(KINDS).join(', ')}`);
 }
+
+const stop = new AbortController();
+for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => stop.abort());
 
 const place = process.env.LAMINA_TEST_PLACE ?? (positionals.includes('vm-guest') ? 'vm' : 'native');
 process.env.LAMINA_TEST_PLACE = place;

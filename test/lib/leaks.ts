@@ -10,7 +10,7 @@
  */
 
 import { execFileSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, rmdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Containerd } from './containerd.js';
 import { listProcesses, type ProcessInfo, readProcFile, readProcLink } from './proc.js';
@@ -24,6 +24,8 @@ const RUNC_ROOT = '/run/containerd/runc';
 const SOCKET_DIR = '/run/containerd/s';
 const FIFO_DIR = '/run/containerd/fifo';
 const CGROUP_ROOT = '/sys/fs/cgroup';
+/** Killed processes need a moment to go, and some start others while they are being killed. */
+const SWEEP_ROUNDS = 50;
 const OUR_PROGRAMS = /containerd-shim|lamina|(^|\/)runc( |$)|(^|\/)crun( |$)/;
 
 function list(folder: string): string[] {
@@ -167,16 +169,22 @@ export class Leaks {
     }
   }
 
-  /** Removes what a failed test left, so that the machine stays usable: processes, mounts, cgroups. */
+  /**
+   * Removes what a failed or interrupted test left, so that the machine stays usable: processes, mounts, cgroups, runc state, sockets.
+   * Synchronous, because a process that is told to end must do it at once.
+   */
   sweep(): void {
     const { marker, dir } = this.#daemon;
-    for (const info of ourProcesses(marker)) {
-      if (!isOurs(info, marker)) continue;
-      try {
-        process.kill(info.pid, 'SIGKILL');
-      } catch {
-        // ended meanwhile
+    for (let round = 0; round < SWEEP_ROUNDS; round += 1) {
+      const ours = listProcesses().filter((info) => isOurs(info, marker));
+      for (const info of ours) {
+        try {
+          process.kill(info.pid, 'SIGKILL');
+        } catch {
+          // ended meanwhile
+        }
       }
+      if (ours.length === 0) break;
     }
     for (const target of mountsWith(dir).reverse()) execFileSync('umount', ['-l', target]);
     for (const folder of foldersWith(CGROUP_ROOT, marker)) {
@@ -185,6 +193,10 @@ export class Leaks {
       } catch {
         // still in use: its processes have not been reaped yet
       }
+    }
+    const states = list(RUNC_ROOT).filter((name) => name.includes(marker));
+    for (const path of [...states.map((name) => join(RUNC_ROOT, name)), ...this.#daemon.socketPaths]) {
+      rmSync(path, { recursive: true, force: true });
     }
   }
 }

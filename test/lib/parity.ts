@@ -83,8 +83,16 @@ export function shimSuite(title: string, declare: (suite: Suite) => void, option
     const usable = runtimes.filter((runtime) => runtime.skip === false);
     let stage: Stage | undefined;
 
+    // Told to end, by the runner's time limit or by Ctrl-C: take everything along.
+    const end = (): void => {
+      stage?.leaks.sweep();
+      stage?.daemon.removeFolder();
+      process.exit(1);
+    };
+
     before(async () => {
       stage = await prepare(usable, options);
+      process.once('SIGTERM', end).once('SIGINT', end);
     });
 
     const scenario = (name: string, run: Scenario, settings: ScenarioOptions = {}): void => {
@@ -118,8 +126,10 @@ export function shimSuite(title: string, declare: (suite: Suite) => void, option
       if (stage === undefined) return;
       await stage.events.stop();
       await stage.daemon.stop();
+      stage.leaks.find();
       stage.leaks.sweep();
       stage.daemon.removeFolder();
+      process.off('SIGTERM', end).off('SIGINT', end);
     });
   });
 }
