@@ -30,7 +30,7 @@ export async function runOnHost({ repository, command, env, timeoutMs }) {
     const child = spawn(command[0], command.slice(1), {
       cwd: repository,
       stdio: ['ignore', 'inherit', 'inherit'],
-      env: { ...process.env, ...env, LAMINA_VM: 'host' },
+      env: { ...process.env, ...env },
       timeout: timeoutMs,
     });
     return await new Promise((resolve, reject) => {
