@@ -65,7 +65,7 @@ export interface Failure {
 
 function loggedMessageOf(failure: Failure): string {
   const isSevere = (entry: RuncLogEntry) => /^(error|fatal|panic)$/.test(entry.level);
-  return failure.logEntries.findLast(isSevere)?.msg ?? '';
+  return failure.logEntries.findLast(isSevere)?.msg.trim() ?? '';
 }
 
 /** The runtime's own words for a failure: its last logged error, else what it printed, else empty. */

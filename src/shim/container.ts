@@ -7,7 +7,7 @@
  *   execs that were started, and never before the end of a start that is under way.
  * - Before and after each step the record is in the keeper (`#save`), so that a successor engine knows what was begun.
  */
-import { rmSync } from 'node:fs';
+import { copyFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Any, runc } from '../api/index.js';
 import { Code, codeOf, createDeferred, LaminaError, type Logger, messageOf, SerialQueue } from '../base/index.js';
@@ -238,6 +238,8 @@ export class Container {
           emptyNamespaces: options.emptyNamespaces,
           leaveRunning: !options.exit,
         });
+      } catch (error) {
+        throw keepCriuLog(error, options.workPath || defaultWork, bundle);
       } finally {
         if (options.workPath === '') rmSync(defaultWork, { recursive: true, force: true });
       }
@@ -570,6 +572,19 @@ export class Container {
     const record = toContainerRecord(this.settings, this.#state, this.#step, this.init, this.execs.values());
     this.#context.link.put(`c/${this.id}`, Buffer.from(JSON.stringify(record)));
   }
+}
+
+/** A failed checkpoint's log would go with its work directory: it is kept in the bundle, and the error tells where. */
+function keepCriuLog(error: unknown, workPath: string, bundle: string): unknown {
+  const kept = join(bundle, 'criu-dump.log');
+  try {
+    copyFileSync(join(workPath, 'dump.log'), kept);
+  } catch {
+    // criu never came to write one.
+    return error;
+  }
+  const [firstLine = ''] = messageOf(error).split('\n');
+  return new LaminaError(codeOf(error), `${firstLine} path= ${kept}`, { cause: error });
 }
 
 function nowNs(): bigint {

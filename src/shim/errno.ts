@@ -4,3 +4,8 @@ import { getSystemErrorMap } from 'node:util';
 export function errnoName(errno: number): string {
   return getSystemErrorMap().get(-errno)?.[0] ?? `errno ${errno}`;
 }
+
+/** The system's words for a positive errno number: 2 → "no such file or directory". */
+export function errnoText(errno: number): string {
+  return getSystemErrorMap().get(-errno)?.[1] ?? `errno ${errno}`;
+}

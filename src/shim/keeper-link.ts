@@ -6,7 +6,7 @@
  * and their descriptors are collected; afterwards `entries` only mirrors what this engine put.
  */
 import { closeSync } from 'node:fs';
-import { Code, createDeferred, type Deferred, LaminaError } from '../base/index.js';
+import { Code, createDeferred, type Deferred, isErrno, LaminaError } from '../base/index.js';
 import type { ExitStatus, SpawnedProcess, Spawner, SpawnRequest } from '../oci/index.js';
 import {
   binding,
@@ -47,7 +47,7 @@ import {
   MessageSocket,
   type OutgoingMessage,
 } from '../sys/index.js';
-import { errnoName } from './errno.js';
+import { errnoName, errnoText } from './errno.js';
 
 /** Who a keeper serves; see HELLO in native/README.md. */
 export interface Hello {
@@ -218,8 +218,16 @@ export class KeeperLink implements Spawner {
       ],
       fds: fds.map(([fd]) => fd),
     });
-    void exited.then(() => closeSync(pidfd));
-    return { pid, exited, kill: (signal) => this.#signalRunning(pid, pidfd, signal) };
+    void exited.then(() => {
+      if (pidfd >= 0) closeSync(pidfd);
+    });
+    return {
+      pid,
+      exited,
+      kill: (signal) => this.#signalRunning(pid, () => binding().pidfdSendSignal(pidfd, signal)),
+      // The keeper makes every program it spawns the leader of a group of its own.
+      killGroup: (signal) => this.#signalRunning(pid, () => binding().kill(-pid, signal)),
+    };
   }
 
   /**
@@ -283,12 +291,13 @@ export class KeeperLink implements Spawner {
     return answer.promise;
   }
 
-  #signalRunning(pid: number, pidfd: number, signal: number): void {
+  #signalRunning(pid: number, send: () => void): void {
     if (!this.#running.has(pid)) return;
     try {
-      binding().pidfdSendSignal(pidfd, signal);
-    } catch {
+      send();
+    } catch (error) {
       // It has ended in this moment; its exit report is on the way.
+      if (!isErrno(error, 'ESRCH')) throw error;
     }
   }
 
@@ -397,13 +406,15 @@ export class KeeperLink implements Spawner {
   }
 }
 
-function spawnError(what: string, errno: number): LaminaError {
+/** @param text what failed and the system's words for why: "execve /x: No such file or directory" */
+function spawnError(text: string, errno: number): LaminaError {
   const name = errnoName(errno);
+  const what = text.slice(0, Math.max(text.lastIndexOf(': '), 0));
   const code =
     name === 'ENOENT' || name === 'ESRCH'
       ? Code.NotFound
       : name === 'EACCES' || name === 'EPERM'
         ? Code.PermissionDenied
         : Code.Unknown;
-  return new LaminaError(code, `${what}: ${name}`, { subject: what });
+  return new LaminaError(code, `${what}: ${errnoText(errno)}`, { subject: what });
 }

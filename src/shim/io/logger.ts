@@ -1,7 +1,7 @@
 /** Logging binaries (`binary://`): descriptors 3 and 4 are the process's stdout and stderr, 5 says when the logger is ready. */
 import { closeSync, readSync } from 'node:fs';
-import { Code, isErrno, LaminaError } from '../../base/index.js';
-import type { SpawnedProcess, Spawner } from '../../oci/index.js';
+import { Code, isErrno, LaminaError, messageOf } from '../../base/index.js';
+import type { SpawnedProcess, Spawner, SpawnRequest } from '../../oci/index.js';
 import { binding, POLLIN, sharedPoller } from '../../sys/index.js';
 
 export interface LoggerPlan {
@@ -32,7 +32,7 @@ export async function startLogger(
   const spare = outputs.length === 1 ? binding().pipe() : undefined;
   let logger: SpawnedProcess | undefined;
   try {
-    logger = await options.spawner.spawn({
+    logger = await spawnLogger(plan.program, options.spawner, {
       name: `logger ${plan.program}`,
       argv: [plan.program, ...plan.args],
       clearEnv: true,
@@ -60,6 +60,15 @@ export async function startLogger(
   } finally {
     closeSync(ready);
     for (const fd of spare ?? []) closeSync(fd);
+  }
+}
+
+async function spawnLogger(program: string, spawner: Spawner, request: SpawnRequest): Promise<SpawnedProcess> {
+  try {
+    return await spawner.spawn(request);
+  } catch (error) {
+    const why = `failed to start binary process: ${messageOf(error)}`;
+    throw new LaminaError(Code.Unknown, why, { subject: program, cause: error });
   }
 }
 

@@ -91,7 +91,8 @@ function openInput(io: ProcessIo, path: string, options: OpenIoOptions): void {
 function openOutput(io: ProcessIo, index: 1 | 2, path: string, options: OpenIoOptions): void {
   const hold = index === 1 ? 'stdout-hold' : 'stderr-hold';
   const fifo = openWriter(io, hold, path);
-  if (!options.copy) {
+  // stderr is also where the runtime says why a start failed, which nobody is to read as the process's words: see startRelays.
+  if (!options.copy && index === 1) {
     // A blocking description of its own: the process must never see EAGAIN.
     binding().setNonBlocking(fifo, false);
     io.setChildFd(index, fifo);
@@ -104,7 +105,7 @@ function openOutput(io: ProcessIo, index: 1 | 2, path: string, options: OpenIoOp
 
 /** The write end of an output FIFO. A read end goes to the keeper first, so this never waits for a reader and none is needed. */
 function openWriter(io: ProcessIo, hold: 'stdout-hold' | 'stderr-hold', path: string): number {
-  return naming(`opening w/o fifo "${path}" failed`, () => {
+  return naming(`containerd-shim: opening w/o fifo "${path}" failed`, () => {
     const first = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     if (!fstatSync(first).isFIFO()) {
       closeSync(first);
@@ -118,7 +119,7 @@ function openWriter(io: ProcessIo, hold: 'stdout-hold' | 'stderr-hold', path: st
 
 /** The read end of an input FIFO, with a write end in the keeper so that clients may come and go. */
 function openReader(io: ProcessIo, path: string): number {
-  return naming(`opening r/o fifo "${path}" failed`, () => {
+  return naming(`containerd-shim: opening r/o fifo "${path}" failed`, () => {
     const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     if (fstatSync(reader).isFIFO()) io.hold('stdin-hold', openSync(path, constants.O_WRONLY | constants.O_NONBLOCK));
     return reader;
@@ -127,7 +128,7 @@ function openReader(io: ProcessIo, path: string): number {
 
 /** `file://`: both streams are appended to one file. */
 function openLogFile(io: ProcessIo, path: string): void {
-  naming(`opening log file "${path}" failed`, () => {
+  naming(`containerd-shim: opening log file "${path}" failed`, () => {
     mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
     const fd = openSync(path, constants.O_CREAT | constants.O_WRONLY | constants.O_APPEND, 0o644);
     io.setChildFd(1, fd);
@@ -166,6 +167,6 @@ function naming<T>(what: string, open: () => T): T {
   try {
     return open();
   } catch (error) {
-    throw new LaminaError(Code.Unknown, `containerd-shim: ${what}: ${messageOf(error)}`, { cause: error });
+    throw new LaminaError(Code.Unknown, `${what}: ${messageOf(error)}`, { cause: error });
   }
 }

@@ -37,6 +37,8 @@ export interface LeftStreams {
 export class ProcessIo {
   readonly #link: KeeperLink;
   readonly #prefix: string;
+  /** Copies that begin once the process has been started: what the runtime says of a failed start is not the process's output. */
+  #waiting: { readonly stream: RelayStream; readonly src: number; readonly dst: number }[] = [];
   /** relay → settles when it has ended; entries stay until dispose. */
   readonly #relays = new Map<RelayStream, Deferred<void>>();
   readonly #held = new Set<HeldStream>();
@@ -71,12 +73,18 @@ export class ProcessIo {
     closeSync(fd);
   }
 
-  /** Starts a copy in the keeper and closes both descriptors here. */
+  /** Prepares a copy by the keeper, which begins with `startRelays`. Both descriptors belong to this object from now on. */
   relay(stream: RelayStream, src: number, dst: number): void {
-    this.#relays.set(stream, createDeferred());
-    this.#link.relay(this.#prefix + stream, src, dst);
-    closeSync(src);
-    closeSync(dst);
+    this.#waiting.push({ stream, src, dst });
+  }
+
+  /** The process has been started: lets the keeper copy. */
+  startRelays(): void {
+    for (const { stream, src, dst } of this.#waiting) {
+      this.#relays.set(stream, createDeferred());
+      this.#link.relay(this.#prefix + stream, src, dst);
+    }
+    this.#closeWaiting(() => true);
   }
 
   setLogger(logger: SpawnedProcess): void {
@@ -115,6 +123,7 @@ export class ProcessIo {
 
   /** The process has ended: nobody reads its stdin any more. */
   processEnded(): void {
+    this.#closeWaiting(({ stream }) => stream === 'in');
     this.#dropRelay('in');
     this.#release('stdin-hold');
   }
@@ -135,6 +144,7 @@ export class ProcessIo {
   /** Ends everything that is left. A logger gets SIGTERM and then its grace. */
   dispose(): void {
     this.releaseChildEnds();
+    this.#closeWaiting(() => true);
     for (const stream of ['in', 'out', 'err'] as const) this.#dropRelay(stream);
     for (const stream of this.#held) this.#link.del(this.#prefix + stream);
     this.#held.clear();
@@ -166,6 +176,14 @@ export class ProcessIo {
       if (state.ended) io.relayEnded(stream, state);
     }
     return io;
+  }
+
+  #closeWaiting(which: (relay: { readonly stream: RelayStream }) => boolean): void {
+    for (const { src, dst } of this.#waiting.filter(which)) {
+      closeSync(src);
+      closeSync(dst);
+    }
+    this.#waiting = this.#waiting.filter((relay) => !which(relay));
   }
 
   #hangUp(): void {

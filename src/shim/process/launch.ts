@@ -1,8 +1,11 @@
 /** Starts a process through the OCI runtime and takes it over: streams, terminal, pid, exit. */
+import { codeOf, LaminaError, messageOf } from '../../base/index.js';
 import { ConsoleSocket, type Stdio } from '../../oci/index.js';
 import type { ContainerContext } from '../context.js';
 import type { ExitHandler } from '../exits.js';
 import { connectTerminal, type OpenIoOptions, openIo } from '../io/open.js';
+import type { ProcessIo } from '../io/process-io.js';
+import type { StdioRequest } from '../io/stdio.js';
 import type { TrackedProcess } from './tracked.js';
 
 /** Runs the runtime's create, exec or restore with these streams; resolves with the pid of the new process. */
@@ -22,7 +25,7 @@ export async function launch(context: ContainerContext, options: LaunchOptions):
   using _starting = context.exits.begin();
   const { process, name, run, onReaped } = options;
   const { stdio } = process;
-  const io = await openIo(stdio, options.io);
+  const io = await openStreams(stdio, options.io);
   process.io = io;
   using console = stdio.terminal ? new ConsoleSocket() : undefined;
   try {
@@ -36,11 +39,20 @@ export async function launch(context: ContainerContext, options: LaunchOptions):
     const held = await context.exits.adopt(pid, name, onReaped);
     process.hold(pid, held?.pidfd);
     if (master !== undefined) await connectTerminal(io, (await master).fd, stdio, options.io);
+    io.startRelays();
   } catch (error) {
     // The runtime may have succeeded and what came after it failed: nobody would own the process.
     if (process.pid !== 0 && process.reaped === undefined) process.signal(9);
     process.io = undefined;
     io.dispose();
     throw error;
+  }
+}
+
+async function openStreams(stdio: StdioRequest, options: OpenIoOptions): Promise<ProcessIo> {
+  try {
+    return await openIo(stdio, options);
+  } catch (error) {
+    throw new LaminaError(codeOf(error), `failed to create init process I/O: ${messageOf(error)}`, { cause: error });
   }
 }
