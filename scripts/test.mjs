@@ -10,6 +10,7 @@
  * because Node 20 knows no globs and, given a folder, would run helper files too. Each file is a process of its own. Ends with a table per
  * suite: where it ran, what passed, failed and was skipped, and why. Exit status 1 if a test failed or if there was none.
  */
+import { setMaxListeners } from 'node:events';
 import { existsSync, readdirSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { run } from 'node:test';
@@ -95,6 +96,8 @@ for (const kind of positionals) {
 }
 
 const stop = new AbortController();
+// each test file listens
+setMaxListeners(0, stop.signal);
 for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => stop.abort());
 
 const place = process.env.LAMINA_TEST_PLACE ?? (positionals.includes('vm-guest') ? 'vm' : 'native');

@@ -92,7 +92,8 @@ export function shimSuite(title: string, declare: (suite: Suite) => void, option
 
     before(async () => {
       stage = await prepare(usable, options);
-      process.once('SIGTERM', end).once('SIGINT', end);
+      // not once: a second signal, to the whole process group say, must not end this half way
+      process.on('SIGTERM', end).on('SIGINT', end);
     });
 
     const scenario = (name: string, run: Scenario, settings: ScenarioOptions = {}): void => {

@@ -75,7 +75,7 @@ shimSuite('a terminal (-t)', ({ scenario }) => {
     command.write('\x1a');
     await command.output(/\[1\]\+.*[Ss]topped.*cat/);
     command.write('echo go$((1+2)); fg\n');
-    await command.output(/go3\r\n/);
+    await command.output(/go3\r\ncat\r\n/);
     command.write('second\n');
     await command.output(/second\r\nsecond\r\n/);
     command.write('\x03');
