@@ -49,6 +49,11 @@ export class FileChanges {
     };
   }
 
+  /** Delivers the notifications that have come so far, without waiting for the event loop to do it. */
+  flush(): void {
+    if (this.#instance !== undefined) this.#dispatch(this.#instance.fd);
+  }
+
   /**
    * Waits until `isDone`, which is asked at once and after every change of the file.
    * @returns false if the time is over. Rejects with what `isDone` throws.

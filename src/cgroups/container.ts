@@ -6,8 +6,11 @@ export interface OomWatch extends Disposable {
   /**
    * Reads the counter once more and reports a rise that was not reported yet, before it returns. To be called before an
    * exit is announced, so that the OOM goes out first.
+   *
+   * systemd removes a scope the moment it is empty, often before the notification of the kill that emptied it was followed up. So with
+   * `wasKilled` (the init of the group died of SIGKILL) a notification whose counter could not be read any more counts as one kill.
    */
-  drain(): void;
+  drain(wasKilled?: boolean): void;
 }
 
 /** @param kills by how much the counter has risen since it was last reported */

@@ -37,6 +37,8 @@ import * as events from './task-events.js';
 
 /** The exit of something that never ran or whose status nobody can know any more. */
 const UNKNOWN_EXIT_CODE = 255;
+/** The exit code of a process that SIGKILL ended. */
+const SIGKILL_CODE = 137;
 /** How long Delete waits for the exit report of an init that `runc delete` has just killed. */
 const KILLED_EXIT_MS = 5_000;
 const FREEZE_MS = 10_000;
@@ -435,7 +437,7 @@ export class Container {
       this.#log.warn({ error: messageOf(error) }, 'end what init left');
     }
     this.#snapshotStats();
-    this.#oom?.drain();
+    this.#oom?.drain(exit.code === SIGKILL_CODE);
     if (this.#activeExecs > 0) await this.#execsIdle.promise;
     this.#state = 'stopped';
     this.init.settle(exit);

@@ -18,7 +18,12 @@ export function watchOom(dir: string, changes: FileChanges, onOom: OnOom): OomWa
   const watch = changes.watch(path, () => counter?.check());
   counter = new OomCounter(readKills, onOom);
   return {
-    drain: () => void counter.check(),
+    drain(wasKilled = false) {
+      // Notifications that wait in the queue outlive the file.
+      changes.flush();
+      if (wasKilled) counter.reportMissed();
+      counter.check();
+    },
     [Symbol.dispose]() {
       counter.end();
       watch[Symbol.dispose]();
