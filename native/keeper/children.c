@@ -79,6 +79,8 @@ void lm_children_reap(struct lm_keeper *keeper) {
     pid_t pid = waitpid(-1, &status, WNOHANG | __WALL);
     if (pid < 0 && errno == EINTR) continue;
     if (pid <= 0) return;
+    /* What it wrote before it died is passed on before its exit is told, as far as readers leave room. */
+    lm_relays_push(keeper);
     struct lm_child *c = find(keeper, pid);
     if (c == NULL) {
       report(keeper, pid, status, (struct lm_field){"", 0}, true);

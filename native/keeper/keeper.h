@@ -207,6 +207,8 @@ void lm_relay_finish(struct lm_keeper *keeper, struct lm_field name);
 void lm_relays_replay(struct lm_keeper *keeper);
 /* Goes on with relays that need no event. */
 void lm_relays_run(struct lm_keeper *keeper);
+/* Gives every relay a turn now. */
+void lm_relays_push(struct lm_keeper *keeper);
 
 /* conns.c: the listening socket and the daemon's connections */
 int lm_conns_init(struct lm_keeper *keeper, int listener);

@@ -14,6 +14,9 @@
 #include "log.h"
 
 #define TURN_MAX ((size_t)1 << 20)
+/* Less than this is copied: splice(2) moves page by page, and sixteen pages with a few bytes each fill a FIFO, where a
+ * write would have been appended to the last one. */
+#define SPLICE_MIN 16384
 
 struct lm_relay {
   TAILQ_ENTRY(lm_relay) entry;
@@ -83,6 +86,11 @@ static void count(struct lm_relay *r, size_t n) {
   if (r->snapshot) r->left -= n < r->left ? n : r->left;
 }
 
+static int readable(const struct lm_relay *r) {
+  int bytes = 0;
+  return ioctl(r->src.fd, FIONREAD, &bytes) < 0 ? 0 : bytes;
+}
+
 static enum turn turn_splice(struct lm_relay *r) {
   for (size_t done = 0; done < TURN_MAX;) {
     size_t most = allowance(r, TURN_MAX);
@@ -94,9 +102,7 @@ static enum turn turn_splice(struct lm_relay *r) {
       count(r, (size_t)n);
     } else if (errno == EAGAIN && r->finishing) {
       /* Source empty, or destination full? Only the first ends it. */
-      int readable = 0;
-      if (ioctl(r->src.fd, FIONREAD, &readable) < 0 || readable == 0) return ended(r, 0);
-      return TURN_BLOCKED;
+      return readable(r) == 0 ? ended(r, 0) : TURN_BLOCKED;
     } else if (errno == EAGAIN) {
       return TURN_BLOCKED;
     } else if (errno != EINTR) {
@@ -160,7 +166,7 @@ static enum turn turn_copy(struct lm_relay *r) {
 
 static void run(struct lm_relay *r) {
   if (r->ended) return;
-  enum turn result = r->splice ? turn_splice(r) : turn_copy(r);
+  enum turn result = r->splice && r->rest == NULL && readable(r) >= SPLICE_MIN ? turn_splice(r) : turn_copy(r);
   if (result == TURN_ENDED) return;
   set_runnable(r, result == TURN_MORE);
 }
@@ -225,8 +231,9 @@ int lm_relay_start(struct lm_keeper *keeper, struct lm_field name, int src, int 
     drop(r);
     return result;
   }
-  /* Adding reports an edge for what is ready already; files give none, so the first turn is taken without one. */
-  set_runnable(r, true);
+  /* Adding reports an edge for what is ready already; files give none. And whoever is told that the relay has begun may
+   * count on what the source held. */
+  run(r);
   return 0;
 }
 
@@ -245,10 +252,9 @@ void lm_relay_finish(struct lm_keeper *keeper, struct lm_field name) {
   r->finishing = true;
   /* What a pipe holds can be counted, and then a writer that goes on for ever cannot keep the relay. A terminal's count
    * leaves out what is still on its way through the line discipline: it is read until it would block. */
-  int readable = 0;
-  if (is_fifo(r->src.fd) && ioctl(r->src.fd, FIONREAD, &readable) == 0) {
+  if (is_fifo(r->src.fd)) {
     r->snapshot = true;
-    r->left = (uint64_t)readable;
+    r->left = (uint64_t)readable(r);
   }
   set_runnable(r, true);
 }
@@ -273,6 +279,11 @@ void lm_relays_run(struct lm_keeper *keeper) {
     next = TAILQ_NEXT(r, entry);
     if (r->runnable) run(r);
   }
+}
+
+void lm_relays_push(struct lm_keeper *keeper) {
+  struct lm_relay *r;
+  TAILQ_FOREACH (r, &keeper->relays.all, entry) run(r);
 }
 
 void lm_relays_free(struct lm_keeper *keeper) {

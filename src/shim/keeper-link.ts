@@ -22,6 +22,7 @@ import {
   LM_MSG_CLOSED,
   LM_MSG_DECLINE,
   LM_MSG_DEL,
+  LM_MSG_DONE,
   LM_MSG_ENTRY,
   LM_MSG_EXIT,
   LM_MSG_EXITED,
@@ -238,9 +239,12 @@ export class KeeperLink implements Spawner {
     return this.#request(LM_MSG_ADOPT, { arg: pid, fields: [name] });
   }
 
-  /** Copies src to dst in the keeper until end of file. The keeper has its own duplicates: the caller closes both. */
-  relay(name: string, src: number, dst: number): void {
-    this.#send({ type: LM_MSG_RELAY, fields: [name], fds: [src, dst] });
+  /**
+   * Copies src to dst in the keeper until end of file. The keeper has its own duplicates: the caller may close both at once.
+   * Resolves when the copy has begun: what src held is then in dst, as far as it had room.
+   */
+  async relay(name: string, src: number, dst: number): Promise<void> {
+    await this.#request(LM_MSG_RELAY, { fields: [name], fds: [src, dst] });
   }
 
   /** Lets a relay move what its source holds now and then ends it; its end is reported by onRelay. */
@@ -332,6 +336,7 @@ export class KeeperLink implements Spawner {
       case LM_MSG_REPLAYED:
         events.onReplayed();
         return;
+      case LM_MSG_DONE:
       case LM_MSG_SPAWNED:
       case LM_MSG_ADOPTED: {
         const exited = createDeferred<ExitStatus>();

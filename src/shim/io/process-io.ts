@@ -78,13 +78,14 @@ export class ProcessIo {
     this.#waiting.push({ stream, src, dst });
   }
 
-  /** The process has been started: lets the keeper copy. */
-  startRelays(): void {
-    for (const { stream, src, dst } of this.#waiting) {
+  /** The process has been started: lets the keeper copy. Resolves when what has been written so far is on its way. */
+  async startRelays(): Promise<void> {
+    const begun = this.#waiting.map(({ stream, src, dst }) => {
       this.#relays.set(stream, createDeferred());
-      this.#link.relay(this.#prefix + stream, src, dst);
-    }
+      return this.#link.relay(this.#prefix + stream, src, dst);
+    });
     this.#closeWaiting(() => true);
+    await Promise.all(begun);
   }
 
   setLogger(logger: SpawnedProcess): void {

@@ -39,7 +39,7 @@ export async function launch(context: ContainerContext, options: LaunchOptions):
     const held = await context.exits.adopt(pid, name, onReaped);
     process.hold(pid, held?.pidfd);
     if (master !== undefined) await connectTerminal(io, (await master).fd, stdio, options.io);
-    io.startRelays();
+    await io.startRelays();
   } catch (error) {
     // The runtime may have succeeded and what came after it failed: nobody would own the process.
     if (process.pid !== 0 && process.reaped === undefined) process.signal(9);
