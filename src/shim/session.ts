@@ -145,6 +145,7 @@ export class Session implements KeeperEvents {
       await undo.run((problem) => this.#log.warn({ container: id }, problem));
       throw error;
     } finally {
+      if (request.rootfs.length > 0) this.#link.del(`m/${id}`);
       this.#creating.delete(id);
       this.#watchIdle();
     }
@@ -250,6 +251,7 @@ export class Session implements KeeperEvents {
     if (options.shimCgroup !== '') joinShimCgroup(options.shimCgroup, this.hello.keeperPid, this.#log);
     if (request.rootfs.length > 0) {
       mkdirSync(paths.rootfs, { recursive: true, mode: 0o711 });
+      this.#link.put(`m/${id}`, Buffer.from(paths.rootfs));
       undo.add('unmount the rootfs', () => unmountRecursive(paths.rootfs));
       await mountAll(request.rootfs, paths.rootfs);
     }

@@ -25,6 +25,8 @@ export async function launch(context: ContainerContext, options: LaunchOptions):
   using _starting = context.exits.begin();
   const { process, name, run, onReaped } = options;
   const { stdio } = process;
+  // What a predecessor engine had opened for a start that it did not come to.
+  process.io?.dispose();
   const io = await openStreams(stdio, options.io);
   process.io = io;
   using console = stdio.terminal ? new ConsoleSocket() : undefined;
