@@ -210,7 +210,8 @@ export class Box {
       .replaceAll(this.daemon.marker, 'MARKER')
       .replaceAll(this.runtime.name, 'RUNTIME')
       .replaceAll(/snapshots\/\d+/g, 'snapshots/N')
-      .replaceAll(/fifo\/\d+/g, 'fifo/N');
+      .replaceAll(/fifo\/\d+/g, 'fifo/N')
+      .replaceAll(/time=\\"[^"]*\\"/g, 'time=NOW');
   }
 
   /** Topics and fields; pids become P1, P2, ... in order of appearance, times become TIME. */
