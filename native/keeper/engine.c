@@ -252,6 +252,12 @@ static bool is_private(const char *directory) {
   return stat(directory, &info) == 0 && info.st_uid == geteuid() && (info.st_mode & 022) == 0;
 }
 
+/* Whether `path` still names the file behind fd: a lock on a file that was removed keeps nobody out. */
+static bool still_at(int fd, const char *path) {
+  struct stat held, named;
+  return fstat(fd, &held) == 0 && stat(path, &named) == 0 && held.st_dev == named.st_dev && held.st_ino == named.st_ino;
+}
+
 void lm_engine_seek(struct lm_keeper *keeper) {
   struct lm_engine *engine = &keeper->engine;
   if (lm_link_up(keeper) || keeper->done) return;
@@ -279,8 +285,8 @@ void lm_engine_seek(struct lm_keeper *keeper) {
       failed(keeper, strerror(errno));
       return;
     }
-    if (flock(lock, LOCK_EX | LOCK_NB) < 0) {
-      /* Another keeper is starting one right now. */
+    if (flock(lock, LOCK_EX | LOCK_NB) < 0 || !still_at(lock, engine->lock)) {
+      /* Another keeper is starting one right now, or an engine that has ended took the lock file with it. */
       lm_timer_arm(&keeper->loop, &engine->seek, jitter(LOCK_RETRY_MS));
       return;
     }

@@ -58,10 +58,11 @@ export class Engine {
     });
   }
 
-  #accept(): void {
-    for (;;) {
+  /** @returns how many keepers were waiting */
+  #accept(): number {
+    for (let count = 0; ; count += 1) {
       const fd = this.#listener === undefined ? null : binding().acceptUnix(this.#listener.fd);
-      if (fd === null) return;
+      if (fd === null) return count;
       this.serve(fd);
     }
   }
@@ -94,8 +95,10 @@ export class Engine {
         this.#watchIdle();
         return;
       }
-      this.#accept();
-      if (this.#sessions.size > 0) return;
+      if (this.#accept() > 0) {
+        this.#watchIdle();
+        return;
+      }
       listener.watch[Symbol.dispose]();
       closeSync(listener.fd);
       this.#listener = undefined;
