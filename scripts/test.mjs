@@ -4,7 +4,7 @@
  *   unit         dist/test/unit/**            needs nothing
  *   native       dist/test/native/**          needs the native part; one file at a time
  *   integration  dist/test/integration/**     needs root, runc and containerd; one file at a time
- *   vm-guest     dist/test/{vm/guest,integration}/**   inside the test VM, where nothing else runs
+ *   vm-guest     dist/test/{vm/guest,integration/{cgroups,oci}}/**   inside the test VM, where nothing else runs
  *
  * --only keeps the files whose path contains TEXT, --name the tests whose name matches. Files are listed here and passed one by one
  * because Node 20 knows no globs and, given a folder, would run helper files too. Each file is a process of its own. Ends with a table per
@@ -22,7 +22,7 @@ const KINDS = {
   unit: { folders: ['unit'], concurrency: true, timeoutMs: 120_000 },
   native: { folders: ['native'], concurrency: 1, timeoutMs: 300_000 },
   integration: { folders: ['integration'], concurrency: 1, timeoutMs: 900_000 },
-  'vm-guest': { folders: ['vm/guest', 'integration'], concurrency: 1, timeoutMs: 1_800_000 },
+  'vm-guest': { folders: ['vm/guest', 'integration/cgroups', 'integration/oci'], concurrency: 1, timeoutMs: 1_800_000 },
 };
 
 const repo = fileURLToPath(new URL('..', import.meta.url));

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import * as fs from 'node:fs';
-import { isErrno } from '../../src/base/index.js';
-import { until, within } from '../lib/wait.js';
+import { isErrno } from '../../../src/base/index.js';
+import { until, within } from '../../lib/wait.js';
 
 export interface Exit {
   readonly code: number | null;

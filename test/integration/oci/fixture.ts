@@ -19,8 +19,8 @@ import {
   type RuncOptions,
   type SpecOption,
   withCgroupsPath,
-} from '../../src/oci/index.js';
-import { binding, POLLIN, Poller } from '../../src/sys/index.js';
+} from '../../../src/oci/index.js';
+import { binding, POLLIN, Poller } from '../../../src/sys/index.js';
 
 const APPLETS = ['sh', 'sleep', 'echo', 'cat', 'stty', 'true'];
 const CGROUP_ROOT = '/sys/fs/cgroup';

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
 import { after, afterEach, beforeEach, describe, it } from 'node:test';
-import { createDeferred } from '../../src/base/index.js';
+import { createDeferred } from '../../../src/base/index.js';
 import {
   type CgroupLayout,
   CgroupNotFoundError,
@@ -13,10 +13,10 @@ import {
   loadFromPid,
   type V1Stats,
   type V2Stats,
-} from '../../src/cgroups/index.js';
-import { requires } from '../lib/requires.js';
-import { until, within } from '../lib/wait.js';
-import { TestGroup } from './cgroups-group.js';
+} from '../../../src/cgroups/index.js';
+import { requires } from '../../lib/requires.js';
+import { until, within } from '../../lib/wait.js';
+import { TestGroup } from './group.js';
 
 const NAME = `lamina-test-${process.pid}`;
 const CONTROLLERS = ['cpu', 'cpuacct', 'memory', 'pids', 'freezer', 'blkio', 'devices'];
@@ -181,7 +181,7 @@ for (const backend of [v1Backend(layout), v2Backend(layout)]) {
     });
 
     it('does not act on a group that its own process is in', async () => {
-      const module = new URL('../../src/cgroups/index.js', import.meta.url).href;
+      const module = new URL('../../../src/cgroups/index.js', import.meta.url).href;
       const code = `import { load } from ${JSON.stringify(module)};
         import { currentLayout } from ${JSON.stringify(module)};
         const layout = currentLayout();

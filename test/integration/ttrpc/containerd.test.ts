@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import net from 'node:net';
 import { after, before, describe, it } from 'node:test';
-import { events, forward, fromNs, packMessage } from '../../src/api/index.js';
-import { Code, createDeferred } from '../../src/base/index.js';
+import { events, forward, fromNs, packMessage } from '../../../src/api/index.js';
+import { Code, createDeferred } from '../../../src/base/index.js';
 import {
   type ClientConnection,
   connect,
@@ -13,11 +13,11 @@ import {
   MAX_PAYLOAD,
   readHeader,
   StatusError,
-} from '../../src/ttrpc/index.js';
-import { Containerd } from '../lib/containerd.js';
-import { EventLog } from '../lib/events.js';
-import { requires } from '../lib/requires.js';
-import { until } from '../lib/wait.js';
+} from '../../../src/ttrpc/index.js';
+import { Containerd } from '../../lib/containerd.js';
+import { EventLog } from '../../lib/events.js';
+import { requires } from '../../lib/requires.js';
+import { until } from '../../lib/wait.js';
 
 const NAMESPACE = 'ttrpc-test';
 

@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import { Code } from '../../src/base/index.js';
-import { bundlePaths, type Runc, RuncError, withArgs, withMemoryLimit } from '../../src/oci/index.js';
-import { requires } from '../lib/requires.js';
-import { OciFixture } from './oci-fixture.js';
+import { Code } from '../../../src/base/index.js';
+import { bundlePaths, type Runc, RuncError, withArgs, withMemoryLimit } from '../../../src/oci/index.js';
+import { requires } from '../../lib/requires.js';
+import { OciFixture } from './fixture.js';
 
 const needed = { root: true, runc: '1.1', crun: '1.0', programs: ['busybox'] } as const;
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { closeSync, createReadStream, existsSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import { Code, isErrno } from '../../src/base/index.js';
+import { Code, isErrno } from '../../../src/base/index.js';
 import {
   bundlePaths,
   ConsoleSocket,
@@ -17,9 +17,9 @@ import {
   withRootfs,
   withTty,
   withUser,
-} from '../../src/oci/index.js';
-import { requires } from '../lib/requires.js';
-import { OciFixture } from './oci-fixture.js';
+} from '../../../src/oci/index.js';
+import { requires } from '../../lib/requires.js';
+import { OciFixture } from './fixture.js';
 
 const skip = requires({ root: true, runc: '1.1', programs: ['busybox'] });
 const SIGKILL = 9;
