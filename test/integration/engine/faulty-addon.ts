@@ -1,0 +1,78 @@
+/**
+ * An addon for the engine that kills it at one exact point: before or after it sends its n-th message to a keeper. Between any two messages the keeper's
+ * knowledge is the same, so these are all the points at which a death can make a difference to a successor.
+ */
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import * as sys from '../../../src/sys/index.js';
+import { LAMINA_BIN } from '../../lib/repo.js';
+
+function source(dir: string): string {
+  return `
+const { appendFileSync, existsSync, readFileSync, renameSync } = require('node:fs');
+const real = require(${JSON.stringify(join(LAMINA_BIN, '../lib/lamina/lamina.node'))});
+const dir = ${JSON.stringify(dir)};
+let armed = '', sent = 0;
+module.exports = Object.create(real, {
+  sendMessage: {
+    value(fd, data, fds) {
+      if (!existsSync(dir + '/arm')) return real.sendMessage(fd, data, fds);
+      const text = readFileSync(dir + '/arm', 'utf8');
+      if (text !== armed) { armed = text; sent = 0; }
+      sent += 1;
+      appendFileSync(dir + '/trace', (data[2] | data[3] << 8) + '\\n');
+      if (sent < Number(text.split(' ')[0])) return real.sendMessage(fd, data, fds);
+      renameSync(dir + '/arm', dir + '/fired');
+      real.sendMessage(fd, data, fds);
+      process.kill(process.pid, 'SIGKILL');
+    },
+  },
+});
+`;
+}
+
+const NAMES = new Map<number, string>(
+  Object.entries(sys).flatMap(([name, value]) =>
+    name.startsWith('LM_MSG_') && typeof value === 'number' ? [[value, name.slice('LM_MSG_'.length)] as const] : [],
+  ),
+);
+
+export class FaultyAddon {
+  readonly #dir = mkdtempSync(join(tmpdir(), 'lamina-fault-'));
+  /** For LAMINA_ADDON. */
+  readonly path = join(this.#dir, 'faulty.cjs');
+  #round = 0;
+
+  constructor() {
+    writeFileSync(this.path, source(this.#dir));
+  }
+
+  /** The engine dies after its n-th message from now on (counted from 1). */
+  arm(n: number): void {
+    for (const name of ['trace', 'fired']) rmSync(join(this.#dir, name), { force: true });
+    this.#round += 1;
+    // written whole, or the engine might read half of it
+    writeFileSync(join(this.#dir, 'arm'), `${n} ${this.#round}`);
+  }
+
+  /** True if the engine has died of it. Ends the armed state. */
+  disarm(): boolean {
+    rmSync(join(this.#dir, 'arm'), { force: true });
+    return existsSync(join(this.#dir, 'fired'));
+  }
+
+  /** The last messages before the death. */
+  lastMessages(count = 3): string {
+    const path = join(this.#dir, 'trace');
+    const types = existsSync(path) ? readFileSync(path, 'utf8').trim().split('\n').map(Number) : [];
+    return types
+      .slice(-count)
+      .map((type) => NAMES.get(type) ?? String(type))
+      .join(' ');
+  }
+
+  remove(): void {
+    rmSync(this.#dir, { recursive: true, force: true });
+  }
+}
