@@ -1,0 +1,43 @@
+/** Measured values by measure and side, and what is said of them. */
+
+export type Label = 'lamina' | 'peer';
+export const LABELS: readonly Label[] = ['lamina', 'peer'];
+
+export interface Summary {
+  readonly median: number;
+  /** Nearest rank; with fewer than twenty values it is the largest. */
+  readonly p95: number;
+  readonly count: number;
+}
+
+/** The value below which the share `q` (0 to 1) of the values lies, by nearest rank. There must be at least one. */
+export function quantile(values: readonly number[], q: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.max(0, Math.ceil(q * sorted.length) - 1)] ?? Number.NaN;
+}
+
+/** The middle value, or the mean of the two in the middle. */
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = Math.floor(sorted.length / 2);
+  const upper = sorted[middle] ?? Number.NaN;
+  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2;
+}
+
+export class Samples {
+  /** "measure\0side" → values in the order they came */
+  readonly #values = new Map<string, number[]>();
+
+  add(measure: string, label: Label, value: number): void {
+    const key = `${measure}\0${label}`;
+    const values = this.#values.get(key);
+    if (values === undefined) this.#values.set(key, [value]);
+    else values.push(value);
+  }
+
+  summary(measure: string, label: Label): Summary | undefined {
+    const values = this.#values.get(`${measure}\0${label}`);
+    if (values === undefined) return undefined;
+    return { median: median(values), p95: quantile(values, 0.95), count: values.length };
+  }
+}

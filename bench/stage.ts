@@ -1,0 +1,30 @@
+/**
+ * Private copies of the programs under test. Memory is counted as PSS, which divides a page among the processes that map it: were
+ * the engine's node the one this tool (or anything else here) runs on, its text would look as good as free. A copy also stays the
+ * same when somebody installs a new build meanwhile.
+ */
+import { copyFileSync, cpSync, existsSync, mkdirSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+
+/** Copies Lamina's installed tree; returns the shim's new path. @param program `PREFIX/bin/containerd-shim-lamina-v2` */
+export function stageLamina(program: string, dir: string): string {
+  const library = join(dirname(program), '../lib/lamina');
+  for (const needed of [program, join(library, 'engine.mjs')]) {
+    if (!existsSync(needed))
+      throw new Error(`${needed} is missing: run scripts/install build/install, or name it with --lamina`);
+  }
+  const copy = join(dir, 'lamina/lib/lamina');
+  cpSync(library, copy, { recursive: true });
+  // The keeper prefers LAMINA_NODE: a wrapper with --cpu-prof, say.
+  if (!existsSync(join(copy, 'node'))) copyFileSync(process.execPath, join(copy, 'node'));
+  return stageProgram(program, join(dir, 'lamina/bin'));
+}
+
+/** Copies one program; returns its new path. */
+export function stageProgram(program: string, dir: string): string {
+  if (!existsSync(program)) throw new Error(`${program} is missing`);
+  mkdirSync(dir, { recursive: true });
+  const copy = join(dir, basename(program));
+  copyFileSync(program, copy);
+  return copy;
+}
