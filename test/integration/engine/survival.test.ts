@@ -1,7 +1,7 @@
 /** The engine is killed with SIGKILL while containers do what containers do. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { WAIT_FOR_SIZE } from '../../lib/command.js';
+import { runAtTerminal, WAIT_FOR_SIZE } from '../../lib/command.js';
 import { shimSuite } from '../../lib/parity.js';
 import { isAlive } from '../../lib/proc.js';
 import { until } from '../../lib/wait.js';
@@ -9,6 +9,8 @@ import { engines, keeperOf, killEngine, replaceEngine } from './processes.js';
 import { assertConnected, laminaOnly, plainStory, story } from './survive.js';
 
 const LINES = 40_000;
+/** Less than the 10 s Delete waits for output that does not come: nothing here has a reason to. */
+const SOON_MS = 9_000;
 
 function sha256(text: string): string {
   return createHash('sha256').update(text).digest('hex');
@@ -36,7 +38,7 @@ for (const mode of ['engine = "shared"', 'io = "copy"', 'engine = "dedicated"'])
       });
 
       scenario('while a container prints to stderr: every line, in order', async (box) => {
-        const { id, command } = box.spawnRun(['sh', '-c', `probe drip ${LINES} >&2; exit 3`]);
+        const { id, command } = box.spawnRun(['sh', '-c', `probe drip ${LINES} >&2; exit 3`], { timeoutMs: SOON_MS });
         await until('it prints', () => command.stderr.includes('line 100\n'));
         await replaceEngine(box.daemon);
         const result = await command.result();
@@ -105,11 +107,10 @@ for (const mode of ['engine = "shared"', 'io = "copy"', 'engine = "dedicated"'])
 
       scenario('while an exec has a terminal: typing goes on', async (box) => {
         const id = await box.start(['sleep', '1000']);
-        const { runAtTerminal } = await import('../../lib/command.js');
         const argv = box.execArgs(id, ['sh', '-c', `${WAIT_FOR_SIZE}; echo ready; read x; echo "[$x]"; exit 12`], {
           flags: ['-t'],
         });
-        const exec = runAtTerminal(box.daemon.ctrArgv(box.namespace, argv));
+        const exec = runAtTerminal(box.daemon.ctrArgv(box.namespace, argv), { timeoutMs: SOON_MS });
         await exec.output(/ready\r\n/);
         await replaceEngine(box.daemon);
         exec.write('typed\n');

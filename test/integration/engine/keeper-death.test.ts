@@ -1,0 +1,190 @@
+/** A keeper is killed, or told to end. Only its own containers may notice. */
+import assert from 'node:assert/strict';
+import { mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Box } from '../../lib/box.js';
+import { shimSuite } from '../../lib/parity.js';
+import { isAlive, readProcess } from '../../lib/proc.js';
+import { until } from '../../lib/wait.js';
+import { engines, keeperOf, keepers, replaceEngine, theEngine } from './processes.js';
+import { assertConnected, laminaOnly, story } from './survive.js';
+
+/** What is left of a container whose keeper is gone: its task, its init, its execs. */
+async function waitUntilCleanedUp(box: Box, id: string, pids: readonly number[]): Promise<void> {
+  await until('the task is gone', async () => (await box.status(id)) === undefined);
+  await until('its processes are gone', () => pids.every((pid) => !isAlive(pid)));
+  await box.must(['containers', 'rm', id]);
+}
+
+for (const mode of ['engine = "shared"', 'engine = "dedicated"']) {
+  shimSuite(
+    `a keeper dies (${mode})`,
+    (suite) => {
+      const scenario = laminaOnly(suite);
+
+      scenario('and the daemon’s clean-up leaves nothing; others go on', async (box) => {
+        const victim = await box.start(['sh', '-c', 'sleep 1000 & sleep 1000 & wait']);
+        const { id, command } = box.spawnRun(['sh', '-c', 'echo up; read x; echo "[$x]"; exit 41']);
+        await command.output(/up\n/);
+        const survivor = await keeperOf(box, id);
+        const pid = await box.pidOf(victim);
+        process.kill(await keeperOf(box, victim), 'SIGKILL');
+        await waitUntilCleanedUp(box, victim, [pid]);
+        assert.equal((await story(box, victim)).at(-1), 'delete');
+        assert.equal(await keeperOf(box, id), survivor);
+        assertConnected(box, id);
+        assert.equal((await box.exec(id, ['echo', 'fine'])).stdout, 'fine\n');
+        command.write('on\n');
+        assert.deepEqual(await command.result(), { stdout: 'up\n[on]\n', stderr: '', code: 41 });
+      });
+
+      scenario('and the engine goes on for others', async (box) => {
+        const ids = await Promise.all(Array.from({ length: 3 }, () => box.start(['sleep', '1000'])));
+        const [victim = '', ...others] = ids;
+        const serving = mode.includes('shared') ? [await theEngine(box.daemon)] : [];
+        const pid = await box.pidOf(victim);
+        process.kill(await keeperOf(box, victim), 'SIGKILL');
+        await waitUntilCleanedUp(box, victim, [pid]);
+        for (const id of others) assert.equal((await box.exec(id, ['echo', id])).stdout, `${id}\n`);
+        for (const engine of serving) {
+          // The first engine is the child of the keeper that started it; it must outlive it all the same.
+          assert.ok(engines(box.daemon).includes(engine), 'the engine has died with a keeper');
+        }
+        for (const id of others) await box.remove(id);
+      });
+
+      scenario('while a client waits: it is told, soon', async (box) => {
+        const { id, command } = box.spawnRun(['sh', '-c', 'echo up; sleep 1000']);
+        await command.output(/up\n/);
+        const pid = await box.pidOf(id);
+        process.kill(await keeperOf(box, id), 'SIGKILL');
+        const result = await command.result();
+        assert.notEqual(result.code, 0);
+        await until('init is gone', () => !isAlive(pid));
+        await box.remove(id);
+      });
+
+      scenario('with a paused container', async (box) => {
+        const id = await box.start(['sleep', '1000']);
+        const pid = await box.pidOf(id);
+        const keeper = await keeperOf(box, id);
+        await box.must(['tasks', 'pause', id]);
+        process.kill(keeper, 'SIGKILL');
+        await waitUntilCleanedUp(box, id, [pid]);
+      });
+
+      scenario('together with its engine', async (box) => {
+        const id = await box.start(['sleep', '1000']);
+        const other = await box.start(['sleep', '1000']);
+        const pid = await box.pidOf(id);
+        const keeper = await keeperOf(box, id);
+        for (const engine of engines(box.daemon)) process.kill(engine, 'SIGKILL');
+        process.kill(keeper, 'SIGKILL');
+        await waitUntilCleanedUp(box, id, [pid]);
+        assert.equal((await box.exec(other, ['echo', 'x'])).stdout, 'x\n');
+        await box.remove(other);
+      });
+
+      scenario('after its container ended: the true status is kept', async (box) => {
+        const id = await box.start(['sh', '-c', 'exit 42']);
+        await box.waitForStatus(id, 'STOPPED');
+        // no init any more to find the keeper by
+        const keeper = keepers(box.daemon).find((pid) => readProcess(pid)?.commandLine.includes(`-id ${id} `));
+        assert.ok(keeper !== undefined);
+        process.kill(keeper, 'SIGKILL');
+        await waitUntilCleanedUp(box, id, []);
+        const told = await box.events.waitFor({ namespace: box.namespace, id }, '/tasks/delete');
+        assert.equal(told.findLast(({ topic }) => topic === '/tasks/delete')?.fields['exit_status'], 42);
+      });
+
+      scenario('by SIGTERM: as when killed, nothing is left', async (box) => {
+        const id = await box.start(['sleep', '1000']);
+        const other = await box.start(['sleep', '1000']);
+        const pid = await box.pidOf(id);
+        const keeper = await keeperOf(box, id);
+        process.kill(keeper, 'SIGTERM');
+        await until('the keeper has ended', () => !isAlive(keeper));
+        await waitUntilCleanedUp(box, id, [pid]);
+        assert.equal((await box.exec(other, ['echo', 'x'])).stdout, 'x\n');
+        await box.remove(other);
+      });
+
+      scenario('by SIGTERM while its engine is dead', async (box) => {
+        const id = await box.start(['sleep', '1000']);
+        const pid = await box.pidOf(id);
+        const keeper = await keeperOf(box, id);
+        for (const engine of engines(box.daemon)) process.kill(engine, 'SIGKILL');
+        process.kill(keeper, 'SIGTERM');
+        await until('the keeper has ended', () => !isAlive(keeper));
+        await waitUntilCleanedUp(box, id, [pid]);
+      });
+    },
+    { laminaConfig: mode },
+  );
+}
+
+const TERM = (code: number): string[] => ['sh', '-c', `trap "exit ${code}" TERM; while :; do sleep 0.05; done`];
+
+shimSuite('containerd and the engine die together', (suite) => {
+  const scenario = laminaOnly(suite, { timeoutMs: 90_000 });
+  const remove = async (box: Box, id: string): Promise<number> => {
+    await box.waitForStatus(id, 'STOPPED');
+    await box.must(['tasks', 'rm', id]);
+    await box.must(['containers', 'rm', id]);
+    const events = await box.events.waitFor({ namespace: box.namespace, id }, '/tasks/delete');
+    return Number(events.findLast(({ topic }) => topic === '/tasks/delete')?.fields['exit_status'] ?? 0);
+  };
+
+  scenario('running containers are found again', async (box) => {
+    const ids = [await box.start(TERM(51)), await box.start(TERM(52)), await box.start(TERM(53))];
+    const pids = await Promise.all(ids.map((id) => box.pidOf(id)));
+    for (const engine of engines(box.daemon)) process.kill(engine, 'SIGKILL');
+    await box.daemon.restart();
+    await box.events.resubscribe();
+    assert.deepEqual(await Promise.all(ids.map((id) => box.pidOf(id))), pids);
+    const codes = [];
+    for (const id of ids) {
+      assert.equal((await box.exec(id, ['echo', 'x'])).stdout, 'x\n');
+      await box.must(['tasks', 'kill', id]);
+      codes.push(await remove(box, id));
+    }
+    assert.deepEqual(codes, [51, 52, 53]);
+  });
+
+  scenario('an exit in that moment is known afterwards', async (box) => {
+    const id = await box.start(TERM(54));
+    const pid = await box.pidOf(id);
+    await box.daemon.killHard();
+    for (const engine of engines(box.daemon)) process.kill(engine, 'SIGKILL');
+    process.kill(pid, 'SIGTERM');
+    await until('the container has ended', () => !isAlive(pid));
+    await box.daemon.restart();
+    await box.events.resubscribe();
+    assert.equal(await remove(box, id), 54);
+  });
+
+  scenario('the engine dies while the daemon starts', async (box) => {
+    const id = await box.start(TERM(55));
+    await box.daemon.killHard();
+    const restarted = box.daemon.restart();
+    await replaceEngine(box.daemon);
+    await restarted;
+    await box.events.resubscribe();
+    assert.equal(await box.status(id), 'RUNNING');
+    await box.must(['tasks', 'kill', id]);
+    assert.equal(await remove(box, id), 55);
+  });
+
+  scenario('output goes on to a file meanwhile', async (box) => {
+    const folder = join(box.daemon.dir, 'work', 'logs');
+    mkdirSync(folder, { recursive: true });
+    const log = join(folder, 'drip.log');
+    const script = 'n=0; while [ $n -lt 400 ]; do echo "line $n"; n=$((n+1)); sleep 0.005; done; exit 56';
+    const id = await box.start(['sh', '-c', script], { flags: ['--log-uri', `file://${log}`] });
+    for (const engine of engines(box.daemon)) process.kill(engine, 'SIGKILL');
+    await box.daemon.restart();
+    await box.events.resubscribe();
+    assert.equal(await remove(box, id), 56);
+    assert.equal(readFileSync(log, 'utf8'), Array.from({ length: 400 }, (_, n) => `line ${n}\n`).join(''));
+  });
+});
