@@ -28,6 +28,7 @@
 #define LM_MSG_SIGNALED 13
 #define LM_MSG_PING 14
 #define LM_MSG_DONE 15
+#define LM_MSG_CHILD 16
 
 /* engine to keeper */
 #define LM_MSG_WELCOME 64

@@ -179,6 +179,8 @@ static bool read_some(struct lm_keeper *keeper) {
   struct lm_message message;
   for (int turn = 0; turn < READ_TURNS && link->answers <= ANSWERS_MAX; turn++) {
     int result = lm_receive(link->watch.fd, keeper->scratch, LM_SCRATCH_SIZE, &message);
+    /* An engine that went with messages of ours unread. It is told once, ahead of what the engine had sent: DECLINE, say. */
+    if (result == -ECONNRESET) result = lm_receive(link->watch.fd, keeper->scratch, LM_SCRATCH_SIZE, &message);
     if (result == -EAGAIN) return true;
     if (result == -EBADMSG) {
       lm_engine_heard(keeper);

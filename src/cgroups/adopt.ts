@@ -5,7 +5,7 @@ import type { ContainerCgroup } from './container.js';
 import { type CgroupLayout, currentLayout } from './detect.js';
 import { CgroupNotFoundError } from './errors.js';
 import { type CgroupKernel, systemKernel } from './kernel.js';
-import { type CgroupMembership, readMembership } from './membership.js';
+import { type CgroupMembership, parseMembership, readMembership } from './membership.js';
 import { V1Cgroup } from './v1/cgroup.js';
 import { V2Cgroup } from './v2/cgroup.js';
 
@@ -51,6 +51,15 @@ function adopt(layout: CgroupLayout, paths: CgroupMembership, options: LoadOptio
  */
 export function loadFromPid(pid: number, options: LoadOptions = {}): ContainerCgroup {
   return adopt(options.layout ?? currentLayout(), readMembership(pid), options);
+}
+
+/**
+ * Adopts the cgroups a process was in when `text` was read from its /proc/PID/cgroup: where a container was put at its create, wherever
+ * its init has moved itself since.
+ * @throws {CgroupNotFoundError}
+ */
+export function loadFromMembership(text: string, options: LoadOptions = {}): ContainerCgroup {
+  return adopt(options.layout ?? currentLayout(), parseMembership(text), options);
 }
 
 /**

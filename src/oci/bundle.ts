@@ -1,6 +1,15 @@
 /** The files of a container's bundle directory: where they are, and those the shim writes. */
 import { randomBytes } from 'node:crypto';
-import { readFileSync, renameSync, unlinkSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { Code, codeOf, isErrno, LaminaError, messageOf } from '../base/index.js';
 
@@ -72,12 +81,25 @@ export function readPidFile(path: string): number {
   });
 }
 
-/** Reads a text file. @throws LaminaError naming it, with the code its errno stands for */
+/** A config.json of this size would be refused by the runtimes, too. */
+const MAX_FILE_BYTES = 16 * 1024 * 1024;
+
+/** Reads a text file of the bundle, or one that a client names. @throws LaminaError naming it, with the code its errno stands for */
 export function readBundleFile(path: string): string {
+  let fd: number | undefined;
   try {
-    return readFileSync(path, 'utf8');
+    // Whoever hands us a path may have put a FIFO there: opening it must not wait.
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+    const { size } = fstatSync(fd);
+    if (size > MAX_FILE_BYTES) {
+      throw new LaminaError(Code.InvalidArgument, `read ${path}: more than ${MAX_FILE_BYTES} bytes`, { subject: path });
+    }
+    return readFileSync(fd, 'utf8');
   } catch (error) {
+    if (error instanceof LaminaError) throw error;
     const why = isErrno(error, 'ENOENT') ? 'no such file or directory' : messageOf(error);
     throw new LaminaError(codeOf(error), `read ${path}: ${why}`, { subject: path, cause: error });
+  } finally {
+    if (fd !== undefined) closeSync(fd);
   }
 }

@@ -40,6 +40,45 @@ export const DEFAULT_CONFIG: Config = {
   timeouts: { runtimeMs: 120_000, drainMs: 10_000, engineIdleMs: 60_000, keeperIdleMs: 60_000, loggerMs: 30_000 },
 };
 
+/**
+ * The configuration of a running engine. With a file that cannot be used nobody could tell the user why nothing starts, so the engine runs with the
+ * defaults and every Create fails with the reason (`check`), until the file has been mended.
+ */
+export class ConfigFile {
+  #current: Config = DEFAULT_CONFIG;
+  #error: unknown;
+
+  static async open(): Promise<ConfigFile> {
+    const file = new ConfigFile();
+    await file.#load();
+    return file;
+  }
+
+  get current(): Config {
+    return this.#current;
+  }
+
+  /** Why the file cannot be used; undefined when it can. */
+  get error(): unknown {
+    return this.#error;
+  }
+
+  /** @throws LaminaError why the file cannot be used, after another look at it */
+  async check(): Promise<void> {
+    if (this.#error !== undefined) await this.#load();
+    if (this.#error !== undefined) throw this.#error;
+  }
+
+  async #load(): Promise<void> {
+    try {
+      this.#current = await loadConfig();
+      this.#error = undefined;
+    } catch (error) {
+      this.#error = error;
+    }
+  }
+}
+
 /** Reads the configuration. @throws LaminaError InvalidArgument naming the file and key */
 export async function loadConfig(path = process.env['LAMINA_CONFIG'] ?? DEFAULT_CONFIG_PATH): Promise<Config> {
   let text: string;

@@ -2,69 +2,69 @@
  * One container: its init, its execs, its cgroup, and what may be done with them.
  *
  * INVARIANTS
- * - Steps that move init's state run one after the other in `#queue`; nothing that answers State, Pids, Stats, Wait or Kill ever waits there.
+ * - Steps that move init's state run one after the other in `#queue`; nothing that answers State, Pids, Stats or Wait ever waits there.
  * - Events of a container are published in the order create, start, (exec-added, exec-started, exit)*, exit, delete; init's exit comes after the exits of all
- *   execs that were started, and never before the end of a start that is under way.
- * - Before and after each step the record is in the keeper (`#save`), so that a successor engine knows what was begun.
+ *   execs that were started, and never before the end of a create or start that is under way.
+ * - Before and after each step the record is in the keeper (`#save`), so that a successor engine knows what was begun. An event is queued before the
+ *   record says that it was: a death in between doubles an event and never loses one.
  */
-import { copyFileSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Any, runc } from '../api/index.js';
+import type { Any, Mount, runc } from '../api/index.js';
 import { Code, codeOf, createDeferred, LaminaError, type Logger, messageOf, SerialQueue } from '../base/index.js';
-import type { ContainerCgroup, OomWatch } from '../cgroups/index.js';
-import { bundlePaths, parseProcess, Runc, readPidFile, writeFileAtomic } from '../oci/index.js';
+import { bundlePaths, Runc, readPidFile, writeFileAtomic } from '../oci/index.js';
 import { unmountRecursive } from '../sys/index.js';
 import type { ContainerContext } from './context.js';
+import { Execs } from './execs.js';
 import type { OpenIoOptions } from './io/open.js';
 import { ioPrefix, type LeftStreams, ProcessIo } from './io/process-io.js';
 import type { StdioRequest } from './io/stdio.js';
 import type { ExitReport } from './keeper-link.js';
-import { packMetrics } from './metrics.js';
 import { ExecProcess } from './process/exec.js';
 import { launch, type RunRuntime } from './process/launch.js';
-import { type InitState, requireExec, requireInit } from './process/state.js';
-import { type Exit, TrackedProcess } from './process/tracked.js';
+import { type InitState, requireInit } from './process/state.js';
+import { type Exit, nowNs, TrackedProcess, UNKNOWN_EXIT_CODE } from './process/tracked.js';
 import {
   type ContainerRecord,
   type ContainerSettings,
+  type ExecRecord,
   fromExitRecord,
   type PendingStep,
   type ProcessRecord,
   toContainerRecord,
 } from './record.js';
-import { waitForRuntime } from './runtime-wait.js';
 import * as events from './task-events.js';
+import { WatchedCgroup } from './watched-cgroup.js';
 
-/** The exit of something that never ran or whose status nobody can know any more. */
-const UNKNOWN_EXIT_CODE = 255;
 /** The exit code of a process that SIGKILL ended. */
 const SIGKILL_CODE = 137;
 /** How long Delete waits for the exit report of an init that `runc delete` has just killed. */
 const KILLED_EXIT_MS = 5_000;
-const FREEZE_MS = 10_000;
 
 export class Container {
   readonly settings: ContainerSettings;
   readonly init: TrackedProcess;
-  /** exec id → process; removed by its Delete. */
-  readonly execs = new Map<string, ExecProcess>();
+  readonly execs: Execs;
   readonly #context: ContainerContext;
   readonly #log: Logger;
   readonly #runc: Runc;
   readonly #queue = new SerialQueue();
   #state: InitState;
   #step: PendingStep | undefined;
-  #cgroup: ContainerCgroup | undefined;
-  #oom: OomWatch | undefined;
-  /** Taken when init exited, for clients that ask later. */
-  #lastStats: Any | undefined;
-  /** Execs that are being started or run: init's exit waits for them. */
-  #activeExecs = 0;
-  #execsIdle = createDeferred<void>();
-  /** What a predecessor engine had done of steps whose answer it did not send: '' is init's start, else an exec's. */
-  readonly #doneByPredecessor = new Set<string>();
-  /** Settles when the create or start under way has ended: init's exit waits for it. */
+  #cgroup: WatchedCgroup | undefined;
+  /** The runtime knew no container of this id when create began: what it knows now is ours to remove. */
+  #isFresh = false;
+  #isDisposed = false;
+  /** Init was reaped under a predecessor engine, which did not come to announce it. */
+  #wasReapedBefore = false;
+  /** A predecessor engine had started init and did not come to answer. */
+  #isStartedByPredecessor = false;
+  /** Settles when the create or start under way has ended and was announced: init's exit waits for it. */
   #startSettled: Promise<void> = Promise.resolve();
+  /** After a restore: all living processes are held by pidfd again. */
+  #attached: Promise<void> = Promise.resolve();
+  /** After a restore: the steps a predecessor had begun are resolved. */
+  #resolved: Promise<void> = Promise.resolve();
 
   constructor(context: ContainerContext, settings: ContainerSettings, stdio: StdioRequest) {
     this.#context = context;
@@ -75,11 +75,21 @@ export class Container {
     this.#runc = new Runc({
       spawner: context.link,
       binary: settings.options.binaryName,
-      root: join(settings.options.root, context.namespace),
+      root: this.#runtimeRoot,
       log: bundlePaths(settings.bundle).runtimeLog,
       systemdCgroup: settings.systemdCgroup,
       debug: context.debug,
       timeoutMs: context.config.timeouts.runtimeMs,
+    });
+    this.execs = new Execs({
+      context,
+      containerId: settings.id,
+      bundle: settings.bundle,
+      runc: this.#runc,
+      requireExecAllowed: () => requireInit(this.#state, 'exec'),
+      initIsReaped: () => this.init.reaped !== undefined,
+      launch: (exec, run) => this.#launch(exec, exec.id, run),
+      save: () => this.#save(),
     });
   }
 
@@ -91,48 +101,56 @@ export class Container {
     return this.#state;
   }
 
-  /** @throws LaminaError NotFound with the stock text */
-  exec(execId: string): ExecProcess {
-    const exec = this.execs.get(execId);
-    if (exec === undefined) throw new LaminaError(Code.NotFound, `process does not exist ${execId}: not found`);
-    return exec;
-  }
-
-  /** The process a request means: an exec, or init for the empty id. */
+  /** The process a request means: an exec, or init for the empty id. @throws LaminaError NotFound */
   process(execId: string): TrackedProcess {
-    return execId === '' ? this.init : this.exec(execId);
+    return execId === '' ? this.init : this.execs.get(execId);
   }
 
   /**
-   * Runs `runc create`. On failure nothing of the container is left but what the caller made.
+   * Runs `runc create` and announces the container. After a failure, `discard` removes what is left.
    * A container from a checkpoint is only prepared.
    */
-  async create(): Promise<void> {
-    if (this.#state === 'restorable') {
+  async create(rootfs: readonly Mount[]): Promise<void> {
+    const announced = createDeferred<void>();
+    this.#startSettled = announced.promise;
+    try {
+      if (this.#state !== 'restorable') {
+        this.#isFresh = !existsSync(join(this.#runtimeRoot, this.id));
+        this.#step = 'create';
+        this.#save();
+        const { bundle, options } = this.settings;
+        const { noPivotRoot: noPivot, noNewKeyring } = options;
+        await this.#launch(this.init, '', (io) => this.#runc.create(this.id, { bundle, noPivot, noNewKeyring, ...io }));
+        this.#watchCgroup();
+      }
+      const { bundle, checkpoint } = this.settings;
+      const details = { bundle, rootfs, stdio: this.init.stdio, checkpoint, pid: this.init.pid };
+      this.#context.publish(events.taskCreate(this.id, details));
+      this.#step = undefined;
       this.#save();
-      return;
+    } catch (error) {
+      // Whatever becomes of its init, this container was never announced.
+      if (this.#state !== 'restorable') this.#isDisposed = true;
+      throw error;
+    } finally {
+      announced.resolve();
     }
-    this.#step = 'create';
-    this.#save();
-    const { bundle, options } = this.settings;
-    const { noPivotRoot: noPivot, noNewKeyring } = options;
-    await this.#launch(this.init, '', (io) => this.#runc.create(this.id, { bundle, noPivot, noNewKeyring, ...io }));
-    await this.#watchCgroup();
-    this.#step = undefined;
-    this.#save();
   }
 
   /** Lets init run, or restores it from the checkpoint. */
   start(): Promise<void> {
     return this.#queue.run(async () => {
-      if (this.#doneByPredecessor.delete('')) return;
+      if (this.#isStartedByPredecessor) {
+        this.#isStartedByPredecessor = false;
+        return;
+      }
       requireInit(this.#state, 'start');
       const settled = createDeferred<void>();
       this.#startSettled = settled.promise;
       this.#step = 'start';
       this.#save();
       try {
-        if (this.#state === 'restorable') await this.#restore();
+        if (this.#state === 'restorable') await this.#restoreFromCheckpoint();
         else await this.#runc.start(this.id);
         this.#state = 'running';
         this.#context.publish(events.taskStart(this.id, this.init.pid));
@@ -144,47 +162,10 @@ export class Container {
     });
   }
 
-  /** Adds an exec; nothing is run yet. */
-  addExec(execId: string, spec: Uint8Array, stdio: StdioRequest): void {
-    if (this.execs.has(execId)) throw new LaminaError(Code.AlreadyExists, `id ${execId}: already exists`);
-    requireInit(this.#state, 'exec');
-    const process = { ...parseProcess(spec), terminal: stdio.terminal };
-    this.execs.set(execId, new ExecProcess(execId, process, stdio));
-    this.#save();
-    this.#context.publish(events.taskExecAdded(this.id, execId));
-  }
-
   /** Runs an exec that was added. */
   async startExec(execId: string): Promise<void> {
-    const exec = this.exec(execId);
-    if (this.#doneByPredecessor.delete(execId)) return;
-    requireExec(exec.state, 'start');
-    if (exec.failed || exec.step !== undefined) {
-      throw new LaminaError(Code.FailedPrecondition, `exec ${execId} has been started before: failed precondition`);
-    }
-    if (this.init.reaped !== undefined) {
-      const text = `container ${this.id} init process is not running: failed precondition`;
-      throw new LaminaError(Code.FailedPrecondition, text);
-    }
-    requireInit(this.#state, 'exec');
-    this.#activeExecs += 1;
-    exec.step = 'start';
-    this.#save();
-    try {
-      const pidFile = bundlePaths(this.settings.bundle).execPid(execId);
-      await this.#launch(exec, execId, (io) => this.#runc.exec(this.id, { process: exec.spec, pidFile, ...io }));
-      exec.state = 'running';
-      this.#context.publish(events.taskExecStarted(this.id, execId, exec.pid));
-    } catch (error) {
-      exec.failed = true;
-      exec.giveUp({ code: UNKNOWN_EXIT_CODE, timeNs: nowNs() });
-      this.#execEnded();
-      throw error;
-    } finally {
-      exec.step = undefined;
-      this.#save();
-    }
-    if (exec.reaped !== undefined) this.#announceExec(exec, exec.reaped);
+    await this.#resolved;
+    await this.execs.start(execId);
   }
 
   pause(): Promise<void> {
@@ -193,24 +174,25 @@ export class Container {
       this.#state = 'pausing';
       try {
         if (this.#cgroup === undefined) await this.#runc.pause(this.id);
-        else await prefixed('OCI runtime pause failed', this.#cgroup.freeze(FREEZE_MS));
+        else await prefixed('OCI runtime pause failed', this.#cgroup.freeze());
       } catch (error) {
         this.#moveFrom('pausing', 'running');
         throw error;
       }
-      this.#moveFrom('pausing', 'paused');
-      this.#save();
+      if (!this.#moveFrom('pausing', 'paused')) return;
       this.#context.publish(events.taskPaused(this.id));
+      this.#save();
     });
   }
 
   resume(): Promise<void> {
     return this.#queue.run(async () => {
       requireInit(this.#state, 'resume');
-      await this.#thaw();
-      this.#moveFrom('paused', 'running');
-      this.#save();
+      if (this.#cgroup === undefined) await this.#runc.resume(this.id);
+      else await prefixed('OCI runtime resume failed', this.#cgroup.thaw());
+      if (!this.#moveFrom('paused', 'running')) return;
       this.#context.publish(events.taskResumed(this.id));
+      this.#save();
     });
   }
 
@@ -226,7 +208,7 @@ export class Container {
     return this.#queue.run(async () => {
       requireInit(this.#state, 'checkpoint');
       const { bundle, options: settings } = this.settings;
-      const defaultWork = join(settings.criuWorkPath || bundlePaths(bundle).work, 'criu-work');
+      const defaultWork = this.#criuWork;
       try {
         await this.#runc.checkpoint(this.id, {
           imagePath: options.imagePath || path || settings.criuImagePath,
@@ -253,32 +235,31 @@ export class Container {
    * @throws LaminaError NotFound when there is nobody to signal any more
    */
   async kill(execId: string, signal: number, all: boolean): Promise<void> {
+    await this.#attached;
     if (execId !== '') {
-      const exec = this.exec(execId);
+      const exec = this.execs.get(execId);
       if (exec.pid === 0) throw new LaminaError(Code.FailedPrecondition, 'process not created: failed precondition');
-      exec.signal(signal);
+      exec.signal(signal, 'exec kill error: ');
       return;
     }
     requireInit(this.#state, 'kill');
     if (this.init.pid === 0) throw new LaminaError(Code.NotFound, 'process already finished: not found');
     if (all && this.#cgroup !== undefined && this.init.reaped === undefined) await this.#cgroup.signalAll(signal);
     else this.init.signal(signal);
-    // On cgroup v1 a frozen process does not even notice SIGKILL.
-    if (signal === 9 && this.#cgroup !== undefined && this.#cgroup.mode !== 'unified') await this.#cgroup.thaw();
+    await this.#cgroup?.letDie(signal);
   }
 
   /** Host pids of all processes of the container, with the exec each is the main process of. */
   pids(): { pid: number; execId: string | undefined }[] {
-    const execOf = new Map([...this.execs.values()].map((exec) => [exec.pid, exec.id]));
+    const execOf = new Map([...this.execs].map((exec) => [exec.pid, exec.id]));
     const pids = this.#cgroup?.pids() ?? (this.init.pid !== 0 && this.init.reaped === undefined ? [this.init.pid] : []);
     return pids.map((pid) => ({ pid, execId: execOf.get(pid) }));
   }
 
   /** @throws LaminaError NotFound when the container never had a cgroup */
   stats(): Any {
-    if (this.#lastStats !== undefined) return this.#lastStats;
     if (this.#cgroup === undefined) throw new LaminaError(Code.NotFound, 'cgroup does not exist: not found');
-    return packMetrics(this.#cgroup.stats());
+    return this.#cgroup.stats();
   }
 
   /**
@@ -295,70 +276,45 @@ export class Container {
       await unmountRecursive(bundlePaths(this.settings.bundle).rootfs);
       this.#state = 'deleted';
       const exit = this.init.exit ?? { code: 0, timeNs: 0n };
-      this.dispose();
       this.#context.publish(events.taskDelete(this.id, this.init.pid, exit));
+      this.dispose();
       return exit;
     });
   }
 
-  /** Removes an exec that has ended or was never started. */
-  async deleteExec(execId: string): Promise<{ pid: number; exit: Exit | undefined }> {
-    const exec = this.exec(execId);
-    requireExec(exec.state, 'delete');
-    await exec.io?.drain(this.#context.config.timeouts.drainMs);
-    exec.state = 'deleted';
-    exec.dispose();
-    this.execs.delete(execId);
-    this.#save();
-    return { pid: exec.pid, exit: exec.exit };
-  }
-
-  /** A container as a predecessor engine left it. */
+  /** A container as a predecessor engine left it. `resolve` is the second half. */
   static restore(context: ContainerContext, record: ContainerRecord, left: LeftStreams): Container {
-    const { state, step, init, execs, ...settings } = record;
+    const { state, step, init, execs, isFresh, cgroup, ...settings } = record;
     const container = new Container(context, settings, init.stdio);
     container.#state = state;
     container.#step = step;
+    container.#isFresh = isFresh;
     container.#restoreProcess(container.init, '', init, left);
-    for (const [execId, { state: execState, failed, step: execStep, spec, ...process }] of Object.entries(execs)) {
-      const exec = new ExecProcess(execId, spec ?? { cwd: '/' }, process.stdio);
-      exec.state = execState;
-      exec.failed = failed;
-      exec.step = execStep;
-      container.execs.set(execId, exec);
-      container.#restoreProcess(exec, execId, process, left);
-      if (execState === 'running' && exec.exit === undefined) container.#activeExecs += 1;
-    }
+    for (const [execId, execRecord] of Object.entries(execs)) container.#restoreExec(execId, execRecord, left);
+    container.#wasReapedBefore = container.init.reaped !== undefined && container.init.exit === undefined;
+    if (cgroup !== undefined) container.#openCgroup(cgroup);
     return container;
   }
 
-  /** Second half of a restore: finds out how far the predecessor's steps came, and what has ended meanwhile. */
-  async resolvePendingStep(): Promise<void> {
-    const pending = [...this.execs.values()].filter((exec) => exec.step === 'start');
-    if (this.#step === 'start' || pending.length > 0) {
-      await waitForRuntime(this.#context.keeperPid, this.settings.options.binaryName, this.id);
-    }
-    if (this.init.pid !== 0 && this.init.reaped === undefined) {
-      await this.#holdAgain(this.init, '');
-      await this.#watchCgroup();
-    }
-    if (this.#step === 'start') await this.#resolveStart();
-    this.#step = undefined;
-    for (const exec of this.execs.values()) {
-      if (exec.step === 'start') await this.#resolveExecStart(exec);
-      else if (exec.state === 'running' && exec.reaped === undefined) await this.#holdAgain(exec, exec.id);
-      else if (exec.state === 'running' && exec.reaped !== undefined && exec.exit === undefined) {
-        this.#announceExec(exec, exec.reaped);
-      }
-    }
-    this.#save();
-    if (this.init.reaped !== undefined && this.init.exit === undefined) void this.#announceInit(this.init.reaped);
+  /** Holds the processes again, and finds out how far the predecessor's steps came. Neither is waited for. */
+  resolve(): void {
+    this.#attached = this.#attach();
+    this.#resolved = this.#queue.run(() => this.#resolveSteps());
+    this.#resolved.catch((error) =>
+      this.#log.error({ error: messageOf(error) }, 'resolve what a predecessor had begun'),
+    );
+    const { reaped } = this.init;
+    if (this.#wasReapedBefore && reaped !== undefined) this.#announceInitLater(reaped);
   }
 
-  /** Undoes a create that failed after `runc create` may have begun. */
+  /** Undoes a create that failed or that a predecessor had begun. */
   async discard(): Promise<void> {
+    this.#isDisposed = true;
     try {
-      if (this.#state !== 'restorable' && this.#step !== undefined) await this.#runc.delete(this.id, { force: true });
+      if (this.#isFresh && this.#step === 'create') {
+        await this.#endInheritedRuns();
+        await this.#runc.delete(this.id, { force: true });
+      }
     } catch (error) {
       this.#log.warn({ error: messageOf(error) }, 'remove the half-made container');
     }
@@ -367,15 +323,20 @@ export class Container {
 
   /** Lets go of everything in this process and in the keeper. */
   dispose(): void {
-    for (const exec of this.execs.values()) exec.dispose();
-    this.execs.clear();
+    this.#isDisposed = true;
+    this.execs.dispose();
     this.init.dispose();
-    this.#oom?.[Symbol.dispose]();
-    this.#oom = undefined;
     this.#cgroup?.close();
-    this.#cgroup = undefined;
     this.#context.exits.forget(this.#exitName(''));
     this.#context.link.del(`c/${this.id}`);
+  }
+
+  get #runtimeRoot(): string {
+    return join(this.settings.options.root, this.#context.namespace);
+  }
+
+  get #criuWork(): string {
+    return join(this.settings.options.criuWorkPath || bundlePaths(this.settings.bundle).work, 'criu-work');
   }
 
   async #launch(process: TrackedProcess, execId: string, run: RunRuntime): Promise<void> {
@@ -388,85 +349,73 @@ export class Container {
     });
   }
 
-  async #restore(): Promise<void> {
+  async #restoreFromCheckpoint(): Promise<void> {
     const { bundle, options, checkpoint } = this.settings;
     await this.#launch(this.init, '', (io) =>
       this.#runc.restore(this.id, {
         bundle,
         imagePath: checkpoint,
-        workPath: options.criuWorkPath || join(bundlePaths(bundle).work, 'criu-work'),
+        workPath: this.#criuWork,
         noPivot: options.noPivotRoot,
         ...io,
       }),
     );
-    await this.#watchCgroup();
+    this.#watchCgroup();
   }
 
-  /** Finds init's cgroup, makes it usable for statistics, and watches it for OOM kills. */
-  async #watchCgroup(): Promise<void> {
+  /** Finds init's cgroup while init is certainly where create put it. */
+  #watchCgroup(): void {
     if (this.init.reaped !== undefined) return;
     try {
-      const cgroup = this.#context.loadCgroup(this.init.pid);
-      this.#cgroup = cgroup;
-      cgroup.enableControllersAlongPath();
-      this.#oom = cgroup.watchOom(() => this.#context.publish(events.taskOom(this.id)));
+      this.#openCgroup(WatchedCgroup.membershipOf(this.init.pid));
     } catch (error) {
-      this.#log.warn({ error: messageOf(error) }, 'no statistics and no OOM events');
+      this.#log.warn({ error: messageOf(error) }, 'no cgroup: no statistics, no OOM events');
+    }
+  }
+
+  #openCgroup(membership: string): void {
+    try {
+      const onOom = (): void => this.#context.publish(events.taskOom(this.id));
+      this.#cgroup = new WatchedCgroup(membership, onOom, this.#log);
+    } catch (error) {
+      this.#log.warn({ error: messageOf(error) }, 'no cgroup: no statistics, no OOM events');
     }
   }
 
   /** The keeper has reaped a process of ours. Runs at any time, also while a start is under way. */
-  #reaped(process: TrackedProcess, report: ExitReport): void {
+  #reaped(process: TrackedProcess, report: { readonly code: number; readonly timeNs: bigint }): void {
     const exit: Exit = { code: report.code, timeNs: report.timeNs };
     process.reaped = exit;
+    if (this.#isDisposed) return;
     this.#save();
-    if (process === this.init) {
-      this.#writeExitFile(exit);
-      void this.#announceInit(exit);
-    } else if (process instanceof ExecProcess && process.state === 'running') {
-      this.#announceExec(process, exit);
+    if (process instanceof ExecProcess) {
+      this.execs.reaped(process, exit);
+      return;
     }
+    this.#writeExitFile(exit);
+    this.#announceInitLater(exit);
+  }
+
+  #announceInitLater(exit: Exit): void {
+    this.#announceInit(exit).catch((error) => this.#log.error({ error: messageOf(error) }, 'announce the exit'));
   }
 
   async #announceInit(exit: Exit): Promise<void> {
     await this.#startSettled;
+    await this.#resolved.catch(() => undefined);
     try {
       if (this.settings.sharesPidNamespace) await this.#cgroup?.kill();
       else if (this.#state === 'paused' || this.#state === 'pausing') await this.#cgroup?.thaw();
     } catch (error) {
       this.#log.warn({ error: messageOf(error) }, 'end what init left');
     }
-    this.#snapshotStats();
-    this.#oom?.drain(exit.code === SIGKILL_CODE);
-    if (this.#activeExecs > 0) await this.#execsIdle.promise;
+    this.#cgroup?.end(exit.code === SIGKILL_CODE);
+    await this.execs.idle();
+    if (this.#isDisposed) return;
     this.#state = 'stopped';
     this.init.settle(exit);
-    this.#save();
     this.#context.publish(events.taskExit(this.id, this.id, this.init.pid, exit));
-  }
-
-  #announceExec(exec: ExecProcess, exit: Exit): void {
-    exec.state = 'stopped';
-    exec.settle(exit);
     this.#save();
-    this.#context.publish(events.taskExit(this.id, exec.id, exec.pid, exit));
-    this.#execEnded();
-  }
-
-  #execEnded(): void {
-    this.#activeExecs -= 1;
-    if (this.#activeExecs > 0) return;
-    this.#execsIdle.resolve();
-    this.#execsIdle = createDeferred();
-  }
-
-  #snapshotStats(): void {
-    try {
-      if (this.#cgroup !== undefined) this.#lastStats = packMetrics(this.#cgroup.stats());
-    } catch (error) {
-      // A systemd scope is gone as soon as it is empty.
-      this.#log.debug({ error: messageOf(error) }, 'no last statistics');
-    }
   }
 
   async #deleteFromRuntime(): Promise<void> {
@@ -482,14 +431,98 @@ export class Container {
     });
   }
 
-  async #thaw(): Promise<void> {
-    if (this.#cgroup === undefined) await this.#runc.resume(this.id);
-    else await prefixed('OCI runtime resume failed', this.#cgroup.thaw());
+  /** Moves the state unless something else (an exit) has moved it meanwhile. */
+  #moveFrom(from: InitState, to: InitState): boolean {
+    if (this.#state !== from) return false;
+    this.#state = to;
+    return true;
   }
 
-  /** Moves the state unless something else (an exit) has moved it meanwhile. */
-  #moveFrom(from: InitState, to: InitState): void {
-    if (this.#state === from) this.#state = to;
+  #restoreExec(execId: string, record: ExecRecord, left: LeftStreams): void {
+    const spec = left.specs.get(execId) ?? { cwd: '/' };
+    const exec = new ExecProcess(execId, spec, record.stdio);
+    exec.state = record.state;
+    exec.failed = record.failed;
+    exec.step = record.step;
+    this.#restoreProcess(exec, execId, record, left);
+    this.execs.restore(exec);
+  }
+
+  #restoreProcess(process: TrackedProcess, execId: string, record: ProcessRecord, left: LeftStreams): void {
+    process.io = ProcessIo.restore(this.#context.link, ioPrefix(this.id, execId), left);
+    process.pid = record.pid;
+    process.reaped = fromExitRecord(record.reaped);
+    const exit = fromExitRecord(record.exit);
+    if (exit !== undefined) process.settle(exit);
+    else if (process.pid !== 0 && process.reaped === undefined) {
+      this.#context.exits.expect(this.#exitName(execId), (report) => this.#reaped(process, report));
+    }
+  }
+
+  async #attach(): Promise<void> {
+    const living = [this.init, ...this.execs].filter(({ pid, reaped }) => pid !== 0 && reaped === undefined);
+    await Promise.all(living.map((process) => this.#hold(process)));
+  }
+
+  /** Holds a process that the predecessor knew, or learns that it has ended. */
+  async #hold(process: TrackedProcess): Promise<void> {
+    const name = this.#exitName(process instanceof ExecProcess ? process.id : '');
+    const onReaped = (report: ExitReport): void => this.#reaped(process, report);
+    try {
+      const held = await this.#context.exits.adopt(process.pid, name, onReaped);
+      if (held !== undefined) process.hold(held.pid, held.pidfd);
+    } catch (error) {
+      if (process.reaped !== undefined) return;
+      this.#log.error({ pid: process.pid, error: messageOf(error) }, 'the exit of a process is not known');
+      this.#reaped(process, { code: UNKNOWN_EXIT_CODE, timeNs: nowNs() });
+    }
+  }
+
+  async #resolveSteps(): Promise<void> {
+    using _starting = this.#context.exits.begin();
+    const starting = [...this.execs].filter((exec) => exec.step === 'start');
+    const isStarting = this.#step === 'start' && this.#state !== 'restorable';
+    if (isStarting || starting.length > 0) await this.#endInheritedRuns();
+    await this.#attached;
+    if (isStarting) await this.#resolveStart();
+    if (this.init.pid !== 0) await this.init.io?.startRelays(true);
+    if (this.#state === 'running' && this.init.reaped === undefined && this.#cgroup?.frozen() === true) {
+      // A pause that the predecessor did not come to record.
+      this.#state = 'paused';
+    }
+    this.#step = undefined;
+    for (const exec of starting) await this.#resolveExecStart(exec);
+    for (const exec of this.execs) {
+      if (exec.exit === undefined && exec.reaped !== undefined) this.execs.reaped(exec, exec.reaped);
+    }
+    this.#save();
+  }
+
+  async #resolveStart(): Promise<void> {
+    const { status } = await this.#runc.state(this.id);
+    if (status === 'created') return;
+    this.#state = 'running';
+    this.#isStartedByPredecessor = true;
+    this.#context.publish(events.taskStart(this.id, this.init.pid));
+  }
+
+  async #resolveExecStart(exec: ExecProcess): Promise<void> {
+    exec.step = undefined;
+    try {
+      exec.pid = readPidFile(bundlePaths(this.settings.bundle).execPid(exec.id));
+    } catch (error) {
+      // It was not run: the Start request, which the keeper replays, does it.
+      this.#log.debug({ exec: exec.id, error: messageOf(error) }, 'the exec was not run yet');
+      return;
+    }
+    await this.#hold(exec);
+    await exec.io?.startRelays(true);
+    this.execs.resume(exec);
+  }
+
+  /** Waits for what the predecessor had begun to run for this container; ends it when it takes too long. */
+  async #endInheritedRuns(): Promise<void> {
+    await this.#context.link.inheritedRuns(this.id, this.#context.config.timeouts.runtimeMs);
   }
 
   /** For the delete verb, which runs without an engine: the true exit status. */
@@ -505,50 +538,6 @@ export class Container {
     } catch (error) {
       this.#log.debug({ error: messageOf(error) }, 'write the exit record');
     }
-  }
-
-  #restoreProcess(process: TrackedProcess, execId: string, record: ProcessRecord, left: LeftStreams): void {
-    process.io = ProcessIo.restore(this.#context.link, ioPrefix(this.id, execId), left);
-    process.pid = record.pid;
-    process.reaped = fromExitRecord(record.reaped);
-    const exit = fromExitRecord(record.exit);
-    if (exit !== undefined) process.settle(exit);
-  }
-
-  /** Holds a process that the predecessor knew. If it has ended meanwhile, its exit report comes next. */
-  async #holdAgain(process: TrackedProcess, execId: string): Promise<void> {
-    const name = this.#exitName(execId);
-    this.#context.exits.expect(name, (report) => this.#reaped(process, report));
-    try {
-      const { pidfd } = await this.#context.link.adopt(process.pid, name);
-      process.hold(process.pid, pidfd);
-    } catch (error) {
-      if (codeOf(error) !== Code.NotFound) throw error;
-    }
-  }
-
-  async #resolveStart(): Promise<void> {
-    if (this.#state === 'restorable') return;
-    const { status } = await this.#runc.state(this.id);
-    if (status === 'created') return;
-    this.#state = 'running';
-    this.#doneByPredecessor.add('');
-    this.#context.publish(events.taskStart(this.id, this.init.pid));
-  }
-
-  async #resolveExecStart(exec: ExecProcess): Promise<void> {
-    exec.step = undefined;
-    try {
-      exec.pid = readPidFile(bundlePaths(this.settings.bundle).execPid(exec.id));
-    } catch {
-      // It was not run: the Start request, which the keeper replays, does it.
-      return;
-    }
-    await this.#holdAgain(exec, exec.id);
-    this.#activeExecs += 1;
-    exec.state = 'running';
-    this.#doneByPredecessor.add(exec.id);
-    this.#context.publish(events.taskExecStarted(this.id, exec.id, exec.pid));
   }
 
   #exitName(execId: string): string {
@@ -571,8 +560,21 @@ export class Container {
   }
 
   #save(): void {
-    const record = toContainerRecord(this.settings, this.#state, this.#step, this.init, this.execs.values());
-    this.#context.link.put(`c/${this.id}`, Buffer.from(JSON.stringify(record)));
+    if (this.#isDisposed) return;
+    try {
+      const record = toContainerRecord(this.settings, {
+        state: this.#state,
+        step: this.#step,
+        isFresh: this.#isFresh,
+        cgroup: this.#cgroup?.membership,
+        init: this.init,
+        execs: this.execs,
+      });
+      this.#context.link.put(`c/${this.id}`, Buffer.from(JSON.stringify(record)));
+    } catch (error) {
+      // Without a record a successor would know less; dying of it would make one necessary.
+      this.#log.error({ error: messageOf(error) }, 'save the record');
+    }
   }
 }
 
@@ -587,10 +589,6 @@ function keepCriuLog(error: unknown, workPath: string, bundle: string): unknown 
   }
   const [firstLine = ''] = messageOf(error).split('\n');
   return new LaminaError(codeOf(error), `${firstLine} path= ${kept}`, { cause: error });
-}
-
-function nowNs(): bigint {
-  return BigInt(Date.now()) * 1_000_000n;
 }
 
 async function prefixed(prefix: string, work: Promise<void>): Promise<void> {

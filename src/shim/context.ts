@@ -1,14 +1,11 @@
 /** What a container needs of the session it lives in. */
 import type { Logger } from '../base/index.js';
-import type { ContainerCgroup } from '../cgroups/index.js';
 import type { Config } from './config.js';
 import type { ExitRouter } from './exits.js';
 import type { KeeperLink } from './keeper-link.js';
 import type { TaskEvent } from './task-events.js';
 
 export interface ContainerContext {
-  /** The parent of the runtime and so of all processes of the containers. */
-  readonly keeperPid: number;
   readonly namespace: string;
   readonly config: Config;
   /** The daemon runs with debug output: so does the runtime. */
@@ -18,6 +15,4 @@ export interface ContainerContext {
   readonly exits: ExitRouter;
   /** Queues an event for the daemon. */
   publish(event: TaskEvent): void;
-  /** The cgroup a process is in. */
-  loadCgroup(pid: number): ContainerCgroup;
 }

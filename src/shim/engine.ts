@@ -7,14 +7,13 @@
 import { closeSync, openSync, unlinkSync } from 'node:fs';
 import { isErrno } from '../base/index.js';
 import { binding, POLLIN, type Registration, sharedPoller } from '../sys/index.js';
-import type { Config } from './config.js';
+import type { ConfigFile } from './config.js';
 import { DaemonConnections } from './daemon-connections.js';
 import { KeeperLink } from './keeper-link.js';
 import { Session } from './session.js';
 
 export class Engine {
-  readonly #config: Config;
-  readonly #configError: unknown;
+  readonly #config: ConfigFile;
   readonly #daemons = new DaemonConnections();
   /** Sessions of living keepers. */
   readonly #sessions = new Set<Session>();
@@ -22,10 +21,8 @@ export class Engine {
   #idle: NodeJS.Timeout | undefined;
   #hasServed = false;
 
-  /** @param configError why the configuration could not be used; every Create then fails with it */
-  constructor(config: Config, configError?: unknown) {
+  constructor(config: ConfigFile) {
     this.#config = config;
-    this.#configError = configError;
   }
 
   /**
@@ -40,18 +37,17 @@ export class Engine {
 
   /** Serves one keeper. */
   serve(fd: number): void {
-    clearTimeout(this.#idle);
     const link = new KeeperLink(fd, (hello) => {
-      if (this.#config.engine === 'dedicated' && this.#sessions.size > 0) return undefined;
+      if (this.#config.current.engine === 'dedicated' && this.#sessions.size > 0) return undefined;
       const session: Session = new Session(hello, link, {
         config: this.#config,
-        configError: this.#configError,
         daemons: this.#daemons,
         onEnd: () => {
           this.#sessions.delete(session);
           this.#watchIdle();
         },
       });
+      clearTimeout(this.#idle);
       this.#sessions.add(session);
       this.#hasServed = true;
       return session;
@@ -74,9 +70,9 @@ export class Engine {
       this.#end();
       return;
     }
-    const { engine, timeouts } = this.#config;
+    const { engine, timeouts } = this.#config.current;
     // A broken configuration is read again by the next engine.
-    const isDone = this.#hasServed && (engine === 'dedicated' || this.#configError !== undefined);
+    const isDone = this.#hasServed && (engine === 'dedicated' || this.#config.error !== undefined);
     const lifeMs = isDone ? 0 : timeouts.engineIdleMs;
     this.#idle = setTimeout(() => this.#endIfIdle(), lifeMs);
   }

@@ -19,6 +19,7 @@ import {
   LM_MSG_ACK,
   LM_MSG_ADOPT,
   LM_MSG_ADOPTED,
+  LM_MSG_CHILD,
   LM_MSG_CLOSED,
   LM_MSG_DECLINE,
   LM_MSG_DEL,
@@ -108,6 +109,7 @@ interface Answer extends HeldProcess {
 
 const NUL = Buffer.of(0);
 const SPAWN_NAME = 'run:';
+const SIGKILL = 9;
 
 /** Field lists of the protocol are NUL-terminated strings. */
 function nulTerminated(strings: readonly string[]): Buffer {
@@ -149,11 +151,14 @@ export class KeeperLink implements Spawner {
   readonly #socket: MessageSocket;
   readonly #onHello: (hello: Hello, link: KeeperLink) => KeeperEvents | undefined;
   #events: KeeperEvents | undefined;
+  #isDeclined = false;
   #serial = 0;
   /** serial of a request → who waits for its answer; removed by the answer or the link's end. */
   readonly #requests = new Map<number, Deferred<Answer>>();
   /** pid of a program spawned by this engine → its exit; removed when it was reaped. */
   readonly #running = new Map<number, Deferred<ExitStatus>>();
+  /** pid → a program that a predecessor had spawned and that lives; removed when it was reaped. */
+  readonly #inherited = new Map<number, { readonly name: string; readonly exited: Promise<ExitStatus> }>();
   /** name → what the predecessor stored; emptied after the replay by `takeEntries`. */
   #entries = new Map<string, { bytes: Buffer; fd: number | undefined }>();
 
@@ -232,6 +237,19 @@ export class KeeperLink implements Spawner {
   }
 
   /**
+   * Waits for the programs that a predecessor engine had spawned for a container (their names end with its id): they are the keeper's children
+   * and go on without an engine. What takes longer than `timeoutMs` is killed.
+   */
+  async inheritedRuns(id: string, timeoutMs: number): Promise<void> {
+    const runs = [...this.#inherited].filter(([, { name }]) => name.endsWith(` ${id}`));
+    const timer = setTimeout(() => {
+      for (const [pid] of runs) this.#signalRunning(pid, () => binding().kill(-pid, SIGKILL));
+    }, timeoutMs);
+    await Promise.all(runs.map(([, { exited }]) => exited));
+    clearTimeout(timer);
+  }
+
+  /**
    * Gives a name to a child that the OCI runtime started, and holds it by a pidfd which the caller closes.
    * @throws LaminaError NotFound when it has been reaped already: its exit report was delivered before
    */
@@ -307,6 +325,10 @@ export class KeeperLink implements Spawner {
 
   #receive(message: Message): void {
     const events = this.#events;
+    if (this.#isDeclined) {
+      for (const fd of message.fds) closeSync(fd);
+      return;
+    }
     if (events === undefined) {
       this.#welcome(message);
       return;
@@ -333,6 +355,9 @@ export class KeeperLink implements Spawner {
         this.#exited(events, { ...status, seq: message.serial, pid: arg, name: field0?.toString() ?? '' });
         return;
       }
+      case LM_MSG_CHILD:
+        this.#inherit(arg, field0?.toString() ?? '');
+        return;
       case LM_MSG_REPLAYED:
         events.onReplayed();
         return;
@@ -375,11 +400,19 @@ export class KeeperLink implements Spawner {
     }
     this.#events = this.#onHello(parseHello(message), this);
     if (this.#events === undefined) {
+      // The keeper closes: were it closed here with the replay unread, the keeper might never see the message.
+      this.#isDeclined = true;
       this.#send({ type: LM_MSG_DECLINE, arg: process.pid });
-      this.close();
     } else {
       this.#send({ type: LM_MSG_WELCOME, arg: process.pid });
     }
+  }
+
+  #inherit(pid: number, name: string): void {
+    if (!name.startsWith(SPAWN_NAME)) return;
+    const exited = createDeferred<ExitStatus>();
+    this.#running.set(pid, exited);
+    this.#inherited.set(pid, { name, exited: exited.promise });
   }
 
   #answer(serial: number): Deferred<Answer> | undefined {
@@ -392,6 +425,7 @@ export class KeeperLink implements Spawner {
     if (report.name.startsWith(SPAWN_NAME)) {
       this.#running.get(report.pid)?.resolve(report);
       this.#running.delete(report.pid);
+      this.#inherited.delete(report.pid);
       this.acknowledge(report.seq);
       return;
     }

@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { Any } from '../api/index.js';
 import { messageOf } from '../base/index.js';
-import { DEFAULT_CONFIG, loadConfig } from './config.js';
+import { ConfigFile, loadConfig } from './config.js';
 import { Engine } from './engine.js';
 import { decodeOptions } from './options.js';
 import { socketPath } from './socket-path.js';
@@ -19,19 +19,11 @@ async function main(args: readonly string[]): Promise<void> {
     process.stdout.write(options.binaryName);
     return;
   }
-  const engine = await createEngine();
+  const config = await ConfigFile.open();
+  if (config.error !== undefined) process.stderr.write(`engine: ${messageOf(config.error)}\n`);
+  const engine = new Engine(config);
   if (args.includes('--dedicated')) engine.serve(INHERITED_FD);
   else engine.listen(INHERITED_FD, socketPath(INHERITED_FD));
-}
-
-/** With a broken configuration nobody could tell the user why nothing starts: an engine that says so on every Create can. */
-async function createEngine(): Promise<Engine> {
-  try {
-    return new Engine(await loadConfig());
-  } catch (error) {
-    process.stderr.write(`engine: ${messageOf(error)}\n`);
-    return new Engine(DEFAULT_CONFIG, error);
-  }
 }
 
 // The keeper keeps what the containers need and starts a successor; going on in an unknown state would be worse.

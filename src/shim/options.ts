@@ -3,11 +3,10 @@
  * `containerd.runc.v1.Options` (ctr, Go clients), `runtimeoptions.v1.Options` with TOML inside or a path to it (CRI, Docker,
  * `ctr --runtime-config-path`), or nothing.
  */
-import { readFileSync } from 'node:fs';
 import { isAbsolute } from 'node:path';
 import { type Any, runc, runtimeOptions, typeName, unpackMessage } from '../api/index.js';
 import { Code, LaminaError, messageOf } from '../base/index.js';
-import type { RuntimeOptions } from '../oci/index.js';
+import { type RuntimeOptions, readBundleFile } from '../oci/index.js';
 import { type Config, parseToml } from './config.js';
 
 /** The options in force for one container: every field has a value, empty or 0 where nothing was asked for. */
@@ -114,7 +113,7 @@ async function fromToml(given: runtimeOptions.Options, defaults: EffectiveOption
 
 function readOptionsFile(path: string): string {
   try {
-    return readFileSync(path, 'utf8');
+    return readBundleFile(path);
   } catch (error) {
     throw new LaminaError(Code.InvalidArgument, `options file "${path}": ${messageOf(error)}`, { cause: error });
   }

@@ -106,9 +106,7 @@ export class Publisher {
       }
     }
     this.#queue.push(event);
-    this.#sending ??= this.#sendAll().finally(() => {
-      this.#sending = undefined;
-    });
+    this.#sending ??= this.#sendAll();
   }
 
   async #sendAll(): Promise<void> {
@@ -125,6 +123,8 @@ export class Publisher {
         pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
       }
     }
+    // In the same turn as the last look at the queue: what is queued next begins anew.
+    this.#sending = undefined;
   }
 
   #pause(ms: number): Promise<void> {

@@ -1,7 +1,6 @@
 /**
  * What a successor engine must know of a container: one JSON document in the keeper, rewritten before and after each step.
  */
-import type { Process } from '../oci/index.js';
 import type { StdioRequest } from './io/stdio.js';
 import type { EffectiveOptions } from './options.js';
 import type { ExecProcess } from './process/exec.js';
@@ -28,8 +27,6 @@ export interface ProcessRecord {
 export interface ExecRecord extends ProcessRecord {
   readonly state: ExecState;
   readonly failed: boolean;
-  /** The OCI process; needed until it was started. */
-  readonly spec: Process | undefined;
   readonly step: PendingStep | undefined;
 }
 
@@ -49,30 +46,32 @@ export interface ContainerSettings {
 }
 
 export interface ContainerRecord extends ContainerSettings {
+  /** The runtime knew no container of this id when create began. */
+  readonly isFresh: boolean;
+  /** Init's /proc/PID/cgroup right after create. */
+  readonly cgroup: string | undefined;
   readonly state: InitState;
   readonly step: PendingStep | undefined;
   readonly init: ProcessRecord;
   readonly execs: Readonly<Record<string, ExecRecord>>;
 }
 
-export function toContainerRecord(
-  settings: ContainerSettings,
-  state: InitState,
-  step: PendingStep | undefined,
-  init: TrackedProcess,
-  execs: Iterable<ExecProcess>,
-): ContainerRecord {
-  const execRecords: Record<string, ExecRecord> = {};
-  for (const exec of execs) {
-    execRecords[exec.id] = {
-      ...toProcessRecord(exec),
-      state: exec.state,
-      failed: exec.failed,
-      step: exec.step,
-      spec: exec.state === 'created' ? exec.spec : undefined,
-    };
+/** The parts of a container that change. */
+export interface ContainerParts {
+  readonly state: InitState;
+  readonly step: PendingStep | undefined;
+  readonly isFresh: boolean;
+  readonly cgroup: string | undefined;
+  readonly init: TrackedProcess;
+  readonly execs: Iterable<ExecProcess>;
+}
+
+export function toContainerRecord(settings: ContainerSettings, parts: ContainerParts): ContainerRecord {
+  const execs: Record<string, ExecRecord> = {};
+  for (const exec of parts.execs) {
+    execs[exec.id] = { ...toProcessRecord(exec), state: exec.state, failed: exec.failed, step: exec.step };
   }
-  return { ...settings, state, step, init: toProcessRecord(init), execs: execRecords };
+  return { ...settings, ...parts, init: toProcessRecord(parts.init), execs };
 }
 
 function toProcessRecord({ stdio, pid, reaped, exit }: TrackedProcess): ProcessRecord {

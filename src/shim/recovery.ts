@@ -1,74 +1,95 @@
 /**
  * Puts a session back together after its engine has died, from what the predecessor left in the keeper (entries, relays).
  *
- * Finished steps are simply known again. A step that was begun is resolved by asking the OCI runtime: a container that was being created is undone, so that the
- * Create request, which the keeper replays, makes it anew; for a start or a delete the runtime's state tells how far it came.
+ * Finished steps are simply known again. Containers are there at once, so that State and Kill are answered; how far a start came that was under way is found out
+ * in the container's own queue (`Container.resolve`). A create that was under way is undone, and the Create request, which the keeper replays, makes it anew.
  */
 import { closeSync } from 'node:fs';
 import { messageOf } from '../base/index.js';
+import type { Process } from '../oci/index.js';
 import { unmountRecursive } from '../sys/index.js';
 import { Container } from './container.js';
 import type { ContainerContext } from './context.js';
+import { execSpecEntry } from './execs.js';
 import type { RelayState } from './keeper-link.js';
-import type { Publisher } from './publisher.js';
 import type { ContainerRecord } from './record.js';
-import { waitForRuntime } from './runtime-wait.js';
 
 /** What the predecessor stored: bytes and descriptor by name. Descriptors that are not taken over are closed here. */
 export type StoredEntries = ReadonlyMap<string, { readonly bytes: Buffer; readonly fd: number | undefined }>;
 
-/** @returns the containers that exist */
-export async function recoverContainers(
+export interface Recovered {
+  readonly containers: readonly Container[];
+  /** Ids whose record could not be used: their processes may be alive. */
+  readonly lost: readonly string[];
+  /** id → the undoing of a create that was under way; never rejects. A new Create of that id has to wait for it. */
+  readonly undoing: ReadonlyMap<string, Promise<void>>;
+}
+
+export function recoverContainers(
   context: ContainerContext,
   stored: StoredEntries,
   relays: ReadonlyMap<string, RelayState>,
-  publisher: Publisher,
-): Promise<Container[]> {
+): Recovered {
   const containers: Container[] = [];
+  const lost: string[] = [];
+  const undoing = new Map<string, Promise<void>>();
   const taken = new Set<string>();
   const entries = new Map<string, number | undefined>();
   for (const [name, { fd }] of stored) if (name.startsWith('io/')) entries.set(name, fd);
-  publisher.restore(storedEvents(stored));
   for (const [name, { bytes }] of stored) {
     if (!name.startsWith('c/')) continue;
+    const id = name.slice(2);
     try {
       const record = JSON.parse(bytes.toString()) as ContainerRecord;
-      const container = Container.restore(context, record, { entries, relays, taken });
-      if (record.step === 'create') {
-        await waitForRuntime(context.keeperPid, record.options.binaryName, record.id);
-        await container.discard();
-        continue;
-      }
-      await container.resolvePendingStep();
-      containers.push(container);
+      const container = Container.restore(context, record, { entries, relays, taken, specs: storedSpecs(stored, id) });
+      if (record.step === 'create') undoing.set(id, container.discard());
+      else containers.push(container);
     } catch (error) {
-      context.log.error({ entry: name, error: messageOf(error) }, 'recover a container');
+      lost.push(id);
+      context.log.error({ container: id, error: messageOf(error) }, 'recover a container');
     }
   }
   const known = new Set(containers.map(({ id }) => id));
   for (const [name, { bytes }] of stored) {
     if (!name.startsWith('m/')) continue;
+    const id = name.slice(2);
     // Created after all: only the entry is left over.
-    if (known.has(name.slice(2))) context.link.del(name);
-    else await undoMounts(context, name, bytes.toString());
+    if (known.has(id)) context.link.del(name);
+    else undoing.set(id, undoMounts(context, name, bytes.toString(), undoing.get(id)));
   }
   for (const [name, { fd }] of stored) if (fd !== undefined && !taken.has(name)) closeSync(fd);
   if (containers.length > 0) context.log.info({ containers: containers.length }, 'a new engine has taken over');
-  return containers;
+  return { containers, lost, undoing };
 }
 
-/** A predecessor was mounting a rootfs, for a container that it did not come to create. */
-async function undoMounts(context: ContainerContext, entry: string, rootfs: string): Promise<void> {
+/** Events a predecessor had stored and not delivered, by their numbers. */
+export function storedEvents(stored: StoredEntries): Map<number, Uint8Array> {
+  const events = new Map<number, Uint8Array>();
+  for (const [name, { bytes }] of stored) if (name.startsWith('ev/')) events.set(Number(name.slice(3)), bytes);
+  return events;
+}
+
+function storedSpecs(stored: StoredEntries, id: string): Map<string, Process> {
+  const prefix = execSpecEntry(id, '');
+  const specs = new Map<string, Process>();
+  for (const [name, { bytes }] of stored) {
+    if (name.startsWith(prefix)) specs.set(name.slice(prefix.length), JSON.parse(bytes.toString()) as Process);
+  }
+  return specs;
+}
+
+/** A predecessor had mounted a rootfs for a container that it did not come to create. */
+async function undoMounts(
+  context: ContainerContext,
+  entry: string,
+  rootfs: string,
+  first: Promise<void> | undefined,
+): Promise<void> {
+  await first;
   try {
     await unmountRecursive(rootfs);
   } catch (error) {
     context.log.error({ rootfs, error: messageOf(error) }, 'unmount what a predecessor had mounted');
   }
   context.link.del(entry);
-}
-
-function storedEvents(stored: StoredEntries): Map<number, Uint8Array> {
-  const events = new Map<number, Uint8Array>();
-  for (const [name, { bytes }] of stored) if (name.startsWith('ev/')) events.set(Number(name.slice(3)), bytes);
-  return events;
 }

@@ -8,11 +8,10 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { taskV2, taskV3 } from '../api/index.js';
 import { Code, createLogger, LaminaError, type Logger, messageOf, UndoStack } from '../base/index.js';
-import { loadFromPid } from '../cgroups/index.js';
 import { bundlePaths, readSpec, writeOptions, writeRuntime } from '../oci/index.js';
 import { mountAll, unmountRecursive } from '../sys/index.js';
 import { type CallContext, type FrameChannel, type Interceptor, Router, ServerConnection } from '../ttrpc/index.js';
-import type { Config } from './config.js';
+import type { ConfigFile } from './config.js';
 import { Container } from './container.js';
 import type { ContainerContext } from './context.js';
 import type { DaemonConnections } from './daemon-connections.js';
@@ -23,19 +22,16 @@ import { decodeOptions, type EffectiveOptions, usesSystemdCgroup } from './optio
 import type { Exit } from './process/tracked.js';
 import { Publisher } from './publisher.js';
 import type { ContainerSettings } from './record.js';
-import { recoverContainers } from './recovery.js';
+import { recoverContainers, storedEvents } from './recovery.js';
 import { createTaskService } from './services/task.js';
 import { wireError } from './services/wire-error.js';
 import { joinShimCgroup } from './shim-cgroup.js';
-import { taskCreate } from './task-events.js';
 
 /** How long the last events may take to reach the daemon when the shim shuts down. */
 const FLUSH_MS = 3_000;
 
 export interface SessionOptions {
-  readonly config: Config;
-  /** Why the configuration could not be used; undefined when it could. */
-  readonly configError: unknown;
+  readonly config: ConfigFile;
   readonly daemons: DaemonConnections;
   /** Called once, when the keeper is gone. */
   readonly onEnd: () => void;
@@ -60,7 +56,15 @@ export class Session implements KeeperEvents {
   readonly #relays = new Map<string, RelayState>();
   /** What came before recovery was over; undefined afterwards. */
   #held: (() => void)[] | undefined = [];
-  #ending = false;
+  /** Exit reports that came before the containers were put back. */
+  #heldExits: ExitReport[] = [];
+  /** Containers a predecessor knew and this engine could not put back: the keeper must not end under them. */
+  readonly #lost = new Set<string>();
+  /** id → the undoing of a predecessor's create. */
+  #undoing: ReadonlyMap<string, Promise<void>> = new Map();
+  #isEnding = false;
+  /** By a signal: whatever is left, the keeper ends. */
+  #isTerminated = false;
   #idle: NodeJS.Timeout | undefined;
 
   constructor(hello: Hello, link: KeeperLink, options: SessionOptions) {
@@ -69,7 +73,7 @@ export class Session implements KeeperEvents {
     this.#options = options;
     this.#logFifo = new LogFifo(join(hello.bundle, 'log'));
     const { config } = options;
-    this.#log = createLogger(this.#logFifo.write, hello.debug ? 'debug' : config.logLevel, {
+    this.#log = createLogger(this.#logFifo.write, () => (hello.debug ? 'debug' : config.current.logLevel), {
       runtime: 'lamina',
       namespace: hello.namespace,
     });
@@ -87,15 +91,15 @@ export class Session implements KeeperEvents {
     this.#router.add(taskV2.TaskDefinition, service);
     this.#router.add(taskV3.TaskDefinition, service);
     this.#context = {
-      keeperPid: hello.keeperPid,
       namespace: hello.namespace,
-      config,
+      get config() {
+        return config.current;
+      },
       debug: hello.debug,
       log: this.#log,
       link,
       exits: new ExitRouter(link),
       publish: ({ topic, event }) => this.#publisher.publish(topic, event),
-      loadCgroup: loadFromPid,
     };
   }
 
@@ -112,15 +116,17 @@ export class Session implements KeeperEvents {
 
   /** Makes a container of a bundle. On failure nothing of it is left. @returns init's pid, 0 for one to be restored */
   async create(request: taskV2.CreateTaskRequest): Promise<number> {
-    const { id, bundle } = request;
-    if (this.#options.configError !== undefined) throw this.#options.configError;
+    const { id } = request;
+    if (this.#isTerminated) throw new LaminaError(Code.Unavailable, 'the shim is shutting down');
+    await this.#options.config.check();
+    await this.#undoing.get(id);
     if (this.#containers.has(id) || this.#creating.has(id)) {
       throw new LaminaError(Code.AlreadyExists, `container ${id}: already exists`, { subject: id });
     }
     this.#creating.add(id);
     const undo = new UndoStack();
     try {
-      const options = await decodeOptions(request.options, this.#options.config);
+      const options = await decodeOptions(request.options, this.#options.config.current);
       const settings = await this.#prepare(request, options, undo);
       const stdio = {
         stdin: request.stdin,
@@ -130,16 +136,8 @@ export class Session implements KeeperEvents {
       };
       const container = new Container(this.#context, settings, stdio);
       undo.add('discard the container', () => container.discard());
-      await container.create();
+      await container.create(request.rootfs);
       this.#containers.set(id, container);
-      const details = {
-        bundle,
-        rootfs: request.rootfs,
-        stdio,
-        checkpoint: request.checkpoint,
-        pid: container.init.pid,
-      };
-      this.#context.publish(taskCreate(id, details));
       return container.init.pid;
     } catch (error) {
       await undo.run((problem) => this.#log.warn({ container: id }, problem));
@@ -160,8 +158,8 @@ export class Session implements KeeperEvents {
 
   /** Ends the keeper once nothing is left in it; with containers left nothing happens. */
   shutdown(): void {
-    if (this.#containers.size > 0 || this.#creating.size > 0 || this.#ending) return;
-    this.#ending = true;
+    if (!this.#isEmpty || this.#isEnding) return;
+    this.#isEnding = true;
     // After this turn, so that the answer to the call that asked for it is sent first.
     setImmediate(() => void this.#end());
   }
@@ -189,7 +187,8 @@ export class Session implements KeeperEvents {
   }
 
   onExited(report: ExitReport): void {
-    this.#whenReady(() => this.#context.exits.deliver(report));
+    if (this.#held === undefined) this.#context.exits.deliver(report);
+    else this.#heldExits.push(report);
   }
 
   onRelay(state: RelayState): void {
@@ -200,29 +199,34 @@ export class Session implements KeeperEvents {
     if (!state.ended) return;
     const [, containerId = '', execId = '', stream] = state.name.split('/');
     const container = this.#containers.get(containerId);
-    const process = execId === '' ? container?.init : container?.execs.get(execId);
+    const process = execId === '' ? container?.init : container?.execs.find(execId);
     if (stream === 'in' || stream === 'out' || stream === 'err') process?.io?.relayEnded(stream, state);
   }
 
   onReplayed(): void {
     const stored = this.#link.takeEntries();
-    void recoverContainers(this.#context, stored, this.#relays, this.#publisher)
-      .then((containers) => {
-        for (const container of containers) this.#containers.set(container.id, container);
-      })
-      .catch((error: unknown) => this.#log.error({ error: messageOf(error) }, 'recovery failed'))
-      .finally(() => {
-        this.#relays.clear();
-        const held = this.#held ?? [];
-        this.#held = undefined;
-        for (const handle of held) handle();
-        this.#watchIdle();
-      });
+    this.#publisher.restore(storedEvents(stored));
+    const { containers, lost, undoing } = recoverContainers(this.#context, stored, this.#relays);
+    for (const container of containers) this.#containers.set(container.id, container);
+    for (const id of lost) this.#lost.add(id);
+    this.#undoing = undoing;
+    this.#relays.clear();
+    // Reports of children that a predecessor had started and not yet adopted are kept until its steps are resolved.
+    const starting = this.#context.exits.begin();
+    for (const report of this.#heldExits) this.#context.exits.deliver(report);
+    this.#heldExits = [];
+    for (const container of containers) container.resolve();
+    starting[Symbol.dispose]();
+    const held = this.#held ?? [];
+    this.#held = undefined;
+    for (const handle of held) handle();
+    this.#watchIdle();
   }
 
   onSignaled(signal: number): void {
     this.#log.info({ signal, containers: this.#containers.size }, 'signal received: shutting down');
-    this.#ending = true;
+    this.#isEnding = true;
+    this.#isTerminated = true;
     void this.#end();
   }
 
@@ -269,7 +273,7 @@ export class Session implements KeeperEvents {
       options,
       systemdCgroup,
       sharesPidNamespace: pidNamespace === undefined || (pidNamespace.path ?? '') !== '',
-      copyOutput: this.#options.config.io === 'copy' || (spec.process?.selinuxLabel ?? '') !== '',
+      copyOutput: this.#options.config.current.io === 'copy' || (spec.process?.selinuxLabel ?? '') !== '',
       hasRootfsMounts: request.rootfs.length > 0,
       checkpoint: request.checkpoint,
     };
@@ -293,13 +297,22 @@ export class Session implements KeeperEvents {
   #watchIdle(): void {
     clearTimeout(this.#idle);
     this.#idle = undefined;
-    if (this.#containers.size > 0 || this.#creating.size > 0 || this.#connections.size > 0 || this.#ending) return;
-    this.#idle = setTimeout(() => this.shutdown(), this.#options.config.timeouts.keeperIdleMs);
+    if (!this.#isEmpty || this.#connections.size > 0 || this.#isEnding) return;
+    this.#idle = setTimeout(() => this.shutdown(), this.#options.config.current.timeouts.keeperIdleMs);
+  }
+
+  get #isEmpty(): boolean {
+    return this.#containers.size + this.#creating.size + this.#lost.size === 0 && this.#held === undefined;
   }
 
   async #end(): Promise<void> {
     clearTimeout(this.#idle);
     await this.#publisher.flush(FLUSH_MS);
+    if (!this.#isEmpty && !this.#isTerminated) {
+      // A Create came in the meantime.
+      this.#isEnding = false;
+      return;
+    }
     this.#link.exit();
   }
 }

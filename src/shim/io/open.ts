@@ -8,6 +8,9 @@ import { startLogger } from './logger.js';
 import { ProcessIo } from './process-io.js';
 import { planStdio, type StdioRequest } from './stdio.js';
 
+/** Never wait for the other end of a FIFO, never take a terminal for the engine's own. */
+const QUIETLY = constants.O_NONBLOCK | constants.O_NOCTTY;
+
 export interface OpenIoOptions {
   readonly link: KeeperLink;
   readonly prefix: string;
@@ -66,14 +69,23 @@ export async function connectTerminal(
   const plan = planStdio(request);
   if (plan.kind === 'logger') {
     const [read, write] = binding().pipe();
-    io.setLogger(await startLogger(plan, [read], { ...options, spawner: options.link }));
-    closeSync(read);
     io.relay('out', binding().dupFd(master), write);
+    try {
+      io.setLogger(await startLogger(plan, [read], { ...options, spawner: options.link }));
+    } finally {
+      closeSync(read);
+    }
     return;
   }
   const stdout = plan.kind === 'fifo' ? plan.stdout : request.stdout;
-  if (stdout !== '') io.relay('out', binding().dupFd(master), openWriter(io, 'stdout-hold', stdout));
-  if (request.stdin !== '') io.relay('in', openReader(io, fifoOnly(request.stdin)), binding().dupFd(master));
+  if (stdout !== '') {
+    const fifo = openWriter(io, 'stdout-hold', stdout);
+    io.relay('out', binding().dupFd(master), fifo);
+  }
+  if (request.stdin !== '') {
+    const fifo = openReader(io, fifoOnly(request.stdin));
+    io.relay('in', fifo, binding().dupFd(master));
+  }
 }
 
 function fifoOnly(path: string): string {
@@ -82,36 +94,40 @@ function fifoOnly(path: string): string {
 
 /** stdin: FIFO → pipe, copied by the keeper, so that the process never sees the FIFO's owner or flags. */
 function openInput(io: ProcessIo, path: string, options: OpenIoOptions): void {
-  const reader = openReader(io, path);
   const [read, write] = ownedPipe(options);
   io.setChildFd(0, read);
-  io.relay('in', reader, write);
+  io.relay(
+    'in',
+    closing(write, () => openReader(io, path)),
+    write,
+  );
 }
 
 function openOutput(io: ProcessIo, index: 1 | 2, path: string, options: OpenIoOptions): void {
   const hold = index === 1 ? 'stdout-hold' : 'stderr-hold';
-  const fifo = openWriter(io, hold, path);
   // stderr is also where the runtime says why a start failed, which nobody is to read as the process's words: see startRelays.
   if (!options.copy && index === 1) {
+    const fifo = openWriter(io, hold, path);
+    io.setChildFd(index, fifo);
     // A blocking description of its own: the process must never see EAGAIN.
     binding().setNonBlocking(fifo, false);
-    io.setChildFd(index, fifo);
     return;
   }
   const [read, write] = ownedPipe(options);
   io.setChildFd(index, write);
+  const fifo = closing(read, () => openWriter(io, hold, path));
   io.relay(index === 1 ? 'out' : 'err', read, fifo);
 }
 
 /** The write end of an output FIFO. A read end goes to the keeper first, so this never waits for a reader and none is needed. */
 function openWriter(io: ProcessIo, hold: 'stdout-hold' | 'stderr-hold', path: string): number {
   return naming(`containerd-shim: opening w/o fifo "${path}" failed`, () => {
-    const first = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    const first = openSync(path, constants.O_RDONLY | QUIETLY);
     if (!fstatSync(first).isFIFO()) {
       closeSync(first);
-      return openSync(path, constants.O_WRONLY | constants.O_APPEND);
+      return openSync(path, constants.O_WRONLY | constants.O_APPEND | QUIETLY);
     }
-    const writer = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
+    const writer = closing(first, () => openSync(path, constants.O_WRONLY | QUIETLY));
     io.hold(hold, first);
     return writer;
   });
@@ -120,8 +136,12 @@ function openWriter(io: ProcessIo, hold: 'stdout-hold' | 'stderr-hold', path: st
 /** The read end of an input FIFO, with a write end in the keeper so that clients may come and go. */
 function openReader(io: ProcessIo, path: string): number {
   return naming(`containerd-shim: opening r/o fifo "${path}" failed`, () => {
-    const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-    if (fstatSync(reader).isFIFO()) io.hold('stdin-hold', openSync(path, constants.O_WRONLY | constants.O_NONBLOCK));
+    const reader = openSync(path, constants.O_RDONLY | QUIETLY);
+    if (!fstatSync(reader).isFIFO()) return reader;
+    io.hold(
+      'stdin-hold',
+      closing(reader, () => openSync(path, constants.O_WRONLY | QUIETLY)),
+    );
     return reader;
   });
 }
@@ -130,9 +150,10 @@ function openReader(io: ProcessIo, path: string): number {
 function openLogFile(io: ProcessIo, path: string): void {
   naming(`containerd-shim: opening log file "${path}" failed`, () => {
     mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
-    const fd = openSync(path, constants.O_CREAT | constants.O_WRONLY | constants.O_APPEND, 0o644);
+    const fd = openSync(path, constants.O_CREAT | constants.O_WRONLY | constants.O_APPEND | QUIETLY, 0o644);
     io.setChildFd(1, fd);
     io.setChildFd(2, fd);
+    binding().setNonBlocking(fd, false);
   });
 }
 
@@ -144,7 +165,7 @@ async function openLogger(
 ): Promise<void> {
   const [outRead, outWrite] = ownedPipe(options);
   io.setChildFd(1, outWrite);
-  const [errRead, errWrite] = ownedPipe(options);
+  const [errRead, errWrite] = closing(outRead, () => ownedPipe(options));
   io.setChildFd(2, errWrite);
   try {
     io.setLogger(await startLogger(plan, [outRead, errRead], { ...options, spawner: options.link }));
@@ -156,11 +177,24 @@ async function openLogger(
 
 function ownedPipe(options: OpenIoOptions): [read: number, write: number] {
   const [read, write] = binding().pipe();
-  if (options.uid !== 0 || options.gid !== 0) {
-    fchownSync(read, options.uid, options.gid);
-    fchownSync(write, options.uid, options.gid);
-  }
+  if (options.uid === 0 && options.gid === 0) return [read, write];
+  closing(read, () =>
+    closing(write, () => {
+      fchownSync(read, options.uid, options.gid);
+      fchownSync(write, options.uid, options.gid);
+    }),
+  );
   return [read, write];
+}
+
+/** Runs a step; if it fails, a descriptor that would have no owner then is closed. */
+function closing<T>(fd: number, step: () => T): T {
+  try {
+    return step();
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
 }
 
 function naming<T>(what: string, open: () => T): T {

@@ -5,12 +5,13 @@
  *   entries  `stdin-hold`   write end of the stdin FIFO, so that clients may come and go without an end of file
  *            `stdout-hold`, `stderr-hold`  read ends, so that a departed reader neither kills the writer nor loses bytes
  *            `console`      the pty master
+ *            `err-src`, `err-dst`  the ends of the `err` relay until the process has been started
  *   relays   `in`, `out`, `err`
  * A successor engine finds them again by those names (`ProcessIo.restore`).
  */
 import { closeSync } from 'node:fs';
 import { createDeferred, type Deferred } from '../../base/index.js';
-import type { SpawnedProcess } from '../../oci/index.js';
+import type { Process, SpawnedProcess } from '../../oci/index.js';
 import { binding } from '../../sys/index.js';
 import type { KeeperLink, RelayState } from '../keeper-link.js';
 
@@ -18,7 +19,7 @@ import type { KeeperLink, RelayState } from '../keeper-link.js';
 const LOGGER_GRACE_MS = 12_000;
 
 export type RelayStream = 'in' | 'out' | 'err';
-export type HeldStream = 'stdin-hold' | 'stdout-hold' | 'stderr-hold' | 'console';
+export type HeldStream = 'stdin-hold' | 'stdout-hold' | 'stderr-hold' | 'console' | 'err-src' | 'err-dst';
 
 /** The prefix of everything a process's streams are called in the keeper. */
 export function ioPrefix(containerId: string, execId: string): string {
@@ -30,6 +31,8 @@ export interface LeftStreams {
   /** entry → its descriptor here */
   readonly entries: ReadonlyMap<string, number | undefined>;
   readonly relays: ReadonlyMap<string, RelayState>;
+  /** exec id → OCI process, of those not yet started. */
+  readonly specs: ReadonlyMap<string, Process>;
   /** Gets the names of the entries whose descriptors were taken over. */
   readonly taken: Set<string>;
 }
@@ -76,15 +79,29 @@ export class ProcessIo {
   /** Prepares a copy by the keeper, which begins with `startRelays`. Both descriptors belong to this object from now on. */
   relay(stream: RelayStream, src: number, dst: number): void {
     this.#waiting.push({ stream, src, dst });
+    if (stream !== 'err') return;
+    // It waits until the process has been started; a successor engine must be able to begin it.
+    for (const [end, fd] of [
+      ['err-src', src],
+      ['err-dst', dst],
+    ] as const) {
+      this.#link.put(this.#prefix + end, Buffer.alloc(0), fd);
+      this.#held.add(end);
+    }
   }
 
-  /** The process has been started: lets the keeper copy. Resolves when what has been written so far is on its way. */
-  async startRelays(): Promise<void> {
-    const begun = this.#waiting.map(({ stream, src, dst }) => {
+  /**
+   * Lets the keeper copy. stdin and stdout may flow before the process has been started, stderr only after.
+   * Resolves when what has been written so far is on its way.
+   */
+  async startRelays(isStarted: boolean): Promise<void> {
+    const isDue = ({ stream }: { readonly stream: RelayStream }): boolean => isStarted || stream !== 'err';
+    const begun = this.#waiting.filter(isDue).map(({ stream, src, dst }) => {
       this.#relays.set(stream, createDeferred());
       return this.#link.relay(this.#prefix + stream, src, dst);
     });
-    this.#closeWaiting(() => true);
+    this.#closeWaiting(isDue);
+    if (isStarted) for (const end of ['err-src', 'err-dst'] as const) this.#release(end);
     await Promise.all(begun);
   }
 
@@ -170,6 +187,7 @@ export class ProcessIo {
         left.taken.add(prefix + stream);
       }
     }
+    io.#restoreErr(left);
     for (const stream of ['in', 'out', 'err'] as const) {
       const state = left.relays.get(prefix + stream);
       if (state === undefined) continue;
@@ -177,6 +195,17 @@ export class ProcessIo {
       if (state.ended) io.relayEnded(stream, state);
     }
     return io;
+  }
+
+  /** A predecessor died between the start and the beginning of this relay: it waits for `startRelays` again. */
+  #restoreErr(left: LeftStreams): void {
+    const [src, dst] = ['err-src', 'err-dst'].map((end) => left.entries.get(this.#prefix + end));
+    if (src === undefined || dst === undefined) return;
+    for (const end of ['err-src', 'err-dst'] as const) {
+      this.#held.add(end);
+      left.taken.add(this.#prefix + end);
+    }
+    this.#waiting.push({ stream: 'err', src, dst });
   }
 
   #closeWaiting(which: (relay: { readonly stream: RelayStream }) => boolean): void {

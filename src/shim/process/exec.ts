@@ -13,6 +13,8 @@ export class ExecProcess extends TrackedProcess {
   /** A start was tried and failed. */
   failed = false;
   step: PendingStep | undefined;
+  /** A predecessor engine ran it and did not come to answer: the repeated Start is answered without running it again. */
+  isDoneByPredecessor = false;
 
   constructor(id: string, spec: Process, stdio: StdioRequest) {
     super(stdio);

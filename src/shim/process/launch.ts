@@ -1,5 +1,6 @@
 /** Starts a process through the OCI runtime and takes it over: streams, terminal, pid, exit. */
-import { codeOf, LaminaError, messageOf } from '../../base/index.js';
+import { closeSync } from 'node:fs';
+import { Code, codeOf, LaminaError, messageOf } from '../../base/index.js';
 import { ConsoleSocket, type Stdio } from '../../oci/index.js';
 import type { ContainerContext } from '../context.js';
 import type { ExitHandler } from '../exits.js';
@@ -30,24 +31,47 @@ export async function launch(context: ContainerContext, options: LaunchOptions):
   const io = await openStreams(stdio, options.io);
   process.io = io;
   using console = stdio.terminal ? new ConsoleSocket() : undefined;
+  const master = console?.receive();
+  // Awaited below; until then it must not count as unhandled.
+  master?.catch(() => undefined);
+  let ownsMaster = true;
   try {
-    const master = console?.receive();
-    // Awaited below; until then it must not count as unhandled.
-    master?.catch(() => undefined);
+    const early = io.startRelays(false);
+    early.catch(() => undefined);
     const [stdin, stdout, stderr] = io.childFds;
     const pid = await run({ stdio: [stdin, stdout, stderr], consoleSocket: console?.path });
     io.releaseChildEnds();
     process.hold(pid, undefined);
     const held = await context.exits.adopt(pid, name, onReaped);
     process.hold(pid, held?.pidfd);
-    if (master !== undefined) await connectTerminal(io, (await master).fd, stdio, options.io);
-    await io.startRelays();
+    if (master !== undefined) {
+      const { fd } = await master;
+      ownsMaster = false;
+      await connectTerminal(io, fd, stdio, options.io);
+    }
+    await Promise.all([early, io.startRelays(true)]);
   } catch (error) {
-    // The runtime may have succeeded and what came after it failed: nobody would own the process.
-    if (process.pid !== 0 && process.reaped === undefined) process.signal(9);
     process.io = undefined;
     io.dispose();
+    // runc sends the terminal before it finds that the program is missing.
+    if (ownsMaster) {
+      master?.then(
+        ({ fd }) => closeSync(fd),
+        () => undefined,
+      );
+    }
+    killIfStarted(process);
     throw error;
+  }
+}
+
+/** The runtime may have succeeded and what came after it failed: nobody would own the process. */
+function killIfStarted(process: TrackedProcess): void {
+  if (process.pid === 0) return;
+  try {
+    process.signal(9);
+  } catch (error) {
+    if (codeOf(error) !== Code.NotFound) throw error;
   }
 }
 

@@ -5,7 +5,7 @@
 import { Code, LaminaError } from '../../base/index.js';
 
 export type InitState = 'created' | 'restorable' | 'running' | 'pausing' | 'paused' | 'stopped' | 'deleted';
-export type InitAction = 'start' | 'exec' | 'pause' | 'resume' | 'update' | 'checkpoint' | 'kill' | 'delete';
+export type InitAction = 'start' | 'exec' | 'pause' | 'resume' | 'update' | 'checkpoint' | 'kill' | 'delete' | 'resize';
 
 export type ExecState = 'created' | 'running' | 'stopped' | 'deleted';
 export type ExecAction = 'start' | 'delete' | 'resize';
@@ -48,6 +48,7 @@ export const INIT_REFUSALS: Readonly<Record<InitState, Readonly<Partial<Record<I
     resume: 'cannot resume a stopped container',
     update: 'cannot update a stopped container',
     checkpoint: 'cannot checkpoint a stopped container',
+    resize: 'cannot resize a stopped container',
   },
   deleted: {
     start: 'cannot start a deleted process',
@@ -56,6 +57,7 @@ export const INIT_REFUSALS: Readonly<Record<InitState, Readonly<Partial<Record<I
     resume: 'cannot resume a deleted process',
     update: 'cannot update a deleted process',
     checkpoint: 'cannot checkpoint a deleted process',
+    resize: 'cannot resize a deleted process',
     kill: 'cannot kill a deleted process: not found',
     delete: 'cannot delete a deleted process: not found',
   },

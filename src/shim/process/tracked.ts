@@ -1,6 +1,6 @@
 /** What init and exec processes have in common: a pid held by pidfd, streams, and an exit that anybody may wait for. */
 import { closeSync } from 'node:fs';
-import { Code, createDeferred, isErrno, LaminaError, messageOf } from '../../base/index.js';
+import { Code, isErrno, LaminaError, messageOf } from '../../base/index.js';
 import { binding } from '../../sys/index.js';
 import type { ProcessIo } from '../io/process-io.js';
 import type { StdioRequest } from '../io/stdio.js';
@@ -13,6 +13,13 @@ export interface Exit {
   readonly timeNs: bigint;
 }
 
+/** The exit code of something that never ran, or whose status nobody can know any more. */
+export const UNKNOWN_EXIT_CODE = 255;
+
+export function nowNs(): bigint {
+  return BigInt(Date.now()) * 1_000_000n;
+}
+
 export class TrackedProcess {
   readonly stdio: StdioRequest;
   io: ProcessIo | undefined;
@@ -23,16 +30,20 @@ export class TrackedProcess {
   /** The announced exit. */
   exit: Exit | undefined;
   #pidfd: number | undefined;
-  readonly #waiters = createDeferred<Exit>();
+  /** What waiters get, once there is something. */
+  #outcome: Exit | undefined;
+  /** Called once each with the outcome; a waiter that gave up is removed. */
+  readonly #waiters = new Set<(exit: Exit) => void>();
 
   constructor(stdio: StdioRequest) {
     this.stdio = stdio;
   }
 
-  /** Holds the running process. The descriptor belongs to this object from now on. */
+  /** Holds the running process. The descriptor, if there is one, belongs to this object from now on. */
   hold(pid: number, pidfd: number | undefined): void {
+    this.#closePidfd();
     this.pid = pid;
-    this.#pidfd = pidfd;
+    this.#pidfd = pidfd !== undefined && pidfd >= 0 ? pidfd : undefined;
   }
 
   /** Announces the exit and wakes the waiters; only the first call counts. */
@@ -41,24 +52,31 @@ export class TrackedProcess {
     this.exit = exit;
     this.#closePidfd();
     this.io?.processEnded();
-    this.#waiters.resolve(exit);
+    this.giveUp(exit);
   }
 
-  /** Wakes the waiters of a process that will never run; its state stays as it is. */
-  giveUp(exit: Exit): void {
-    this.#waiters.resolve(exit);
+  /** Wakes the waiters, also of a process that will never run; its state stays as it is. */
+  giveUp(outcome: Exit): void {
+    this.#outcome ??= outcome;
+    for (const wake of this.#waiters) wake(this.#outcome);
+    this.#waiters.clear();
   }
 
   /** Resolves with the exit; rejects when the signal fires first. */
   wait(signal: AbortSignal): Promise<Exit> {
+    if (this.#outcome !== undefined) return Promise.resolve(this.#outcome);
     if (signal.aborted) return Promise.reject(signal.reason);
     return new Promise((resolve, reject) => {
-      const onAbort = (): void => reject(signal.reason);
-      signal.addEventListener('abort', onAbort, { once: true });
-      void this.#waiters.promise.then((exit) => {
+      const wake = (exit: Exit): void => {
         signal.removeEventListener('abort', onAbort);
         resolve(exit);
-      });
+      };
+      const onAbort = (): void => {
+        this.#waiters.delete(wake);
+        reject(signal.reason);
+      };
+      signal.addEventListener('abort', onAbort, { once: true });
+      this.#waiters.add(wake);
     });
   }
 
@@ -67,7 +85,7 @@ export class TrackedProcess {
    * @throws LaminaError NotFound `process already finished` when it has ended
    */
   signal(signal: number, prefix = ''): void {
-    if (this.reaped !== undefined || this.exit !== undefined) throw finished(prefix);
+    if (this.reaped !== undefined || this.exit !== undefined) throw finished('');
     try {
       if (this.#pidfd === undefined) binding().kill(this.pid, signal);
       else binding().pidfdSendSignal(this.#pidfd, signal);
@@ -78,10 +96,11 @@ export class TrackedProcess {
     }
   }
 
-  /** Lets go of the streams and the pidfd. */
+  /** Lets go of the streams and the pidfd, and of whoever still waits. */
   dispose(): void {
     this.io?.dispose();
     this.#closePidfd();
+    this.giveUp({ code: UNKNOWN_EXIT_CODE, timeNs: nowNs() });
   }
 
   #closePidfd(): void {

@@ -16,7 +16,7 @@ import { Code, LaminaError } from '../../base/index.js';
 import type { CallContext, ServiceHandlers } from '../../ttrpc/index.js';
 import type { Container } from '../container.js';
 import { ExecProcess } from '../process/exec.js';
-import type { InitState } from '../process/state.js';
+import { type InitState, requireExec, requireInit } from '../process/state.js';
 import type { Exit, TrackedProcess } from '../process/tracked.js';
 import type { Session } from '../session.js';
 
@@ -52,6 +52,15 @@ function exitFields(exit: Exit | undefined): { exitStatus: number; exitedAt: Ret
     : { exitStatus: exit.code, exitedAt: fromNs(exit.timeNs) };
 }
 
+/**
+ * Ids become file names and names in the keeper. containerd allows at most 76 letters and digits with single `.`, `_`, `-` between them.
+ * @throws LaminaError InvalidArgument
+ */
+function requireIdentifier(id: string, what: string): void {
+  if (/^[A-Za-z0-9]+(?:[._-]+[A-Za-z0-9]+)*$/.test(id) && id.length <= 256) return;
+  throw new LaminaError(Code.InvalidArgument, `${what} ${JSON.stringify(id)} is not valid`, { subject: id });
+}
+
 function required(any: Any | undefined, field: string): Any {
   if (any === undefined) throw new LaminaError(Code.InvalidArgument, `${field} is missing`, { subject: field });
   return any;
@@ -80,6 +89,7 @@ export function createTaskService(session: Session) {
     },
 
     async create(request) {
+      requireIdentifier(request.id, 'container id');
       return { pid: await session.create(request) };
     },
 
@@ -93,7 +103,7 @@ export function createTaskService(session: Session) {
     async delete({ id, execId }) {
       const container = find(id);
       if (execId !== '') {
-        const { pid, exit } = await container.deleteExec(execId);
+        const { pid, exit } = await container.execs.delete(execId);
         return { pid, ...exitFields(exit) };
       }
       const exit = await session.delete(container);
@@ -133,12 +143,16 @@ export function createTaskService(session: Session) {
     },
 
     async exec({ id, execId, terminal, stdin, stdout, stderr, spec }) {
-      await find(id).addExec(execId, required(spec, 'spec').value, { stdin, stdout, stderr, terminal });
+      requireIdentifier(execId, 'exec id');
+      find(id).execs.add(execId, required(spec, 'spec').value, { stdin, stdout, stderr, terminal });
       return {};
     },
 
     async resizePty({ id, execId, width, height }) {
-      const process = find(id).process(execId);
+      const container = find(id);
+      const process = container.process(execId);
+      if (process instanceof ExecProcess) requireExec(process.state, 'resize');
+      else requireInit(container.state, 'resize');
       process.io?.resize(width, height);
       return {};
     },

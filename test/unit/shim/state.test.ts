@@ -12,15 +12,25 @@ import {
   requireInit,
 } from '../../../src/shim/process/state.js';
 
-const ACTIONS: readonly InitAction[] = ['start', 'exec', 'pause', 'resume', 'update', 'checkpoint', 'kill', 'delete'];
+const ACTIONS: readonly InitAction[] = [
+  'start',
+  'exec',
+  'pause',
+  'resume',
+  'update',
+  'checkpoint',
+  'kill',
+  'delete',
+  'resize',
+];
 
 /** What each state allows; everything else must be refused. */
 const ALLOWED: Readonly<Record<InitState, readonly InitAction[]>> = {
-  created: ['start', 'exec', 'update', 'kill', 'delete'],
-  restorable: ['start', 'kill', 'delete'],
-  running: ['exec', 'pause', 'update', 'checkpoint', 'kill'],
-  pausing: ['resume', 'update', 'checkpoint', 'kill'],
-  paused: ['resume', 'update', 'checkpoint', 'kill'],
+  created: ['start', 'exec', 'update', 'kill', 'delete', 'resize'],
+  restorable: ['start', 'kill', 'delete', 'resize'],
+  running: ['exec', 'pause', 'update', 'checkpoint', 'kill', 'resize'],
+  pausing: ['resume', 'update', 'checkpoint', 'kill', 'resize'],
+  paused: ['resume', 'update', 'checkpoint', 'kill', 'resize'],
   stopped: ['kill', 'delete'],
   deleted: [],
 };

@@ -1,0 +1,107 @@
+/**
+ * The cgroup of one container as the shim uses it: found once, right after create; watched for OOM kills; its last statistics
+ * kept for clients that ask after the exit.
+ */
+import { readFileSync } from 'node:fs';
+import type { Any } from '../api/index.js';
+import { type Logger, messageOf } from '../base/index.js';
+import { type ContainerCgroup, loadFromMembership, type OomWatch } from '../cgroups/index.js';
+import { packMetrics } from './metrics.js';
+
+const FREEZE_MS = 10_000;
+const SIGKILL = 9;
+
+export class WatchedCgroup {
+  /** The text of init's /proc/PID/cgroup at create, by which a successor engine finds the group again. */
+  readonly membership: string;
+  readonly #cgroup: ContainerCgroup;
+  readonly #log: Logger;
+  readonly #oom: OomWatch | undefined;
+  #lastStats: Any | undefined;
+
+  /** @throws LaminaError NotFound when the group is gone or not to be seen from here */
+  constructor(membership: string, onOom: () => void, log: Logger) {
+    this.membership = membership;
+    this.#log = log;
+    this.#cgroup = loadFromMembership(membership);
+    this.#oom = this.#watch(onOom);
+  }
+
+  /** Where a process is now. @throws errno ENOENT or ESRCH when it is gone */
+  static membershipOf(pid: number): string {
+    return readFileSync(`/proc/${pid}/cgroup`, 'latin1');
+  }
+
+  /** Host pids of all processes. */
+  pids(): number[] {
+    return this.#cgroup.pids();
+  }
+
+  /** containerd's Metrics message of now, or the last one once there was an `end`. */
+  stats(): Any {
+    return this.#lastStats ?? packMetrics(this.#cgroup.stats());
+  }
+
+  freeze(): Promise<void> {
+    return this.#cgroup.freeze(FREEZE_MS);
+  }
+
+  thaw(): Promise<void> {
+    return this.#cgroup.thaw();
+  }
+
+  frozen(): boolean {
+    return this.#cgroup.frozen();
+  }
+
+  /** Kills every process of the group. */
+  kill(): Promise<void> {
+    return this.#cgroup.kill();
+  }
+
+  /** Sends a signal to every process of the group. */
+  async signalAll(signal: number): Promise<void> {
+    await this.#cgroup.signalAll(signal);
+  }
+
+  /** On cgroup v1 a frozen process does not even notice SIGKILL; to be called after one was sent. */
+  async letDie(signal: number): Promise<void> {
+    if (signal !== SIGKILL || this.#cgroup.mode === 'unified') return;
+    try {
+      await this.#cgroup.thaw();
+    } catch (error) {
+      // Without a freezer nothing is frozen.
+      this.#log.debug({ error: messageOf(error) }, 'thaw after SIGKILL');
+    }
+  }
+
+  /** Init has ended: takes the last statistics and reports an OOM kill not yet reported. */
+  end(wasKilled: boolean): void {
+    try {
+      this.#lastStats = packMetrics(this.#cgroup.stats());
+    } catch (error) {
+      // A systemd scope is gone as soon as it is empty.
+      this.#log.debug({ error: messageOf(error) }, 'no last statistics');
+    }
+    try {
+      this.#oom?.drain(wasKilled);
+    } catch (error) {
+      this.#log.debug({ error: messageOf(error) }, 'no last OOM count');
+    }
+  }
+
+  close(): void {
+    this.#oom?.[Symbol.dispose]();
+    this.#cgroup.close();
+  }
+
+  #watch(onOom: () => void): OomWatch | undefined {
+    try {
+      this.#cgroup.enableControllersAlongPath();
+      return this.#cgroup.watchOom(onOom);
+    } catch (error) {
+      this.#log.warn({ error: messageOf(error) }, 'no OOM events');
+      return undefined;
+    }
+  }
+}
