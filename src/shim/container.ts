@@ -238,6 +238,7 @@ export class Container {
     await this.#attached;
     if (execId !== '') {
       const exec = this.execs.get(execId);
+      await exec.starting;
       if (exec.pid === 0) throw new LaminaError(Code.FailedPrecondition, 'process not created: failed precondition');
       exec.signal(signal, 'exec kill error: ');
       return;

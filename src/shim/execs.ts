@@ -82,6 +82,8 @@ export class Execs {
     const { context, containerId, bundle, runc } = this.#host;
     this.#active += 1;
     exec.step = 'start';
+    const started = createDeferred<void>();
+    exec.starting = started.promise;
     this.#host.save();
     try {
       const pidFile = bundlePaths(bundle).execPid(id);
@@ -96,6 +98,7 @@ export class Execs {
       exec.step = undefined;
       context.link.del(this.#specEntry(id));
       this.#host.save();
+      started.resolve();
     }
     if (exec.reaped !== undefined) this.#announce(exec, exec.reaped);
   }
@@ -103,7 +106,7 @@ export class Execs {
   /** Removes an exec that has ended or was never started. */
   async delete(id: string): Promise<{ pid: number; exit: Exit | undefined }> {
     const exec = this.get(id);
-    if (exec.step === 'start') throw new LaminaError(Code.Unknown, 'cannot delete a running process');
+    await exec.starting;
     requireExec(exec.state, 'delete');
     const { context } = this.#host;
     await exec.io?.drain(context.config.timeouts.drainMs);
