@@ -1,6 +1,6 @@
 /** A keeper is killed, or told to end. Only its own containers may notice. */
 import assert from 'node:assert/strict';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Box } from '../../lib/box.js';
 import { shimSuite } from '../../lib/parity.js';
@@ -62,6 +62,9 @@ for (const mode of ['engine = "shared"', 'engine = "dedicated"']) {
         assert.notEqual(result.code, 0);
         await until('init is gone', () => !isAlive(pid));
         await box.remove(id);
+        // A ctr whose wait fails leaves the folder of its FIFOs, with any shim.
+        const fifos = join(box.daemon.dir, 'fifo');
+        for (const name of readdirSync(fifos)) rmSync(join(fifos, name), { recursive: true });
       });
 
       scenario('with a paused container', async (box) => {
