@@ -12,27 +12,19 @@ import { copyFileSync, existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Any, Mount, runc } from '../api/index.js';
 import { Code, codeOf, createDeferred, LaminaError, type Logger, messageOf, SerialQueue } from '../base/index.js';
-import { bundlePaths, Runc, readPidFile, writeFileAtomic } from '../oci/index.js';
+import { bundlePaths, Runc, writeFileAtomic } from '../oci/index.js';
 import { unmountRecursive } from '../sys/index.js';
 import type { ContainerContext } from './context.js';
 import { Execs } from './execs.js';
 import type { OpenIoOptions } from './io/open.js';
-import { ioPrefix, type LeftStreams, ProcessIo } from './io/process-io.js';
+import { ioPrefix, type LeftStreams } from './io/process-io.js';
 import type { StdioRequest } from './io/stdio.js';
-import type { ExitReport } from './keeper-link.js';
 import { ExecProcess } from './process/exec.js';
 import { launch, type RunRuntime } from './process/launch.js';
 import { type InitState, requireInit } from './process/state.js';
-import { type Exit, nowNs, TrackedProcess, UNKNOWN_EXIT_CODE } from './process/tracked.js';
-import {
-  type ContainerRecord,
-  type ContainerSettings,
-  type ExecRecord,
-  fromExitRecord,
-  type PendingStep,
-  type ProcessRecord,
-  toContainerRecord,
-} from './record.js';
+import { type Exit, TrackedProcess } from './process/tracked.js';
+import { type ContainerRecord, type ContainerSettings, type PendingStep, toContainerRecord } from './record.js';
+import { Takeover, type TakeoverHost } from './takeover.js';
 import * as events from './task-events.js';
 import { WatchedCgroup } from './watched-cgroup.js';
 
@@ -55,8 +47,8 @@ export class Container {
   /** The runtime knew no container of this id when create began: what it knows now is ours to remove. */
   #isFresh = false;
   #isDisposed = false;
-  /** Init was reaped under a predecessor engine, which did not come to announce it. */
-  #wasReapedBefore = false;
+  /** For a container that a predecessor engine knew. */
+  #takeover: Takeover | undefined;
   /** A predecessor engine had started init and did not come to answer. */
   #isStartedByPredecessor = false;
   /** Settles when the create or start under way has ended and was announced: init's exit waits for it. */
@@ -290,22 +282,21 @@ export class Container {
     container.#state = state;
     container.#step = step;
     container.#isFresh = isFresh;
-    container.#restoreProcess(container.init, '', init, left);
-    for (const [execId, execRecord] of Object.entries(execs)) container.#restoreExec(execId, execRecord, left);
-    container.#wasReapedBefore = container.init.reaped !== undefined && container.init.exit === undefined;
+    container.#takeover = new Takeover(container.#takeoverHost, record, left);
     if (cgroup !== undefined) container.#openCgroup(cgroup);
     return container;
   }
 
   /** Holds the processes again, and finds out how far the predecessor's steps came. Neither is waited for. */
   resolve(): void {
-    this.#attached = this.#attach();
-    this.#resolved = this.#queue.run(() => this.#resolveSteps());
+    const takeover = this.#takeover;
+    if (takeover === undefined) return;
+    this.#attached = takeover.attach();
+    this.#resolved = this.#queue.run(() => this.#resolveSteps(takeover));
     this.#resolved.catch((error) =>
       this.#log.error({ error: messageOf(error) }, 'resolve what a predecessor had begun'),
     );
-    const { reaped } = this.init;
-    if (this.#wasReapedBefore && reaped !== undefined) this.#announceInitLater(reaped);
+    if (takeover.unannounced !== undefined) this.#announceInitLater(takeover.unannounced);
   }
 
   /** Undoes a create that failed or that a predecessor had begun. */
@@ -313,7 +304,7 @@ export class Container {
     this.#isDisposed = true;
     try {
       if (this.#isFresh && this.#step === 'create') {
-        await this.#endInheritedRuns();
+        await this.#context.link.inheritedRuns(this.id, this.#context.config.timeouts.runtimeMs);
         await this.#runc.delete(this.id, { force: true });
       }
     } catch (error) {
@@ -439,91 +430,32 @@ export class Container {
     return true;
   }
 
-  #restoreExec(execId: string, record: ExecRecord, left: LeftStreams): void {
-    const spec = left.specs.get(execId) ?? { cwd: '/' };
-    const exec = new ExecProcess(execId, spec, record.stdio);
-    exec.state = record.state;
-    exec.failed = record.failed;
-    exec.step = record.step;
-    this.#restoreProcess(exec, execId, record, left);
-    this.execs.restore(exec);
+  get #takeoverHost(): TakeoverHost {
+    return {
+      context: this.#context,
+      log: this.#log,
+      id: this.id,
+      bundle: this.settings.bundle,
+      runc: this.#runc,
+      init: this.init,
+      execs: this.execs,
+      exitName: (execId) => this.#exitName(execId),
+      onReaped: (process, exit) => this.#reaped(process, exit),
+    };
   }
 
-  #restoreProcess(process: TrackedProcess, execId: string, record: ProcessRecord, left: LeftStreams): void {
-    process.io = ProcessIo.restore(this.#context.link, ioPrefix(this.id, execId), left);
-    process.pid = record.pid;
-    process.reaped = fromExitRecord(record.reaped);
-    const exit = fromExitRecord(record.exit);
-    if (exit !== undefined) process.settle(exit);
-    else if (process.pid !== 0 && process.reaped === undefined) {
-      this.#context.exits.expect(this.#exitName(execId), (report) => this.#reaped(process, report));
+  async #resolveSteps(takeover: Takeover): Promise<void> {
+    if (await takeover.resolveSteps(this.#attached)) {
+      this.#state = 'running';
+      this.#isStartedByPredecessor = true;
+      this.#context.publish(events.taskStart(this.id, this.init.pid));
     }
-  }
-
-  async #attach(): Promise<void> {
-    const living = [this.init, ...this.execs].filter(({ pid, reaped }) => pid !== 0 && reaped === undefined);
-    await Promise.all(living.map((process) => this.#hold(process)));
-  }
-
-  /** Holds a process that the predecessor knew, or learns that it has ended. */
-  async #hold(process: TrackedProcess): Promise<void> {
-    const name = this.#exitName(process instanceof ExecProcess ? process.id : '');
-    const onReaped = (report: ExitReport): void => this.#reaped(process, report);
-    try {
-      const held = await this.#context.exits.adopt(process.pid, name, onReaped);
-      if (held !== undefined) process.hold(held.pid, held.pidfd);
-    } catch (error) {
-      if (process.reaped !== undefined) return;
-      this.#log.error({ pid: process.pid, error: messageOf(error) }, 'the exit of a process is not known');
-      this.#reaped(process, { code: UNKNOWN_EXIT_CODE, timeNs: nowNs() });
-    }
-  }
-
-  async #resolveSteps(): Promise<void> {
-    using _starting = this.#context.exits.begin();
-    const starting = [...this.execs].filter((exec) => exec.step === 'start');
-    const isStarting = this.#step === 'start' && this.#state !== 'restorable';
-    if (isStarting || starting.length > 0) await this.#endInheritedRuns();
-    await this.#attached;
-    if (isStarting) await this.#resolveStart();
-    if (this.init.pid !== 0) await this.init.io?.startRelays(true);
+    // A pause that the predecessor did not come to record.
     if (this.#state === 'running' && this.init.reaped === undefined && this.#cgroup?.frozen() === true) {
-      // A pause that the predecessor did not come to record.
       this.#state = 'paused';
     }
     this.#step = undefined;
-    for (const exec of starting) await this.#resolveExecStart(exec);
-    for (const exec of this.execs) {
-      if (exec.exit === undefined && exec.reaped !== undefined) this.execs.reaped(exec, exec.reaped);
-    }
     this.#save();
-  }
-
-  async #resolveStart(): Promise<void> {
-    const { status } = await this.#runc.state(this.id);
-    if (status === 'created') return;
-    this.#state = 'running';
-    this.#isStartedByPredecessor = true;
-    this.#context.publish(events.taskStart(this.id, this.init.pid));
-  }
-
-  async #resolveExecStart(exec: ExecProcess): Promise<void> {
-    exec.step = undefined;
-    try {
-      exec.pid = readPidFile(bundlePaths(this.settings.bundle).execPid(exec.id));
-    } catch (error) {
-      // It was not run: the Start request, which the keeper replays, does it.
-      this.#log.debug({ exec: exec.id, error: messageOf(error) }, 'the exec was not run yet');
-      return;
-    }
-    await this.#hold(exec);
-    await exec.io?.startRelays(true);
-    this.execs.resume(exec);
-  }
-
-  /** Waits for what the predecessor had begun to run for this container; ends it when it takes too long. */
-  async #endInheritedRuns(): Promise<void> {
-    await this.#context.link.inheritedRuns(this.id, this.#context.config.timeouts.runtimeMs);
   }
 
   /** For the delete verb, which runs without an engine: the true exit status. */

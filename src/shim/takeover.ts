@@ -1,0 +1,119 @@
+/**
+ * What a new engine does with one container its predecessor knew: holds the living processes again, and finds out how far the steps came that were
+ * under way. How a whole session is put back together is in recovery.ts.
+ */
+import { type Logger, messageOf } from '../base/index.js';
+import { bundlePaths, type Runc, readPidFile } from '../oci/index.js';
+import type { ContainerContext } from './context.js';
+import type { Execs } from './execs.js';
+import { ioPrefix, type LeftStreams, ProcessIo } from './io/process-io.js';
+import { ExecProcess } from './process/exec.js';
+import { type Exit, nowNs, type TrackedProcess, UNKNOWN_EXIT_CODE } from './process/tracked.js';
+import { type ContainerRecord, type ExecRecord, fromExitRecord, type ProcessRecord } from './record.js';
+
+/** What a takeover needs of its container. */
+export interface TakeoverHost {
+  readonly context: ContainerContext;
+  readonly log: Logger;
+  readonly id: string;
+  readonly bundle: string;
+  readonly runc: Runc;
+  readonly init: TrackedProcess;
+  readonly execs: Execs;
+  /** What the keeper calls a process in its exit report. */
+  exitName(execId: string): string;
+  onReaped(process: TrackedProcess, exit: Exit): void;
+}
+
+export class Takeover {
+  readonly #host: TakeoverHost;
+  /** Init's start was under way. */
+  readonly #isStarting: boolean;
+  /** Init was reaped under the predecessor, which did not come to announce it. */
+  readonly unannounced: Exit | undefined;
+
+  /** Puts the processes of a record back. Nothing is waited for or asked yet. */
+  constructor(host: TakeoverHost, record: ContainerRecord, left: LeftStreams) {
+    this.#host = host;
+    this.#isStarting = record.step === 'start' && record.state !== 'restorable';
+    this.#restoreProcess(host.init, '', record.init, left);
+    for (const [execId, exec] of Object.entries(record.execs)) this.#restoreExec(execId, exec, left);
+    this.unannounced = host.init.exit === undefined ? host.init.reaped : undefined;
+  }
+
+  /** Holds all living processes by pidfd, or learns that they have ended. */
+  async attach(): Promise<void> {
+    const { init, execs } = this.#host;
+    const living = [init, ...execs].filter(({ pid, reaped }) => pid !== 0 && reaped === undefined);
+    await Promise.all(living.map((process) => this.#hold(process)));
+  }
+
+  /**
+   * Resolves what was under way, once `attached`.
+   * @returns whether the predecessor had started init without telling
+   */
+  async resolveSteps(attached: Promise<void>): Promise<boolean> {
+    const { context, id, runc, init, execs } = this.#host;
+    using _starting = context.exits.begin();
+    const starting = [...execs].filter((exec) => exec.step === 'start');
+    if (this.#isStarting || starting.length > 0) {
+      await context.link.inheritedRuns(id, context.config.timeouts.runtimeMs);
+    }
+    await attached;
+    const isStarted = this.#isStarting && (await runc.state(id)).status !== 'created';
+    if (init.pid !== 0) await init.io?.startRelays(true);
+    for (const exec of starting) await this.#resolveExecStart(exec);
+    for (const exec of execs) if (exec.exit === undefined && exec.reaped !== undefined) execs.reaped(exec, exec.reaped);
+    return isStarted;
+  }
+
+  #restoreExec(execId: string, record: ExecRecord, left: LeftStreams): void {
+    const spec = left.specs.get(execId) ?? { cwd: '/' };
+    const exec = new ExecProcess(execId, spec, record.stdio);
+    exec.state = record.state;
+    exec.failed = record.failed;
+    exec.step = record.step;
+    this.#restoreProcess(exec, execId, record, left);
+    this.#host.execs.restore(exec);
+  }
+
+  #restoreProcess(process: TrackedProcess, execId: string, record: ProcessRecord, left: LeftStreams): void {
+    const { context, id, exitName, onReaped } = this.#host;
+    process.io = ProcessIo.restore(context.link, ioPrefix(id, execId), left);
+    process.pid = record.pid;
+    process.reaped = fromExitRecord(record.reaped);
+    const exit = fromExitRecord(record.exit);
+    if (exit !== undefined) process.settle(exit);
+    else if (process.pid !== 0 && process.reaped === undefined) {
+      context.exits.expect(exitName(execId), (report) => onReaped(process, report));
+    }
+  }
+
+  async #hold(process: TrackedProcess): Promise<void> {
+    const { context, log, exitName, onReaped } = this.#host;
+    const name = exitName(process instanceof ExecProcess ? process.id : '');
+    try {
+      const held = await context.exits.adopt(process.pid, name, (report) => onReaped(process, report));
+      if (held !== undefined) process.hold(held.pid, held.pidfd);
+    } catch (error) {
+      if (process.reaped !== undefined) return;
+      log.error({ pid: process.pid, error: messageOf(error) }, 'the exit of a process is not known');
+      onReaped(process, { code: UNKNOWN_EXIT_CODE, timeNs: nowNs() });
+    }
+  }
+
+  async #resolveExecStart(exec: ExecProcess): Promise<void> {
+    const { log, bundle, execs } = this.#host;
+    exec.step = undefined;
+    try {
+      exec.pid = readPidFile(bundlePaths(bundle).execPid(exec.id));
+    } catch (error) {
+      // It was not run: the Start request, which the keeper replays, does it.
+      log.debug({ exec: exec.id, error: messageOf(error) }, 'the exec was not run yet');
+      return;
+    }
+    await this.#hold(exec);
+    await exec.io?.startRelays(true);
+    execs.resume(exec);
+  }
+}
