@@ -4,22 +4,22 @@ import { type Side, timed } from './side.js';
 
 const CONTAINERS = 100;
 const AT_ONCE = 16;
-const ROUNDS = 2;
+const ROUNDS = 1;
 const BURST_MS = 60_000;
 
 async function one(side: Side, code: number): Promise<void> {
   const bundle = await side.bundle({ args: ['/bin/sh', '-c', `exit ${code}`] });
   const { id } = bundle;
-  const { value: address } = await timed('start verb', () => side.startVerb(bundle));
-  const { value: shim } = await timed('connect', () => side.connect(bundle, address));
-  await timed('create', () => side.create(shim));
+  const { value: address } = await timed(`${side.label}: start verb`, () => side.startVerb(bundle));
+  const { value: shim } = await timed(`${side.label}: connect`, () => side.connect(bundle, address));
+  await timed(`${side.label}: create`, () => side.create(shim));
   const waiting = shim.task.wait({ id, execId: '' });
-  await timed('start', () => shim.task.start({ id, execId: '' }));
-  const { value } = await timed('wait', () => waiting);
+  await timed(`${side.label}: start`, () => shim.task.start({ id, execId: '' }));
+  const { value } = await timed(`${side.label}: wait`, () => waiting);
   if (value.exitStatus !== code) throw new Error(`${side.label}: exit ${value.exitStatus} in place of ${code}`);
-  await timed('delete', () => shim.task.delete({ id, execId: '' }));
-  await timed('shutdown', () => side.shutdown(shim));
-  await timed('delete verb', () => side.deleteVerb(bundle));
+  await timed(`${side.label}: delete`, () => shim.task.delete({ id, execId: '' }));
+  await timed(`${side.label}: shutdown`, () => side.shutdown(shim));
+  await timed(`${side.label}: delete verb`, () => side.deleteVerb(bundle));
   side.release(bundle);
 }
 

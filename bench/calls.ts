@@ -18,7 +18,7 @@ import type { Plan } from './plan.js';
 import { cpuSeconds } from './processes.js';
 import { type Shim, type Side, STEP_MS } from './side.js';
 
-const SLOT_MS = 1000;
+const SLOT_MS = 700;
 const WARM_UP_MS = 500;
 const ROUNDS = 3;
 /** Where a frame has its stream id, u32 big endian. */

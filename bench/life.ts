@@ -27,7 +27,7 @@ async function exec(side: Side, shim: Awaited<ReturnType<Side['connect']>>, exec
     return await waiting;
   });
   if (value.exitStatus !== 0) throw new Error(`${side.label}: exec of true: exit ${value.exitStatus}`);
-  await within('delete of an exec', STEP_MS, task.delete({ id, execId }));
+  await within(`${side.label}: delete of an exec`, STEP_MS, task.delete({ id, execId }));
   return ms;
 }
 
@@ -98,8 +98,8 @@ export async function cold(plan: Plan): Promise<void> {
   for (let n = 0; n < Math.min(plan.rounds, COLD_ROUNDS); n += 1) {
     for (const side of plan.inTurn(n)) {
       const bundle = await side.bundle({ env: { LAMINA_STATE_DIR: `${side.daemon.dir}/cold-${n}` } });
-      const { value: address } = await timed('start verb', () => side.startVerb(bundle));
-      const { value: shim } = await timed('connect', () => side.connect(bundle, address));
+      const { value: address } = await timed(`${side.label}: start verb`, () => side.startVerb(bundle));
+      const { value: shim } = await timed(`${side.label}: connect`, () => side.connect(bundle, address));
       const { ms } = await timed(`${side.label}: create, cold`, () => side.create(shim));
       plan.samples.add('cold-create', side.label, ms);
       await side.finish(shim);

@@ -38,7 +38,7 @@ function commandLine() {
     options: {
       peer: { type: 'string', default: '/usr/bin/containerd-shim-runc-v2' },
       lamina: { type: 'string', default: join(LAMINA_BIN, 'containerd-shim-lamina-v2') },
-      rounds: { type: 'string', default: '20' },
+      rounds: { type: 'string', default: '15' },
       containers: { type: 'string', default: MEMORY_COUNTS.join(',') },
       json: { type: 'boolean', default: false },
     },

@@ -57,8 +57,8 @@ export function measures(memoryCounts: readonly number[]): Measure[] {
 }
 
 /**
- * The measures that the words of a command line choose: groups, names, or prefixes of names that end in a digit's place
- * (`memory`, `calls`); no words mean all. @throws Error for a word that chooses none
+ * The measures that the words of a command line choose, each a group or the name of one measure; no words mean all.
+ * @throws Error for a word that chooses none
  */
 export function choose(words: readonly string[], all: readonly Measure[]): ReadonlySet<string> {
   const chosen = new Set<string>();

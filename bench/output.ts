@@ -13,18 +13,22 @@ import { type Side, STEP_MS, timed } from './side.js';
 
 const GIB = 1024 ** 3;
 const BLOCK = 65_536;
-const ROUNDS = 3;
+const ROUNDS = 2;
 /** busybox's dd, static: of the programs in the test image it makes bytes fastest (2.5 GB/s into a pipe here; `probe bytes` 1.5). */
 const GENERATOR = ['/bin/busybox', 'dd', 'if=/dev/zero', `bs=${BLOCK}`, `count=${GIB / BLOCK}`];
 
 /** Reads exactly one GiB and ends; reads as large as the FIFO allows. */
 async function read(fifo: string): Promise<void> {
-  const reader = spawn('dd', [`if=${fifo}`, 'of=/dev/null', 'bs=1M', `count=${GIB}`, 'iflag=count_bytes'], {
-    stdio: 'ignore',
-  });
+  // Without fullblock a short read would count as a whole block, and 64 MiB would pass for a GiB.
+  const flags = ['bs=1M', `count=${GIB}`, 'iflag=count_bytes,fullblock'];
+  const reader = spawn('dd', [`if=${fifo}`, 'of=/dev/null', ...flags], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const said: Buffer[] = [];
+  reader.stderr.on('data', (chunk: Buffer) => said.push(chunk));
   try {
     const [code] = await within(`1 GiB from ${fifo}`, STEP_MS, once(reader, 'close'));
-    if (code !== 0) throw new Error(`reader of ${fifo}: exit ${String(code)}`);
+    const text = Buffer.concat(said).toString('utf8');
+    if (code !== 0 || !text.includes(`${GIB} bytes`))
+      throw new Error(`reader of ${fifo}: exit ${String(code)}: ${text}`);
   } finally {
     reader.kill('SIGKILL');
   }
@@ -32,16 +36,16 @@ async function read(fifo: string): Promise<void> {
 
 async function one(side: Side, plan: Plan): Promise<void> {
   const bundle = await side.bundle({ args: GENERATOR, holdOutput: false });
-  const { value: address } = await timed('start verb', () => side.startVerb(bundle));
-  const { value: shim } = await timed('connect', () => side.connect(bundle, address));
+  const { value: address } = await timed(`${side.label}: start verb`, () => side.startVerb(bundle));
+  const { value: shim } = await timed(`${side.label}: connect`, () => side.connect(bundle, address));
   // The reader comes first: a shim's open for writing waits for one.
   const reading = read(bundle.fifos.out);
   const stderr = openSync(bundle.fifos.err, constants.O_RDWR | constants.O_NONBLOCK);
   bundle.fds.push(stderr);
-  await timed('create', () => side.create(shim));
+  await timed(`${side.label}: create`, () => side.create(shim));
   const pids = side.pids;
   const before = cpuSeconds(pids);
-  const { ms } = await timed('output', async () => {
+  const { ms } = await timed(`${side.label}: output`, async () => {
     await shim.task.start({ id: bundle.id, execId: '' });
     await reading;
   });

@@ -2,13 +2,15 @@
 import { readFileSync } from 'node:fs';
 import os from 'node:os';
 import type { Measure } from './measures.js';
-import type { Samples, Summary } from './samples.js';
+import { ratioInterval, type Samples, type Summary } from './samples.js';
 
 export interface Row extends Measure {
   readonly lamina: Summary;
   readonly peer: Summary;
   /** Lamina's median ÷ the peer's. */
   readonly ratio: number;
+  /** 95 % confidence interval of the ratio; absent where there are too few values. */
+  readonly interval: readonly [number, number] | undefined;
 }
 
 export interface Report {
@@ -53,7 +55,8 @@ export function rows(measures: readonly Measure[], samples: Samples): Row[] {
     const lamina = samples.summary(measure.name, 'lamina');
     const peer = samples.summary(measure.name, 'peer');
     if (lamina === undefined || peer === undefined) return [];
-    return [{ ...measure, lamina, peer, ratio: lamina.median / peer.median }];
+    const interval = ratioInterval(samples.values(measure.name, 'lamina'), samples.values(measure.name, 'peer'));
+    return [{ ...measure, lamina, peer, ratio: lamina.median / peer.median, interval }];
   });
 }
 
@@ -63,17 +66,18 @@ function number(value: number): string {
 }
 
 export function markdown(report: Report): string {
-  const lines = report.rows.map(({ title, unit, lamina, peer, ratio }) => {
+  const lines = report.rows.map(({ title, unit, lamina, peer, ratio, interval }) => {
     const cells = [lamina.median, lamina.p95, peer.median, peer.p95].map(number);
+    const range = interval === undefined ? '' : interval.map((value) => value.toFixed(2)).join(' … ');
     const name = unit === '' ? title : `${title}, ${unit}`;
-    return `| ${[name, ...cells, ratio.toFixed(2), `${lamina.count}`].join(' | ')} |`;
+    return `| ${[name, ...cells, ratio.toFixed(2), range, `${lamina.count}`].join(' | ')} |`;
   });
   return [
     `${report.date}, ${report.machine}. ${report.versions}.`,
     `Load average before ${report.load.before}, after ${report.load.after}; processors busy ${(report.busy * 100).toFixed(0)} % of the time, other programs included. ${report.rounds} rounds, ${report.seconds.toFixed(0)} s.`,
     '',
-    '| measure | Lamina median | p95 | peer median | p95 | ratio | n |',
-    '|---|---:|---:|---:|---:|---:|---:|',
+    '| measure | Lamina median | p95 | peer median | p95 | ratio | 95 % | n |',
+    '|---|---:|---:|---:|---:|---:|---:|---:|',
     ...lines,
     '',
     ...report.notes.map((note) => `- ${note}`),

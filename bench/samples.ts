@@ -24,6 +24,36 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2;
 }
 
+const RESAMPLES = 1000;
+
+/** xorshift32: the same values give the same interval. */
+function createRandom(): () => number {
+  let state = 0x9e3779b9;
+  return () => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) / 2 ** 32;
+  };
+}
+
+/**
+ * Where the ratio of two medians lies with 95 % confidence, by the percentile bootstrap. Values of one round are not independent of
+ * each other, so where a call is repeated within a round the truth is a little wider.
+ * @returns undefined with fewer than five values on a side: nothing can be said then
+ */
+export function ratioInterval(
+  above: readonly number[],
+  below: readonly number[],
+): readonly [number, number] | undefined {
+  if (above.length < 5 || below.length < 5) return undefined;
+  const random = createRandom();
+  const resample = (values: readonly number[]): number =>
+    median(values.map(() => values[Math.floor(random() * values.length)] ?? Number.NaN));
+  const ratios = Array.from({ length: RESAMPLES }, () => resample(above) / resample(below));
+  return [quantile(ratios, 0.025), quantile(ratios, 0.975)];
+}
+
 export class Samples {
   /** "measure\0side" → values in the order they came */
   readonly #values = new Map<string, number[]>();
@@ -35,9 +65,13 @@ export class Samples {
     else values.push(value);
   }
 
+  values(measure: string, label: Label): readonly number[] {
+    return this.#values.get(`${measure}\0${label}`) ?? [];
+  }
+
   summary(measure: string, label: Label): Summary | undefined {
-    const values = this.#values.get(`${measure}\0${label}`);
-    if (values === undefined) return undefined;
+    const values = this.values(measure, label);
+    if (values.length === 0) return undefined;
     return { median: median(values), p95: quantile(values, 0.95), count: values.length };
   }
 }

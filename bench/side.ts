@@ -16,11 +16,15 @@ import type { Label } from './samples.js';
 export const STEP_MS = 30_000;
 const SWEEP_ROUNDS = 50;
 
-/** Measures one step in milliseconds; a step that does not end is an error. */
+/** Measures one step in milliseconds. @throws Error that names the step, when it fails or does not end in time */
 export async function timed<T>(what: string, step: () => Promise<T>): Promise<{ value: T; ms: number }> {
   const begin = performance.now();
-  const value = await within(what, STEP_MS, step());
-  return { value, ms: performance.now() - begin };
+  try {
+    const value = await within(what, STEP_MS, step());
+    return { value, ms: performance.now() - begin };
+  } catch (error) {
+    throw new Error(`${what}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+  }
 }
 
 export interface Bundle {
@@ -123,10 +127,10 @@ export class Side {
   /** A container that runs, without measuring anything. */
   async running(options: BundleOptions = {}): Promise<Shim> {
     const bundle = await this.bundle(options);
-    const { value: address } = await timed('start verb', () => this.startVerb(bundle));
-    const { value: shim } = await timed('connect', () => this.connect(bundle, address));
-    await timed('create', () => this.create(shim));
-    await timed('start', () => shim.task.start({ id: bundle.id, execId: '' }));
+    const { value: address } = await timed(`${this.label}: start verb`, () => this.startVerb(bundle));
+    const { value: shim } = await timed(`${this.label}: connect`, () => this.connect(bundle, address));
+    await timed(`${this.label}: create`, () => this.create(shim));
+    await timed(`${this.label}: start`, () => shim.task.start({ id: bundle.id, execId: '' }));
     return shim;
   }
 
@@ -156,8 +160,8 @@ export class Side {
     await shim.task.kill({ id, execId: '', signal: 9, all: true }).catch(() => undefined);
     await within(`exit of ${id}`, STEP_MS, waiting);
     await within(`delete ${id}`, STEP_MS, shim.task.delete({ id, execId: '' })).catch(() => undefined);
-    await timed('shutdown', () => this.shutdown(shim));
-    await timed('delete verb', () => this.deleteVerb(shim.bundle));
+    await timed(`${this.label}: shutdown`, () => this.shutdown(shim));
+    await timed(`${this.label}: delete verb`, () => this.deleteVerb(shim.bundle));
     this.release(shim.bundle);
   }
 
