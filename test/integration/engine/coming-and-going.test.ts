@@ -4,7 +4,7 @@ import type { Box } from '../../lib/box.js';
 import { shimSuite } from '../../lib/parity.js';
 import { isAlive } from '../../lib/proc.js';
 import { until } from '../../lib/wait.js';
-import { engineLog, engines, keepers, stateFiles, theEngine } from './processes.js';
+import { engines, keepers, stateFiles, theEngine } from './processes.js';
 import { laminaOnly } from './survive.js';
 
 function configPath(box: Box): string {
@@ -127,12 +127,16 @@ shimSuite('a broken configuration', (suite) => {
     const good = readFileSync(configPath(box), 'utf8');
     const { id, command } = box.spawnRun(['sh', '-c', 'echo up; read x; echo "[$x]"; exit 4']);
     await command.output(/up\n/);
+    await box.waitForStatus(id, 'RUNNING');
     try {
       writeFileSync(configPath(box), 'engine = 7\n');
       process.kill(await theEngine(box.daemon), 'SIGKILL');
       assert.equal(await box.status(id), 'RUNNING');
-      // read now: the engine with the broken file ends, and removes its log, as soon as it is not needed
-      assert.match(engineLog(box.daemon), /engine is 7/);
+      // the successor knows of the broken file and says so to whoever wants something new
+      const refused = box.id();
+      const failed = await box.ctr(box.runArgs(refused, ['true']));
+      assert.match(failed.stderr, /engine is 7/);
+      await box.ctr(['containers', 'rm', refused]);
       command.write('on\n');
       assert.deepEqual(await command.result(), { stdout: 'up\n[on]\n', stderr: '', code: 4 });
     } finally {
