@@ -70,7 +70,7 @@ export function markdown(report: Report): string {
     const cells = [lamina.median, lamina.p95, peer.median, peer.p95].map(number);
     const range = interval === undefined ? '' : interval.map((value) => value.toFixed(2)).join(' … ');
     const name = unit === '' ? title : `${title}, ${unit}`;
-    return `| ${[name, ...cells, ratio.toFixed(2), range, `${lamina.count}`].join(' | ')} |`;
+    return `| ${[name, ...cells, ratio < 0.01 ? ratio.toFixed(3) : ratio.toFixed(2), range, `${lamina.count}`].join(' | ')} |`;
   });
   return [
     `${report.date}, ${report.machine}. ${report.versions}.`,
