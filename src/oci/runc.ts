@@ -4,7 +4,7 @@
  * INVARIANTS: no run waits for a pipe (what runs print goes to nameless files); a run over its time is killed and reported with
  * Code.DeadlineExceeded; an interrupted create leaves no container behind; failures are RuncError in containerd's wording.
  */
-import { existsSync, rmSync, unlinkSync } from 'node:fs';
+import { closeSync, existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Code, LaminaError, messageOf } from '../base/index.js';
 import { readPidFile } from './bundle.js';
@@ -22,7 +22,7 @@ import {
 import { RuncError, saysNoContainer } from './runc-error.js';
 import { type Output, type Run, RuncRunner } from './runc-run.js';
 import { RUNTIME_ABILITIES, type RuntimeAbilities, type RuntimeKind, runtimeKindOf } from './runtime-kind.js';
-import { writeScratchFile } from './scratch.js';
+import { openScratch } from './scratch.js';
 import type { Spawner } from './spawner.js';
 import type { ContainerState, Features, LinuxResources, Process } from './spec.js';
 
@@ -144,15 +144,19 @@ export class Runc {
     const { process, stdio, extraFds, timeoutMs, ...rest } = options;
     const json = process instanceof Uint8Array ? process : JSON.stringify(process);
     removeStale(options.pidFile);
-    const processFile = writeScratchFile('runc-process', json);
+    // A nameless file: nothing of the process's environment is left behind, whoever dies. The runtime gives it to nobody.
+    const processFd = openScratch(json);
+    const childFd = 3 + (extraFds?.length ?? 0);
     try {
+      const processFile = `/proc/self/fd/${childFd}`;
       const args = execArgs(id, { ...rest, processFile, preserveFds: extraFds?.length });
-      await this.#run(id, args, { timeoutMs, extraFds, ...processIo(options) });
+      const fds = [...(extraFds ?? []), processFd];
+      await this.#run(id, args, { timeoutMs, extraFds: fds, ...processIo(options) });
     } catch (error) {
       if (error instanceof RuncError && wasInterrupted(error)) killStarted(options.pidFile);
       throw error;
     } finally {
-      unlinkSync(processFile);
+      closeSync(processFd);
     }
     return readPidFile(options.pidFile);
   }

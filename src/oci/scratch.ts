@@ -4,7 +4,7 @@
  * A file, unlike a pipe, can never fill up or be held open by a left-over child, so no run waits for a reader.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, fstatSync, openSync, readSync, unlinkSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync, unlinkSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -46,11 +46,4 @@ export function readScratchTail(fd: number, maxBytes: number): string {
   const buffer = Buffer.alloc(Math.min(size, maxBytes));
   const length = readSync(fd, buffer, 0, buffer.length, size - buffer.length);
   return buffer.toString('utf8', 0, length).trim();
-}
-
-/** Writes a private (0600) file under a fresh name, to be removed by the caller. */
-export function writeScratchFile(prefix: string, content: Uint8Array | string): string {
-  const path = scratchPath(prefix);
-  writeFileSync(path, content, { mode: 0o600, flag: 'wx' });
-  return path;
 }

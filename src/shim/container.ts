@@ -49,8 +49,6 @@ export class Container {
   #isDisposed = false;
   /** For a container that a predecessor engine knew. */
   #takeover: Takeover | undefined;
-  /** A predecessor engine had started init and did not come to answer. */
-  #isStartedByPredecessor = false;
   /** Settles when the create or start under way has ended and was announced: init's exit waits for it. */
   #startSettled: Promise<void> = Promise.resolve();
   /** After a restore: all living processes are held by pidfd again. */
@@ -129,13 +127,14 @@ export class Container {
     }
   }
 
-  /** Lets init run, or restores it from the checkpoint. */
-  start(): Promise<void> {
+  /**
+   * Lets init run, or restores it from the checkpoint.
+   * @param isRepeat of a request whose answer a predecessor engine did not come to send: what it has done is not done again. The same holds
+   *   for the other steps that take this.
+   */
+  start(isRepeat: boolean): Promise<void> {
     return this.#queue.run(async () => {
-      if (this.#isStartedByPredecessor) {
-        this.#isStartedByPredecessor = false;
-        return;
-      }
+      if (isRepeat && this.#state !== 'created' && this.#state !== 'restorable') return;
       requireInit(this.#state, 'start');
       const settled = createDeferred<void>();
       this.#startSettled = settled.promise;
@@ -155,13 +154,15 @@ export class Container {
   }
 
   /** Runs an exec that was added. */
-  async startExec(execId: string): Promise<void> {
+  async startExec(execId: string, isRepeat: boolean): Promise<void> {
     await this.#resolved;
+    if (isRepeat && this.execs.get(execId).state !== 'created') return;
     await this.execs.start(execId);
   }
 
-  pause(): Promise<void> {
+  pause(isRepeat: boolean): Promise<void> {
     return this.#queue.run(async () => {
+      if (isRepeat && this.#state === 'paused') return;
       requireInit(this.#state, 'pause');
       this.#state = 'pausing';
       try {
@@ -177,8 +178,9 @@ export class Container {
     });
   }
 
-  resume(): Promise<void> {
+  resume(isRepeat: boolean): Promise<void> {
     return this.#queue.run(async () => {
+      if (isRepeat && this.#state === 'running') return;
       requireInit(this.#state, 'resume');
       if (this.#cgroup === undefined) await this.#runc.resume(this.id);
       else await prefixed('OCI runtime resume failed', this.#cgroup.thaw());
@@ -257,9 +259,9 @@ export class Container {
 
   /**
    * Removes init and with it the container.
-   * @returns its exit
+   * @returns its exit; undefined if it never ran
    */
-  delete(): Promise<Exit> {
+  delete(): Promise<Exit | undefined> {
     return this.#queue.run(async () => {
       requireInit(this.#state, 'delete');
       this.#step = 'delete';
@@ -268,8 +270,9 @@ export class Container {
       if (this.#state !== 'restorable') await this.#deleteFromRuntime();
       await unmountRecursive(bundlePaths(this.settings.bundle).rootfs);
       this.#state = 'deleted';
-      const exit = this.init.exit ?? { code: 0, timeNs: 0n };
-      this.#context.publish(events.taskDelete(this.id, this.init.pid, exit));
+      const { pid, exit } = this.init;
+      this.#context.publish(events.taskDelete(this.id, pid, exit ?? { code: 0, timeNs: 0n }));
+      this.#context.remember(this.id, { pid, exit });
       this.dispose();
       return exit;
     });
@@ -287,8 +290,11 @@ export class Container {
     return container;
   }
 
-  /** Holds the processes again, and finds out how far the predecessor's steps came. Neither is waited for. */
-  resolve(): void {
+  /**
+   * Holds the processes again, and finds out how far the predecessor's steps came.
+   * @returns settles when that is known; never rejects
+   */
+  async resolve(): Promise<void> {
     const takeover = this.#takeover;
     if (takeover === undefined) return;
     this.#attached = takeover.attach();
@@ -297,6 +303,7 @@ export class Container {
       this.#log.error({ error: messageOf(error) }, 'resolve what a predecessor had begun'),
     );
     if (takeover.unannounced !== undefined) this.#announceInitLater(takeover.unannounced);
+    await this.#resolved.catch(() => undefined);
   }
 
   /** Undoes a create that failed or that a predecessor had begun. */
@@ -447,7 +454,6 @@ export class Container {
   async #resolveSteps(takeover: Takeover): Promise<void> {
     if (await takeover.resolveSteps(this.#attached)) {
       this.#state = 'running';
-      this.#isStartedByPredecessor = true;
       this.#context.publish(events.taskStart(this.id, this.init.pid));
     }
     // A pause that the predecessor did not come to record.

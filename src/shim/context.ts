@@ -3,6 +3,7 @@ import type { Logger } from '../base/index.js';
 import type { Config } from './config.js';
 import type { ExitRouter } from './exits.js';
 import type { KeeperLink } from './keeper-link.js';
+import type { DeletedProcess } from './record.js';
 import type { TaskEvent } from './task-events.js';
 
 export interface ContainerContext {
@@ -13,6 +14,8 @@ export interface ContainerContext {
   readonly log: Logger;
   readonly link: KeeperLink;
   readonly exits: ExitRouter;
+  /** Keeps the answer to a Delete until it has certainly been sent; `key` is a container's id, or that and an exec's. */
+  remember(key: string, deleted: DeletedProcess): void;
   /** Queues an event for the daemon. */
   publish(event: TaskEvent): void;
 }

@@ -12,6 +12,7 @@ import { ExecProcess } from './process/exec.js';
 import type { RunRuntime } from './process/launch.js';
 import { requireExec } from './process/state.js';
 import { type Exit, nowNs, UNKNOWN_EXIT_CODE } from './process/tracked.js';
+import type { DeletedProcess } from './record.js';
 import * as events from './task-events.js';
 
 /** What the execs need of their container. */
@@ -69,10 +70,6 @@ export class Execs {
   /** Runs an exec that was added. */
   async start(id: string): Promise<void> {
     const exec = this.get(id);
-    if (exec.isDoneByPredecessor) {
-      exec.isDoneByPredecessor = false;
-      return;
-    }
     try {
       this.#checkStart(exec);
     } catch (error) {
@@ -104,7 +101,7 @@ export class Execs {
   }
 
   /** Removes an exec that has ended or was never started. */
-  async delete(id: string): Promise<{ pid: number; exit: Exit | undefined }> {
+  async delete(id: string): Promise<DeletedProcess> {
     const exec = this.get(id);
     await exec.starting;
     requireExec(exec.state, 'delete');
@@ -112,9 +109,11 @@ export class Execs {
     await exec.io?.drain(context.config.timeouts.drainMs);
     if (this.#byId.get(id) !== exec) throw new LaminaError(Code.NotFound, `process does not exist ${id}: not found`);
     exec.state = 'deleted';
+    const deleted = { pid: exec.pid, exit: exec.exit };
+    context.remember(`${this.#host.containerId}/${id}`, deleted);
     this.#remove(exec);
     this.#host.save();
-    return { pid: exec.pid, exit: exec.exit };
+    return deleted;
   }
 
   /** The keeper has reaped an exec; one whose start is under way is announced when that has ended. */
@@ -138,7 +137,6 @@ export class Execs {
     const { context, containerId } = this.#host;
     this.#active += 1;
     exec.state = 'running';
-    exec.isDoneByPredecessor = true;
     context.publish(events.taskExecStarted(containerId, exec.id, exec.pid));
     if (exec.reaped !== undefined) this.#announce(exec, exec.reaped);
   }

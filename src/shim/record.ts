@@ -16,6 +16,22 @@ export interface ExitRecord {
   readonly timeNs: string;
 }
 
+/** What a Delete answers. */
+export interface DeletedProcess {
+  readonly pid: number;
+  /** Undefined for a process that never ran. */
+  readonly exit: Exit | undefined;
+}
+
+export function toDeletedRecord({ pid, exit }: DeletedProcess): Buffer {
+  return Buffer.from(JSON.stringify({ pid, exit: toExitRecord(exit) }));
+}
+
+export function fromDeletedRecord(bytes: Buffer): DeletedProcess {
+  const { pid, exit } = JSON.parse(bytes.toString()) as { pid: number; exit?: ExitRecord };
+  return { pid, exit: fromExitRecord(exit) };
+}
+
 export interface ProcessRecord {
   readonly stdio: StdioRequest;
   readonly pid: number;

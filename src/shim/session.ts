@@ -19,9 +19,8 @@ import { ExitRouter } from './exits.js';
 import type { ExitReport, Hello, KeeperEvents, KeeperLink, RelayState } from './keeper-link.js';
 import { LogFifo } from './log-fifo.js';
 import { decodeOptions, type EffectiveOptions, usesSystemdCgroup } from './options.js';
-import type { Exit } from './process/tracked.js';
 import { Publisher } from './publisher.js';
-import type { ContainerSettings } from './record.js';
+import { type ContainerSettings, type DeletedProcess, fromDeletedRecord, toDeletedRecord } from './record.js';
 import { recoverContainers, storedEvents } from './recovery.js';
 import { createTaskService } from './services/task.js';
 import { wireError } from './services/wire-error.js';
@@ -29,6 +28,8 @@ import { joinShimCgroup } from './shim-cgroup.js';
 
 /** How long the last events may take to reach the daemon when the shim shuts down. */
 const FLUSH_MS = 3_000;
+/** After this an answer has certainly been sent, unless the engine died. */
+const ANSWER_SENT_MS = 1_000;
 
 export interface SessionOptions {
   readonly config: ConfigFile;
@@ -62,6 +63,9 @@ export class Session implements KeeperEvents {
   readonly #lost = new Set<string>();
   /** id → the undoing of a predecessor's create. */
   #undoing: ReadonlyMap<string, Promise<void>> = new Map();
+  /** What a predecessor had deleted just before it died, by the names of `remember`. */
+  readonly #deleted = new Map<string, DeletedProcess>();
+  #isRepeat = false;
   #isEnding = false;
   /** By a signal: whatever is left, the keeper ends. */
   #isTerminated = false;
@@ -99,6 +103,10 @@ export class Session implements KeeperEvents {
       log: this.#log,
       link,
       exits: new ExitRouter(link),
+      remember: (key, deleted) => {
+        link.put(`t/${key}`, toDeletedRecord(deleted));
+        setTimeout(() => link.del(`t/${key}`), ANSWER_SENT_MS).unref();
+      },
       publish: ({ topic, event }) => this.#publisher.publish(topic, event),
     };
   }
@@ -112,6 +120,13 @@ export class Session implements KeeperEvents {
     const container = this.#containers.get(id);
     if (container === undefined) throw new LaminaError(Code.NotFound, 'container not created: not found');
     return container;
+  }
+
+  /**
+   * True while requests are handed out that a predecessor engine had got and not answered. Handlers must ask before they first wait.
+   */
+  get isRepeat(): boolean {
+    return this.#isRepeat;
   }
 
   /** Makes a container of a bundle. On failure nothing of it is left. @returns init's pid, 0 for one to be restored */
@@ -149,11 +164,16 @@ export class Session implements KeeperEvents {
     }
   }
 
-  async delete(container: Container): Promise<Exit> {
+  /** Removes a container, or with an exec's id that exec. */
+  async delete(id: string, execId: string): Promise<DeletedProcess> {
+    const deleted = this.isRepeat ? this.#deleted.get(execId === '' ? id : `${id}/${execId}`) : undefined;
+    if (deleted !== undefined) return deleted;
+    const container = this.container(id);
+    if (execId !== '') return await container.execs.delete(execId);
     const exit = await container.delete();
-    this.#containers.delete(container.id);
+    this.#containers.delete(id);
     this.#watchIdle();
-    return exit;
+    return { pid: container.init.pid, exit };
   }
 
   /** Ends the keeper once nothing is left in it; with containers left nothing happens. */
@@ -215,11 +235,18 @@ export class Session implements KeeperEvents {
     const starting = this.#context.exits.begin();
     for (const report of this.#heldExits) this.#context.exits.deliver(report);
     this.#heldExits = [];
-    for (const container of containers) container.resolve();
-    starting[Symbol.dispose]();
+    void Promise.all(containers.map((container) => container.resolve())).then(() => starting[Symbol.dispose]());
+    for (const [name, { bytes }] of stored) {
+      if (!name.startsWith('t/')) continue;
+      this.#deleted.set(name.slice(2), fromDeletedRecord(bytes));
+      this.#link.del(name);
+    }
     const held = this.#held ?? [];
     this.#held = undefined;
+    this.#isRepeat = true;
     for (const handle of held) handle();
+    this.#isRepeat = false;
+    this.#deleted.clear();
     this.#watchIdle();
   }
 

@@ -15,8 +15,6 @@ export class ExecProcess extends TrackedProcess {
   step: PendingStep | undefined;
   /** Settles when the start under way has ended, however; what acts on the process waits for it. */
   starting: Promise<void> = Promise.resolve();
-  /** A predecessor engine ran it and did not come to answer: the repeated Start is answered without running it again. */
-  isDoneByPredecessor = false;
 
   constructor(id: string, spec: Process, stdio: StdioRequest) {
     super(stdio);

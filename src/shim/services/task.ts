@@ -90,24 +90,21 @@ export function createTaskService(session: Session) {
 
     async create(request) {
       requireIdentifier(request.id, 'container id');
-      return { pid: await session.create(request) };
+      // A repeat whose work a predecessor engine had done, and not told.
+      const known = session.isRepeat ? session.find(request.id) : undefined;
+      return { pid: known?.init.pid ?? (await session.create(request)) };
     },
 
     async start({ id, execId }) {
       const container = find(id);
-      if (execId === '') await container.start();
-      else await container.startExec(execId);
+      if (execId === '') await container.start(session.isRepeat);
+      else await container.startExec(execId, session.isRepeat);
       return { pid: container.process(execId).pid };
     },
 
     async delete({ id, execId }) {
-      const container = find(id);
-      if (execId !== '') {
-        const { pid, exit } = await container.execs.delete(execId);
-        return { pid, ...exitFields(exit) };
-      }
-      const exit = await session.delete(container);
-      return { pid: container.init.pid, ...exitFields(exit.timeNs === 0n ? undefined : exit) };
+      const { pid, exit } = await session.delete(id, execId);
+      return { pid, ...exitFields(exit) };
     },
 
     async pids({ id }) {
@@ -121,12 +118,12 @@ export function createTaskService(session: Session) {
     },
 
     async pause({ id }) {
-      await find(id).pause();
+      await find(id).pause(session.isRepeat);
       return {};
     },
 
     async resume({ id }) {
-      await find(id).resume();
+      await find(id).resume(session.isRepeat);
       return {};
     },
 
@@ -144,7 +141,9 @@ export function createTaskService(session: Session) {
 
     async exec({ id, execId, terminal, stdin, stdout, stderr, spec }) {
       requireIdentifier(execId, 'exec id');
-      find(id).execs.add(execId, required(spec, 'spec').value, { stdin, stdout, stderr, terminal });
+      const { execs } = find(id);
+      if (session.isRepeat && execs.find(execId) !== undefined) return {};
+      execs.add(execId, required(spec, 'spec').value, { stdin, stdout, stderr, terminal });
       return {};
     },
 

@@ -1,5 +1,15 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, readSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
@@ -105,28 +115,37 @@ describe('Runc arguments', () => {
     assert.equal(env['A'], 'b');
   });
 
-  it('hands exec a private process.json and removes it', async () => {
+  it('hands exec its process in a nameless file, beyond the descriptors of the process', async () => {
     const pidFile = join(dir, 'e1.pid');
-    let path = '';
+    let read = '';
     const onRun: FakeRun['onRun'] = (request) => {
-      path = request.argv[request.argv.indexOf('--process') + 1] ?? '';
-      assert.equal(readFileSync(path, 'utf8'), '{"cwd":"/","args":["true"]}');
-      assert.equal(statSync(path).mode & 0o777, 0o600);
+      const fd = request.fds?.find(([, childFd]) => childFd === 4)?.[0] ?? -1;
+      const buffer = Buffer.alloc(100);
+      read = buffer.toString('utf8', 0, readSync(fd, buffer));
+      assert.equal(fstatSync(fd).nlink, 0);
       writeFileSync(pidFile, '43');
     };
     const { spawner, runc } = setUp([{ onRun }]);
-    assert.equal(await runc.exec('web', { process: { cwd: '/', args: ['true'] }, pidFile }), 43);
+    const extra = openSync('/dev/null', 'r');
+    try {
+      const process = { cwd: '/', args: ['true'] };
+      assert.equal(await runc.exec('web', { process, pidFile, extraFds: [extra] }), 43);
+    } finally {
+      closeSync(extra);
+    }
+    assert.equal(read, '{"cwd":"/","args":["true"]}');
     assert.deepEqual(spawner.lastArgs, [
       ...globals(),
       'exec',
       '--process',
-      path,
+      '/proc/self/fd/4',
       '--detach',
       '--pid-file',
       pidFile,
+      '--preserve-fds',
+      '1',
       'web',
     ]);
-    assert.equal(existsSync(path), false);
   });
 
   it('gives update the resources on standard input, read from the start', async () => {
