@@ -4,6 +4,7 @@
  *   unit         dist/test/unit/**            needs nothing
  *   native       dist/test/native/**          needs the native part; one file at a time
  *   integration  dist/test/integration/**     needs root, runc and containerd; one file at a time
+ *   faults       dist/test/faults/**          the engine killed at many points; as integration
  *   vm-guest     dist/test/{vm/guest,integration/{cgroups,oci}}/**   inside the test VM, where nothing else runs
  *
  * --only keeps the files whose path contains TEXT, --name the tests whose name matches. Files are listed here and passed one by one
@@ -22,6 +23,7 @@ const KINDS = {
   unit: { folders: ['unit'], concurrency: true, timeoutMs: 120_000 },
   native: { folders: ['native'], concurrency: 1, timeoutMs: 300_000 },
   integration: { folders: ['integration'], concurrency: 1, timeoutMs: 900_000 },
+  faults: { folders: ['faults'], concurrency: 1, timeoutMs: 900_000 },
   'vm-guest': { folders: ['vm/guest', 'integration/cgroups', 'integration/oci'], concurrency: 1, timeoutMs: 1_800_000 },
 };
 

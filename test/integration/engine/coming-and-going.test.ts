@@ -3,9 +3,9 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import type { Box } from '../../lib/box.js';
 import { shimSuite } from '../../lib/parity.js';
 import { isAlive } from '../../lib/proc.js';
+import { engines, keepers, stateFiles, theEngine } from '../../lib/processes.js';
+import { laminaOnly } from '../../lib/survive.js';
 import { until } from '../../lib/wait.js';
-import { engines, keepers, stateFiles, theEngine } from './processes.js';
-import { laminaOnly } from './survive.js';
 
 function configPath(box: Box): string {
   return box.daemon.env['LAMINA_CONFIG'] ?? '';

@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import type { Box } from '../../lib/box.js';
 import { shimSuite } from '../../lib/parity.js';
 import { isAlive, readProcess } from '../../lib/proc.js';
+import { engines, keeperOf, keepers, replaceEngine, theEngine } from '../../lib/processes.js';
+import { assertConnected, laminaOnly, story } from '../../lib/survive.js';
 import { until } from '../../lib/wait.js';
-import { engines, keeperOf, keepers, replaceEngine, theEngine } from './processes.js';
-import { assertConnected, laminaOnly, story } from './survive.js';
 
 /** What is left of a container whose keeper is gone: its task, its init, its execs. */
 async function waitUntilCleanedUp(box: Box, id: string, pids: readonly number[]): Promise<void> {

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import type { Box } from '../../lib/box.js';
 import { WAIT_FOR_SIZE } from '../../lib/command.js';
 import { shimSuite } from '../../lib/parity.js';
+import { engines, keeperOf, keepers } from '../../lib/processes.js';
+import { assertConnected, laminaOnly, plainStory, story } from '../../lib/survive.js';
 import { until } from '../../lib/wait.js';
-import { engines, keeperOf, keepers } from './processes.js';
-import { assertConnected, laminaOnly, plainStory, story } from './survive.js';
 
 const COUNT = 4;
 

@@ -5,9 +5,9 @@ import { Containerd } from '../../lib/containerd.js';
 import { EventLog } from '../../lib/events.js';
 import { Leaks } from '../../lib/leaks.js';
 import { isAlive } from '../../lib/proc.js';
+import { engines, keeperOf, stateDir, theEngine } from '../../lib/processes.js';
 import { requires } from '../../lib/requires.js';
 import { until } from '../../lib/wait.js';
-import { engines, keeperOf, stateDir, theEngine } from './processes.js';
 
 const skip = requires({ root: true, runc: '1.1', containerd: '1.6', programs: ['ctr'] }) || LAMINA.skip;
 

@@ -1,12 +1,12 @@
 /** The engine is killed with SIGKILL while containers do what containers do. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { runAtTerminal, WAIT_FOR_SIZE } from '../../lib/command.js';
-import { shimSuite } from '../../lib/parity.js';
-import { isAlive } from '../../lib/proc.js';
-import { until } from '../../lib/wait.js';
-import { engines, keeperOf, killEngine, replaceEngine } from './processes.js';
-import { assertConnected, laminaOnly, plainStory, story } from './survive.js';
+import { runAtTerminal, WAIT_FOR_SIZE } from '../lib/command.js';
+import { shimSuite } from '../lib/parity.js';
+import { isAlive } from '../lib/proc.js';
+import { engines, keeperOf, killEngine, replaceEngine } from '../lib/processes.js';
+import { assertConnected, laminaOnly, plainStory, story } from '../lib/survive.js';
+import { until } from '../lib/wait.js';
 
 const LINES = 40_000;
 /** Less than the 10 s Delete waits for output that does not come: nothing here has a reason to. */

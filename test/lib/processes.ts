@@ -1,10 +1,10 @@
 /** Finds the processes of Lamina that belong to one private daemon, and ends them one by one. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Box } from '../../lib/box.js';
-import type { Containerd } from '../../lib/containerd.js';
-import { isAlive, listProcesses, readProcess, readProcFile } from '../../lib/proc.js';
-import { until } from '../../lib/wait.js';
+import type { Box } from './box.js';
+import type { Containerd } from './containerd.js';
+import { isAlive, listProcesses, readProcess, readProcFile } from './proc.js';
+import { until } from './wait.js';
 
 const ENGINE = /engine\.mjs( --dedicated)?$/;
 const KEEPER = /containerd-shim-lamina-v2 .* start$/;

@@ -5,8 +5,8 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import * as sys from '../../../src/sys/index.js';
-import { LAMINA_BIN } from '../../lib/repo.js';
+import * as sys from '../../src/sys/index.js';
+import { LAMINA_BIN } from '../lib/repo.js';
 
 function source(dir: string): string {
   return `

@@ -1,7 +1,7 @@
 /** Scenarios in which the engine dies: what every one of them checks besides its own business. */
 import assert from 'node:assert/strict';
-import type { Box } from '../../lib/box.js';
-import type { Scenario, Suite } from '../../lib/parity.js';
+import type { Box } from './box.js';
+import type { Scenario, Suite } from './parity.js';
 import { disconnects, engineLog, engines } from './processes.js';
 
 /** A scenario for Lamina alone; when it fails, the engine's own log is shown too. */

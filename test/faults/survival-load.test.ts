@@ -1,9 +1,9 @@
 /** Many lives while the engine is killed every second: nobody may notice. */
 import assert from 'node:assert/strict';
-import type { Box } from '../../lib/box.js';
-import { shimSuite } from '../../lib/parity.js';
-import { engines } from './processes.js';
-import { laminaOnly, plainStory, story } from './survive.js';
+import type { Box } from '../lib/box.js';
+import { shimSuite } from '../lib/parity.js';
+import { engines } from '../lib/processes.js';
+import { laminaOnly, plainStory, story } from '../lib/survive.js';
 
 const LIVES = 50;
 const AT_ONCE = 6;

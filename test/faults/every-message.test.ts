@@ -1,10 +1,10 @@
 /** The engine dies after each single message it sends in the course of a step; the outcome must be the same every time. */
 import assert from 'node:assert/strict';
-import { messageOf } from '../../../src/base/index.js';
-import type { Box } from '../../lib/box.js';
-import { shimSuite } from '../../lib/parity.js';
+import { messageOf } from '../../src/base/index.js';
+import type { Box } from '../lib/box.js';
+import { shimSuite } from '../lib/parity.js';
+import { laminaOnly, plainStory, story } from '../lib/survive.js';
 import { FaultyAddon } from './faulty-addon.js';
-import { laminaOnly, plainStory, story } from './survive.js';
 
 /** After this something waited that need not; without the kill it takes half a second. */
 const SOON_MS = 9_000;
