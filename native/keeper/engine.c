@@ -124,7 +124,6 @@ void lm_engine_welcome(struct lm_keeper *keeper, uint64_t arg) {
   }
   if (keeper->signaled != 0) {
     lm_link_post(keeper, LM_MSG_SIGNALED, 0, 0, (uint64_t)keeper->signaled, NULL);
-    keeper->signaled = 0;
     lm_timer_stop(&keeper->orphaned);
   }
 }
@@ -136,6 +135,8 @@ void lm_engine_lost(struct lm_keeper *keeper) {
   if (keeper->done) return;
   if (keeper->link.welcomed && lm_now_ms() - engine->welcomed_at >= GOOD_LIFE_MS) engine->delay = 0;
   keeper->link.welcomed = false;
+  /* It may have died of the very signal that it was to answer. */
+  lm_keeper_orphaned(keeper);
   seek_later(keeper);
 }
 

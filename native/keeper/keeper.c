@@ -18,12 +18,17 @@ extern char **environ;
 #define EXIT_FLUSH_MS 1000
 
 static void take_signal(struct lm_keeper *keeper, int sig) {
+  keeper->signaled = sig;
   if (keeper->link.welcomed) {
     lm_link_post(keeper, LM_MSG_SIGNALED, 0, 0, (uint64_t)sig, NULL);
-    return;
+  } else {
+    lm_keeper_orphaned(keeper);
   }
-  keeper->signaled = sig;
-  if (keeper->orphaned.due == 0) lm_timer_arm(&keeper->loop, &keeper->orphaned, ORPHANED_MS);
+}
+
+void lm_keeper_orphaned(struct lm_keeper *keeper) {
+  if (keeper->signaled == 0 || keeper->orphaned.due != 0) return;
+  lm_timer_arm(&keeper->loop, &keeper->orphaned, ORPHANED_MS);
 }
 
 static void signals_ready(struct lm_watch *watch, uint32_t events) {

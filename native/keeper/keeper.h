@@ -130,7 +130,7 @@ struct lm_keeper {
   struct lm_relays relays;
   struct lm_conns conns;
   struct lm_watch signals;
-  int signaled;             /* SIGTERM or SIGINT not yet told to an engine */
+  int signaled;             /* SIGTERM or SIGINT that came; told to every engine until one ends the keeper */
   struct lm_timer orphaned; /* signaled, and no engine comes */
   bool exiting;
   bool done;
@@ -196,6 +196,9 @@ int lm_children_check(pid_t pid);
 void lm_children_reap(struct lm_keeper *keeper);
 void lm_children_ack(struct lm_keeper *keeper, uint32_t seq);
 void lm_children_replay(struct lm_keeper *keeper);
+
+/* keeper.c: a signal came and there is no engine to decide: the keeper goes by itself if none comes soon. */
+void lm_keeper_orphaned(struct lm_keeper *keeper);
 
 /* relay.c */
 void lm_relays_init(struct lm_keeper *keeper);

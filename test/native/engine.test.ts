@@ -86,7 +86,9 @@ describe('engine', () => {
   });
 
   it('is tried again, ever more slowly, while it cannot be started', async () => {
-    bed = new Bed({ LAMINA_NODE: '/no/such/node' });
+    bed = new Bed();
+    bed.env['LAMINA_NODE'] = join(bed.dir, 'node');
+    writeFileSync(bed.env['LAMINA_NODE'], '#!/no/such/interpreter\n', { mode: 0o755 });
     const socket = await bed.start();
     const daemon = await bed.connect(socket);
     daemon.write(frame(1, Buffer.from('waiting')));

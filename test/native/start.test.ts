@@ -194,6 +194,14 @@ describe('start', () => {
     nothingLeft();
   });
 
+  it('says so when there is no node to run an engine with', async () => {
+    bed.env['LAMINA_NODE'] = '/no/such/node';
+    const result = await bed.verb('start', { input: bed.params() });
+    assert.equal(result.code, 1);
+    assert.match(result.stderr, /node: LAMINA_NODE is \/no\/such\/node: no such program/);
+    nothingLeft();
+  });
+
   it('accepts unknown flags with a value and says so in the log only', async () => {
     const log = join(bed.bundle, 'log');
     writeFileSync(log, '');
