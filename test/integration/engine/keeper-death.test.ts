@@ -1,6 +1,6 @@
 /** A keeper is killed, or told to end. Only its own containers may notice. */
 import assert from 'node:assert/strict';
-import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Box } from '../../lib/box.js';
 import { shimSuite } from '../../lib/parity.js';
@@ -13,6 +13,8 @@ import { until } from '../../lib/wait.js';
 async function waitUntilCleanedUp(box: Box, id: string, pids: readonly number[]): Promise<void> {
   await until('the task is gone', async () => (await box.status(id)) === undefined);
   await until('its processes are gone', () => pids.every((pid) => !isAlive(pid)));
+  // The daemon removes it last; stopped in the middle of that, it would leave it.
+  await until('its bundle is gone', () => !existsSync(box.daemon.bundle(box.namespace, id)));
   await box.must(['containers', 'rm', id]);
 }
 
