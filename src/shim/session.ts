@@ -7,7 +7,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { taskV2, taskV3 } from '../api/index.js';
-import { Code, createLogger, LaminaError, type Logger, messageOf, UndoStack } from '../base/index.js';
+import { Code, codeOf, createLogger, LaminaError, type Logger, messageOf, UndoStack } from '../base/index.js';
 import { bundlePaths, readSpec, writeOptions, writeRuntime } from '../oci/index.js';
 import { mountAll, unmountRecursive } from '../sys/index.js';
 import { type CallContext, type FrameChannel, type Interceptor, Router, ServerConnection } from '../ttrpc/index.js';
@@ -30,6 +30,7 @@ import { joinShimCgroup } from './shim-cgroup.js';
 const FLUSH_MS = 3_000;
 /** After this an answer has certainly been sent, unless the engine died. */
 const ANSWER_SENT_MS = 1_000;
+const SIGKILL = 9;
 
 export interface SessionOptions {
   readonly config: ConfigFile;
@@ -156,6 +157,8 @@ export class Session implements KeeperEvents {
       return container.init.pid;
     } catch (error) {
       await undo.run((problem) => this.#log.warn({ container: id }, problem));
+      // To clients NotFound means that the container is gone; here some file is missing.
+      if (codeOf(error) === Code.NotFound) throw new LaminaError(Code.Unknown, messageOf(error), { cause: error });
       throw error;
     } finally {
       if (request.rootfs.length > 0) this.#link.del(`m/${id}`);
@@ -284,7 +287,7 @@ export class Session implements KeeperEvents {
       mkdirSync(paths.rootfs, { recursive: true, mode: 0o711 });
       this.#link.put(`m/${id}`, Buffer.from(paths.rootfs));
       undo.add('unmount the rootfs', () => unmountRecursive(paths.rootfs));
-      await mountAll(request.rootfs, paths.rootfs);
+      await mountAll(request.rootfs, paths.rootfs, { helper: (program, args) => this.#runHelper(program, args) });
     }
     const pidNamespace = spec.linux?.namespaces?.find(({ type }) => type === 'pid');
     const systemdCgroup = usesSystemdCgroup(options, spec.linux?.cgroupsPath);
@@ -304,6 +307,15 @@ export class Session implements KeeperEvents {
       hasRootfsMounts: request.rootfs.length > 0,
       checkpoint: request.checkpoint,
     };
+  }
+
+  /** A mount helper (`mount.fuse`): as the keeper's child, so that what it leaves running is reaped there. */
+  async #runHelper(program: string, args: readonly string[]): Promise<void> {
+    const helper = await this.#link.spawn({ name: program, argv: [program, ...args] });
+    const timer = setTimeout(() => helper.kill(SIGKILL), this.#options.config.current.timeouts.runtimeMs);
+    const { code } = await helper.exited;
+    clearTimeout(timer);
+    if (code !== 0) throw new LaminaError(Code.Unknown, `${program}: exit status ${code}`, { subject: program });
   }
 
   readonly #reportErrors: Interceptor<CallContext> = async (request, call, next) => {

@@ -175,7 +175,7 @@ export class FakeDaemon {
   /** Create with the bundle's own root file system. */
   async create(
     shim: ShimHandle,
-    io: Partial<Pick<api.taskV2.CreateTaskRequest, 'stdin' | 'stdout' | 'stderr' | 'terminal'>> = {},
+    io: Partial<Pick<api.taskV2.CreateTaskRequest, 'stdin' | 'stdout' | 'stderr' | 'terminal' | 'rootfs'>> = {},
   ): Promise<number> {
     const { pid } = await shim.task.create({
       id: shim.id,

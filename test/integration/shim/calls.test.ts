@@ -54,6 +54,33 @@ for (const runtime of testRuntimes()) {
       await shim.task.exec({ id: shim.id, execId, terminal: false, stdin: '', stdout: '', stderr: '', spec });
     };
 
+    it('undoes the mounts of a rootfs that fails half way, and says which one failed', async () => {
+      const shim = await daemon.launch(SLEEP);
+      const rootfs = [
+        { type: 'tmpfs', source: 'tmpfs', target: '', options: ['size=1m'] },
+        { type: 'bind', source: '/no/such/source', target: '', options: ['rbind'] },
+      ];
+      const answer = await failure(shim, daemon.create(shim, { rootfs }));
+      assert.match(answer, /^2: failed to mount rootfs component.*(\/no\/such\/source|no such file or directory)/);
+      assert.equal(readFileSync('/proc/self/mountinfo', 'utf8').includes(shim.bundle), false);
+      assert.match(await failure(shim, shim.task.state({ id: shim.id, execId: '' })), /^5: container not created/);
+      await finish(shim);
+    });
+
+    it('changes limits of a running container', async () => {
+      const shim = await daemon.launch(SLEEP);
+      await daemon.create(shim);
+      await shim.task.start({ id: shim.id, execId: '' });
+      const resources = api.packJson(api.OCI_TYPE_URL.linuxResources, { pids: { limit: 17 } });
+      await shim.task.update({ id: shim.id, resources, annotations: {} });
+      const { stats } = await shim.task.stats({ id: shim.id });
+      assert.ok(stats);
+      const metrics =
+        api.unpackMessage(api.cgroupsV1.Metrics, stats) ?? api.unpackMessage(api.cgroupsV2.Metrics, stats);
+      assert.equal(metrics?.pids?.limit, 17n);
+      await finish(shim);
+    });
+
     it('starts, says where it listens, and leaves the address in the bundle', async () => {
       const shim = await daemon.launch(SLEEP);
       assert.equal(shim.address, `unix://${daemon.socketPath(shim.id)}`);
