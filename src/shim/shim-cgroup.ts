@@ -1,9 +1,8 @@
 /** Places the shim's own processes into the cgroup a client asks for (option ShimCgroup). */
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, normalize } from 'node:path';
 import { type Logger, messageOf } from '../base/index.js';
-
-const ROOT = '/sys/fs/cgroup';
+import { currentLayout } from '../cgroups/index.js';
 
 /**
  * Puts a process into `path` below the root of the cgroup file system: of the unified one, or of every v1 controller that is
@@ -22,11 +21,9 @@ export function joinShimCgroup(path: string, pid: number, log: Logger): void {
   }
 }
 
-function hierarchies(): string[] {
-  if (existsSync(join(ROOT, 'cgroup.controllers'))) return [ROOT];
-  return readFileSync('/proc/self/mountinfo', 'utf8')
-    .split('\n')
-    .filter((line) => / - cgroup /.test(line))
-    .map((line) => line.split(' ')[4] ?? '')
-    .filter((mountPoint) => mountPoint !== '' && existsSync(join(mountPoint, 'cgroup.procs')));
+/** Mount points: of the unified hierarchy, or of all v1 controllers, each once however many share it. */
+function hierarchies(): Set<string> {
+  const layout = currentLayout();
+  if (layout.mode === 'unified') return new Set([layout.unified.mountPoint]);
+  return new Set([...layout.controllers.values()].map(({ mountPoint }) => mountPoint));
 }
