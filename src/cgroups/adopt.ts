@@ -1,7 +1,7 @@
 /** Adopting the cgroup of an existing container. */
 import { posix } from 'node:path';
+import type { Cgroup } from './cgroup.js';
 import { FileChanges } from './changes.js';
-import type { ContainerCgroup } from './container.js';
 import { type CgroupLayout, currentLayout } from './detect.js';
 import { CgroupNotFoundError } from './errors.js';
 import { type CgroupKernel, systemKernel } from './kernel.js';
@@ -36,7 +36,7 @@ function sharedChanges(kernel: CgroupKernel): FileChanges {
   return changes;
 }
 
-function adopt(layout: CgroupLayout, paths: CgroupMembership, options: LoadOptions): ContainerCgroup {
+function adopt(layout: CgroupLayout, paths: CgroupMembership, options: LoadOptions): Cgroup {
   if (layout.mode !== 'unified') {
     return new V1Cgroup(layout.mode, layout.controllers, paths.controllers, () => kernelOf(options));
   }
@@ -49,7 +49,7 @@ function adopt(layout: CgroupLayout, paths: CgroupMembership, options: LoadOptio
  * container's create: an init such as systemd moves itself to a sub-group soon.
  * @throws {LaminaError} NotFound if there is no such process, or its group is not to be seen from here
  */
-export function loadFromPid(pid: number, options: LoadOptions = {}): ContainerCgroup {
+export function loadFromPid(pid: number, options: LoadOptions = {}): Cgroup {
   return adopt(options.layout ?? currentLayout(), readMembership(pid), options);
 }
 
@@ -58,7 +58,7 @@ export function loadFromPid(pid: number, options: LoadOptions = {}): ContainerCg
  * its init has moved itself since.
  * @throws {CgroupNotFoundError}
  */
-export function loadFromMembership(text: string, options: LoadOptions = {}): ContainerCgroup {
+export function loadFromMembership(text: string, options: LoadOptions = {}): Cgroup {
   return adopt(options.layout ?? currentLayout(), parseMembership(text), options);
 }
 
@@ -66,7 +66,7 @@ export function loadFromMembership(text: string, options: LoadOptions = {}): Con
  * Adopts a cgroup by its path from the mount point, "/default/web"; on v1 the same path in every hierarchy that has it.
  * @throws {CgroupNotFoundError}
  */
-export function load(path: string, options: LoadOptions = {}): ContainerCgroup {
+export function load(path: string, options: LoadOptions = {}): Cgroup {
   const layout = options.layout ?? currentLayout();
   // Normalized with a leading slash, ".." cannot lead out of the mount.
   const inside = posix.join('/', path).replace(/(?<=.)\/$/, '');

@@ -1,4 +1,4 @@
-import type { OnOom } from './container.js';
+import type { OnOom } from './cgroup.js';
 
 /**
  * Turns readings of an oom_kill counter into reports: one per rise, none lost between readings. The first reading, when the

@@ -1,5 +1,5 @@
 /**
- * What `ContainerCgroup.stats()` returns: the fields of containerd's messages io.containerd.cgroups.v2.Metrics and v1.Metrics,
+ * What `Cgroup.stats()` returns: the fields of containerd's messages io.containerd.cgroups.v2.Metrics and v1.Metrics,
  * in camelCase. Counters are u64 (bigint), "max" is 2^64-1 (but 0 in v1's pids.limit, as containerd has it), bytes and
  * microseconds unless said. A part is undefined where containerd leaves the message out.
  */

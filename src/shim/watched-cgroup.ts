@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import type { Any } from '../api/index.js';
 import { type Logger, messageOf } from '../base/index.js';
-import { type ContainerCgroup, loadFromMembership, type OomWatch } from '../cgroups/index.js';
+import { type Cgroup, loadFromMembership, type OomWatch } from '../cgroups/index.js';
 import { packMetrics } from './metrics.js';
 
 const FREEZE_MS = 10_000;
@@ -14,7 +14,7 @@ const SIGKILL = 9;
 export class WatchedCgroup {
   /** The text of init's /proc/PID/cgroup at create, by which a successor engine finds the group again. */
   readonly membership: string;
-  readonly #cgroup: ContainerCgroup;
+  readonly #cgroup: Cgroup;
   readonly #log: Logger;
   readonly #oom: OomWatch | undefined;
   #lastStats: Any | undefined;

@@ -1,5 +1,5 @@
 import { Code, LaminaError } from '../../base/index.js';
-import type { ContainerCgroup, OnOom, OomWatch } from '../container.js';
+import type { Cgroup, OnOom, OomWatch } from '../cgroup.js';
 import type { CgroupMount } from '../detect.js';
 import { CgroupNotFoundError, isGone } from '../errors.js';
 import { isDirectory, readCgroupFile } from '../file.js';
@@ -44,7 +44,7 @@ function findPlaces(
 }
 
 /** A container's groups in the v1 hierarchies. */
-export class V1Cgroup implements ContainerCgroup {
+export class V1Cgroup implements Cgroup {
   readonly mode: 'legacy' | 'hybrid';
   readonly path: string;
   readonly #places: ReadonlyMap<string, Place>;

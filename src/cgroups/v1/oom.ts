@@ -6,7 +6,7 @@
  * which may kill nobody here; and when the group is removed. So it only starts a short series of readings.
  */
 import * as fs from 'node:fs';
-import type { OnOom, OomWatch } from '../container.js';
+import type { OnOom, OomWatch } from '../cgroup.js';
 import { CgroupFileError } from '../errors.js';
 import { StatFile, writeCgroupFile } from '../file.js';
 import type { CgroupKernel } from '../kernel.js';

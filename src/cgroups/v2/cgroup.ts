@@ -1,6 +1,6 @@
 import { Code, codeOf } from '../../base/index.js';
+import type { Cgroup, OnOom, OomWatch } from '../cgroup.js';
 import type { FileChanges } from '../changes.js';
-import type { ContainerCgroup, OnOom, OomWatch } from '../container.js';
 import type { CgroupMount } from '../detect.js';
 import { CgroupNotFoundError, isGone, isUnsupported } from '../errors.js';
 import { isDirectory, readCgroupFile, writeCgroupFile } from '../file.js';
@@ -19,7 +19,7 @@ const THAW_TIMEOUT_MS = 2_000;
 const KILL_TIMEOUT_MS = 10_000;
 
 /** A container's group in the v2 hierarchy. */
-export class V2Cgroup implements ContainerCgroup {
+export class V2Cgroup implements Cgroup {
   readonly mode = 'unified';
   readonly path: string;
   readonly #mount: CgroupMount;

@@ -1,6 +1,7 @@
 /** OOM kills on v2: memory.events notifies of every change. Its counts include the groups below. */
+
+import type { OnOom, OomWatch } from '../cgroup.js';
 import type { FileChanges } from '../changes.js';
-import type { OnOom, OomWatch } from '../container.js';
 import { StatFile } from '../file.js';
 import { OomCounter } from '../oom.js';
 import { parseKey } from '../parse.js';

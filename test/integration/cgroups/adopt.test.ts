@@ -6,7 +6,7 @@ import { createDeferred } from '../../../src/base/index.js';
 import {
   type CgroupLayout,
   CgroupNotFoundError,
-  type ContainerCgroup,
+  type Cgroup,
   currentLayout,
   type LoadOptions,
   load,
@@ -73,7 +73,7 @@ const layout: CgroupLayout = missing === false ? currentLayout() : { mode: 'lega
 for (const backend of [v1Backend(layout), v2Backend(layout)]) {
   describe(backend.title, { skip: missing === false ? backend.skip : missing }, () => {
     let group: TestGroup;
-    let cgroup: ContainerCgroup;
+    let cgroup: Cgroup;
 
     beforeEach(() => {
       group = new TestGroup(backend.dirs(NAME));

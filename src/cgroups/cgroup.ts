@@ -1,4 +1,6 @@
+import type { LinuxResources } from '../oci/index.js';
 import type { CgroupMode } from './detect.js';
+import type { CgroupEvent, EventsOptions } from './events.js';
 import type { CgroupStats } from './stats.js';
 
 /** A running watch for OOM kills. Disposing it ends it; nothing is reported afterwards. */
@@ -16,14 +18,22 @@ export interface OomWatch extends Disposable {
 /** @param kills by how much the counter has risen since it was last reported */
 export type OnOom = (kills: bigint) => void;
 
+/** Who places the group: `fs` writes the hierarchy itself, `systemd` has a scope or slice and tells systemd what changes. */
+export type CgroupDriver = 'fs' | 'systemd';
+
+export interface DestroyOptions {
+  /** How long to wait for processes to go, and for systemd's job; default 10 s. */
+  readonly timeoutMs?: number;
+}
+
 /**
- * The cgroup of an existing container, on v2 or v1.
+ * A cgroup, on v2 or v1, created here or adopted.
  *
- * Whoever adopts it does not own it: nothing here creates or removes groups. After the group was removed, what reads throws
- * CgroupNotFoundError (code NotFound), and what ends processes finds nothing to do. freeze, kill and signalAll refuse
- * (FailedPrecondition) a group that this very process is in, as a container without a group of its own would have it.
+ * After the group was removed, what reads throws CgroupNotFoundError (code NotFound), and what ends processes finds nothing to do.
+ * freeze, kill and signalAll refuse (FailedPrecondition) a group that this very process is in, as a container without a group of
+ * its own would have it.
  */
-export interface ContainerCgroup extends Disposable {
+export interface Cgroup extends Disposable {
   readonly mode: CgroupMode;
   /** From the root of the hierarchy: "/default/web". On v1 that of the hierarchy which lists the processes. */
   readonly path: string;
@@ -72,4 +82,38 @@ export interface ContainerCgroup extends Disposable {
 
   /** Closes what `stats` keeps open. Does not end OOM watches. */
   close(): void;
+}
+
+/** A cgroup with everything a manager does. */
+export interface ManagedCgroup extends Cgroup {
+  readonly driver: CgroupDriver;
+
+  /** Every limit set so far through this object, or given when it was adopted; what a partial `set` is laid over. */
+  readonly resources: LinuxResources;
+
+  /**
+   * Moves a process, with all its threads, into the group. A process that has ended meanwhile is no error.
+   * @throws {CgroupFileError} EBUSY: the group has controllers enabled for groups below it; EOPNOTSUPP: it is threaded or invalid
+   */
+  apply(pid: number): Promise<void>;
+
+  /**
+   * Lays limits over those in force: what is not given stays. What depends on another value (quota on period, swap on the memory limit)
+   * takes it from `resources`.
+   *
+   * Bad values are refused before anything is written. When the kernel or systemd refuses one, whatever this call has changed is restored.
+   * @throws {ResourceError} InvalidArgument, with the field's path
+   * @throws {CgroupFileError} with file, value and errno
+   */
+  set(resources: LinuxResources): Promise<void>;
+
+  /** What happens in the group from now on, each rise once. Ends when the group is removed, or the iterator is returned. */
+  events(options?: EventsOptions): AsyncIterableIterator<CgroupEvent>;
+
+  /**
+   * Removes the group with everything below it, when its last process has gone; under systemd the unit is stopped, which ends its
+   * processes. What does not exist any more is no error.
+   * @throws {LaminaError} FailedPrecondition with the pids that are left when processes do not go in time
+   */
+  destroy(options?: DestroyOptions): Promise<void>;
 }
