@@ -4,9 +4,9 @@ import * as fs from 'node:fs';
 import { after, afterEach, beforeEach, describe, it } from 'node:test';
 import { createDeferred } from '../../../src/base/index.js';
 import {
+  type Cgroup,
   type CgroupLayout,
   CgroupNotFoundError,
-  type Cgroup,
   currentLayout,
   type LoadOptions,
   load,
