@@ -1,15 +1,37 @@
-/* The poller object: a watcher whose events reach JavaScript in batches, through one thread-safe function.
+/* The poller object: an epoll instance that Node's own event loop waits for. When it becomes readable, what is ready is
+ * fetched with one epoll_wait and handed to JavaScript in one call: no thread, no wake-up of another processor.
  *
- * Lifetime: held by the JavaScript object and by the thread-safe function, which lets go some time after its release.
- * Everything here belongs to the JavaScript thread, on_wake excepted. */
+ * Descriptors are watched one-shot, so a slow call-back causes no spinning. Each has a generation: an event carries
+ * that of the time its descriptor was added and is dropped when that has changed, so a number that is closed and used
+ * again never gets an event of its predecessor.
+ *
+ * Lifetime: held by the JavaScript object and by the loop, which lets go when its handle has been closed. */
 #include "addon.h"
-#include "watcher.h"
+#include "uv.h"
 
 #include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#define EVENTS_MAX 64
+
+struct slot {
+  uint32_t generation;
+  bool active;
+};
 
 struct poller {
-  struct watcher *watcher;
-  napi_threadsafe_function deliver;
+  napi_env env;
+  napi_ref callback;
+  napi_ref resource; /* what call-backs are accounted to */
+  napi_async_context async;
+  napi_async_cleanup_hook_handle hook;
+  uv_handle_t *handle;
+  int epoll_fd;
+  uint32_t generation;
+  struct slot *slots; /* by descriptor */
+  size_t slot_count;
   unsigned holders;
   bool closed;
 };
@@ -19,42 +41,42 @@ static const napi_type_tag POLLER_TAG = {0x4c616d696e61506fULL, 0x6c6c6572000000
 
 static void drop(struct poller *poller) {
   if (--poller->holders > 0) return;
-  watcher_free(poller->watcher);
+  free(poller->handle);
+  free(poller->slots);
   free(poller);
 }
 
-/* The watcher's thread. Fails only while the environment goes away, when nobody listens any more. */
-static void on_wake(void *context) {
-  struct poller *poller = context;
-  (void)napi_call_threadsafe_function(poller->deliver, NULL, napi_tsfn_nonblocking);
+/* ---- delivering ---- */
+
+static bool is_active(const struct poller *poller, int fd) {
+  return fd >= 0 && (size_t)fd < poller->slot_count && poller->slots[fd].active;
 }
 
-/* What became ready as a JavaScript array; NULL when nothing did, or with a pending exception. */
-static napi_value take(napi_env env, struct poller *poller) {
-  size_t count;
-  AUTO_FREE int *pairs = watcher_take(poller->watcher, &count);
-  if (count == 0) return NULL;
-  if (pairs == NULL) return throw_errno(env, ENOMEM, "malloc", NULL);
+/* [fd, events, fd, events, ...] of the events that still concern somebody; NULL when none do, or with a pending
+ * exception. */
+static napi_value make_pairs(struct poller *poller, const struct epoll_event *events, int count) {
+  napi_env env = poller->env;
   napi_value array;
-  TRY(env, napi_create_array_with_length(env, count * 2, &array));
-  for (size_t i = 0; i < count * 2; i++) {
-    napi_value number = value_int(env, pairs[i]);
-    if (number == NULL) return NULL;
-    TRY(env, napi_set_element(env, array, (uint32_t)i, number));
+  uint32_t length = 0;
+  TRY(env, napi_create_array(env, &array));
+  for (int i = 0; i < count; i++) {
+    int fd = (int)(events[i].data.u64 & UINT32_MAX);
+    if (!is_active(poller, fd) || poller->slots[fd].generation != (uint32_t)(events[i].data.u64 >> 32)) continue;
+    napi_value number = value_int(env, fd), bits = value_int(env, events[i].events);
+    if (number == NULL || bits == NULL) return NULL;
+    TRY(env, napi_set_element(env, array, length++, number));
+    TRY(env, napi_set_element(env, array, length++, bits));
   }
-  return array;
+  return length > 0 ? array : NULL;
 }
 
-/* Called by Node-API; env is NULL while the function is torn down. */
-static void on_call(napi_env env, napi_value callback, void *context, void *data) {
-  (void)data;
-  struct poller *poller = context;
-  if (env == NULL || callback == NULL || poller->closed) return;
-  napi_value array = take(env, poller), self;
-  if (array != NULL && napi_get_undefined(env, &self) == napi_ok) {
-    (void)napi_call_function(env, self, callback, 1, &array, NULL);
+static void deliver(struct poller *poller, const struct epoll_event *events, int count) {
+  napi_env env = poller->env;
+  napi_value pairs = make_pairs(poller, events, count), callback, resource;
+  if (pairs != NULL && napi_get_reference_value(env, poller->callback, &callback) == napi_ok &&
+      napi_get_reference_value(env, poller->resource, &resource) == napi_ok) {
+    (void)napi_make_callback(env, poller->async, resource, callback, 1, &pairs, NULL);
   }
-  /* Node would only warn about an exception that leaves this function: make it an uncaught one. */
   bool pending = false;
   napi_value error;
   if (napi_is_exception_pending(env, &pending) == napi_ok && pending &&
@@ -63,34 +85,90 @@ static void on_call(napi_env env, napi_value callback, void *context, void *data
   }
 }
 
-static void on_function_finalized(napi_env env, void *data, void *hint) {
-  (void)env;
-  (void)hint;
-  drop(data);
+/* Called by the loop while epoll_fd is readable. */
+static void on_readable(uv_handle_t *handle, int status, int events) {
+  (void)status;
+  (void)events;
+  struct poller *poller = uv_handle_get_data(handle);
+  struct epoll_event ready[EVENTS_MAX];
+  int count;
+  RETRY(count, epoll_wait(poller->epoll_fd, ready, EVENTS_MAX, 0));
+  napi_handle_scope scope;
+  if (count <= 0 || napi_open_handle_scope(poller->env, &scope) != napi_ok) return;
+  poller->holders++; /* the call-back may close the poller */
+  deliver(poller, ready, count);
+  (void)napi_close_handle_scope(poller->env, scope);
+  drop(poller);
 }
 
-static void stop(struct poller *poller) {
+/* ---- ending ---- */
+
+static void on_handle_closed(uv_handle_t *handle) {
+  struct poller *poller = uv_handle_get_data(handle);
+  (void)napi_remove_async_cleanup_hook(poller->hook);
+  drop(poller);
+}
+
+static void close_poller(struct poller *poller) {
   if (poller->closed) return;
   poller->closed = true;
-  watcher_stop(poller->watcher);
-  (void)napi_release_threadsafe_function(poller->deliver, napi_tsfn_abort);
+  (void)napi_delete_reference(poller->env, poller->callback);
+  (void)napi_async_destroy(poller->env, poller->async);
+  (void)napi_delete_reference(poller->env, poller->resource);
+  /* First: it takes epoll_fd out of the loop's own epoll instance. */
+  uv_close(poller->handle, on_handle_closed);
+  close_fd(poller->epoll_fd);
 }
 
-static void on_environment_end(void *data) {
-  stop(data);
-}
-
-static void close_poller(napi_env env, struct poller *poller) {
-  if (poller->closed) return;
-  (void)napi_remove_env_cleanup_hook(env, on_environment_end, poller);
-  stop(poller);
+/* The environment ends; it waits until the hook is removed. */
+static void on_environment_end(napi_async_cleanup_hook_handle hook, void *data) {
+  (void)hook;
+  close_poller(data);
 }
 
 static void on_object_finalized(napi_env env, void *data, void *hint) {
+  (void)env;
   (void)hint;
-  close_poller(env, data);
+  close_poller(data);
   drop(data);
 }
+
+/* ---- watching ---- */
+
+static bool reserve(struct poller *poller, size_t fd) {
+  if (fd < poller->slot_count) return true;
+  size_t wanted = fd + 64;
+  struct slot *slots = realloc(poller->slots, wanted * sizeof(*slots));
+  if (slots == NULL) return false;
+  memset(slots + poller->slot_count, 0, (wanted - poller->slot_count) * sizeof(*slots));
+  poller->slots = slots;
+  poller->slot_count = wanted;
+  return true;
+}
+
+/* 0 or an errno. */
+static int control(struct poller *poller, int operation, int fd, uint32_t events, uint32_t generation) {
+  uint64_t key = ((uint64_t)generation << 32) | (uint32_t)fd;
+  struct epoll_event event = {.events = events | EPOLLONESHOT, .data.u64 = key};
+  return epoll_ctl(poller->epoll_fd, operation, fd, &event) == 0 ? 0 : errno;
+}
+
+static int add(struct poller *poller, int fd, uint32_t events) {
+  if (fd < 0 || poller->closed) return EBADF;
+  if (!reserve(poller, (size_t)fd)) return ENOMEM;
+  uint32_t generation = ++poller->generation;
+  int err = control(poller, EPOLL_CTL_ADD, fd, events, generation);
+  if (err == 0) poller->slots[fd] = (struct slot){.generation = generation, .active = true};
+  return err;
+}
+
+static int rearm(struct poller *poller, int fd, uint32_t events) {
+  if (poller->closed) return EBADF;
+  if (!is_active(poller, fd)) return ENOENT;
+  return control(poller, EPOLL_CTL_MOD, fd, events, poller->slots[fd].generation);
+}
+
+/* ---- JavaScript's side ---- */
 
 /* The poller behind `this`, its arguments taken; NULL with an exception pending. */
 static struct poller *poller_of(napi_env env, napi_callback_info info, napi_value *args, size_t count) {
@@ -106,22 +184,22 @@ static struct poller *poller_of(napi_env env, napi_callback_info info, napi_valu
   return poller;
 }
 
-static napi_value watch(napi_env env, napi_callback_info info, int (*call)(struct watcher *, int, uint32_t)) {
+static napi_value watch(napi_env env, napi_callback_info info, int (*call)(struct poller *, int, uint32_t)) {
   napi_value args[2];
   int fd;
   uint32_t events;
   struct poller *poller = poller_of(env, info, args, 2);
   if (poller == NULL || !arg_int(env, args[0], "fd", &fd) || !arg_u32(env, args[1], "events", &events)) return NULL;
-  int err = call(poller->watcher, fd, events);
+  int err = call(poller, fd, events);
   return err == 0 ? value_undefined(env) : throw_errno(env, err, "epoll_ctl", NULL);
 }
 
 static napi_value poller_add(napi_env env, napi_callback_info info) {
-  return watch(env, info, watcher_add);
+  return watch(env, info, add);
 }
 
 static napi_value poller_rearm(napi_env env, napi_callback_info info) {
-  return watch(env, info, watcher_rearm);
+  return watch(env, info, rearm);
 }
 
 static napi_value poller_remove(napi_env env, napi_callback_info info) {
@@ -129,32 +207,36 @@ static napi_value poller_remove(napi_env env, napi_callback_info info) {
   int fd;
   struct poller *poller = poller_of(env, info, args, 1);
   if (poller == NULL || !arg_int(env, args[0], "fd", &fd)) return NULL;
-  watcher_remove(poller->watcher, fd);
+  if (!poller->closed && is_active(poller, fd)) {
+    /* Fails when the descriptor was closed before: then there is no watch any more. */
+    (void)epoll_ctl(poller->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+    poller->slots[fd].active = false;
+  }
   return value_undefined(env);
 }
 
 static napi_value poller_ref(napi_env env, napi_callback_info info) {
   struct poller *poller = poller_of(env, info, NULL, 0);
   if (poller == NULL) return NULL;
-  if (!poller->closed) TRY(env, napi_ref_threadsafe_function(env, poller->deliver));
+  if (!poller->closed) uv_ref(poller->handle);
   return value_undefined(env);
 }
 
 static napi_value poller_unref(napi_env env, napi_callback_info info) {
   struct poller *poller = poller_of(env, info, NULL, 0);
   if (poller == NULL) return NULL;
-  if (!poller->closed) TRY(env, napi_unref_threadsafe_function(env, poller->deliver));
+  if (!poller->closed) uv_unref(poller->handle);
   return value_undefined(env);
 }
 
 static napi_value poller_close(napi_env env, napi_callback_info info) {
   struct poller *poller = poller_of(env, info, NULL, 0);
   if (poller == NULL) return NULL;
-  close_poller(env, poller);
+  close_poller(poller);
   return value_undefined(env);
 }
 
-static napi_value make_object(napi_env env, struct poller *poller) {
+static napi_value make_object(napi_env env) {
   const struct function methods[] = {
       {"add", poller_add}, {"rearm", poller_rearm}, {"remove", poller_remove},
       {"ref", poller_ref}, {"unref", poller_unref}, {"close", poller_close},
@@ -163,48 +245,73 @@ static napi_value make_object(napi_env env, struct poller *poller) {
   TRY(env, napi_create_object(env, &object));
   if (!REGISTER(env, object, methods)) return NULL;
   TRY(env, napi_type_tag_object(env, object, &POLLER_TAG));
-  TRY(env, napi_wrap(env, object, poller, on_object_finalized, NULL, NULL));
   return object;
 }
 
-/* A poller held once, by the caller; NULL with an exception pending. */
-static struct poller *poller_new(napi_env env, napi_value callback, napi_value name) {
+/* What a poller keeps of JavaScript. On failure an exception is pending, and what was made goes with the environment.
+ */
+static bool keep(napi_env env, struct poller *poller, napi_value callback) {
+  napi_value resource, name = value_string(env, "lamina.poller", NAPI_AUTO_LENGTH);
+  if (name == NULL) return false;
+  TRY_RET(env, napi_create_object(env, &resource), false);
+  TRY_RET(env, napi_create_reference(env, callback, 1, &poller->callback), false);
+  TRY_RET(env, napi_create_reference(env, resource, 1, &poller->resource), false);
+  TRY_RET(env, napi_async_init(env, resource, name, &poller->async), false);
+  return true;
+}
+
+/* Puts epoll_fd into the loop, unreferenced. 0 or an errno. */
+static int join_loop(napi_env env, struct poller *poller) {
+  struct uv_loop_s *loop;
+  poller->handle = calloc(1, uv_handle_size(UV_POLL));
+  if (poller->handle == NULL) return ENOMEM;
+  if (napi_get_uv_event_loop(env, &loop) != napi_ok) return ENOSYS;
+  int err = -uv_poll_init(loop, poller->handle, poller->epoll_fd);
+  if (err != 0) return err;
+  uv_handle_set_data(poller->handle, poller);
+  poller->holders++;
+  err = -uv_poll_start(poller->handle, UV_READABLE, on_readable);
+  uv_unref(poller->handle);
+  return err;
+}
+
+/* A poller held once by the caller, and by the loop; NULL with an exception pending. */
+static struct poller *poller_new(napi_env env, napi_value callback) {
   struct poller *poller = calloc(1, sizeof(*poller));
   if (poller == NULL) return throw_errno(env, ENOMEM, "malloc", NULL), NULL;
-  poller->watcher = watcher_open(on_wake, poller);
-  if (poller->watcher == NULL) {
-    int err = errno;
-    free(poller);
-    return throw_errno(env, err, "epoll_create1", NULL), NULL;
+  poller->env = env;
+  poller->holders = 1;
+  poller->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+  int err = poller->epoll_fd < 0 ? errno : 0;
+  if (err == 0 && keep(env, poller, callback)) {
+    err = join_loop(env, poller);
+    if (err == 0) return poller;
   }
-  if (napi_create_threadsafe_function(env, callback, NULL, name, 0, 1, poller, on_function_finalized, poller, on_call,
-                                      &poller->deliver) != napi_ok) {
-    watcher_stop(poller->watcher);
-    watcher_free(poller->watcher);
-    free(poller);
-    throw_status(env);
-    return NULL;
+  if (poller->holders > 1) {
+    close_poller(poller);
+  } else {
+    close_fd(poller->epoll_fd);
   }
-  poller->holders = 2;
-  return poller;
+  drop(poller);
+  return err == 0 ? NULL : (throw_errno(env, err, "epoll_create1", NULL), NULL);
 }
 
 static napi_value create_poller(napi_env env, napi_callback_info info) {
-  napi_value args[1], name = value_string(env, "lamina.poller", NAPI_AUTO_LENGTH);
+  napi_value args[1];
   napi_valuetype type;
-  if (name == NULL || !get_args(env, info, args, 1, NULL)) return NULL;
+  if (!get_args(env, info, args, 1, NULL)) return NULL;
   TRY(env, napi_typeof(env, args[0], &type));
   if (type != napi_function) return throw_arg(env, "onReady", "a function"), NULL;
-  struct poller *poller = poller_new(env, args[0], name);
+  napi_value object = make_object(env);
+  if (object == NULL) return NULL;
+  struct poller *poller = poller_new(env, args[0]);
   if (poller == NULL) return NULL;
-  napi_value object = NULL;
-  if (napi_unref_threadsafe_function(env, poller->deliver) == napi_ok &&
-      napi_add_env_cleanup_hook(env, on_environment_end, poller) == napi_ok) {
-    object = make_object(env, poller);
+  if (napi_add_async_cleanup_hook(env, on_environment_end, poller, &poller->hook) == napi_ok &&
+      napi_wrap(env, object, poller, on_object_finalized, NULL, NULL) == napi_ok) {
+    return object;
   }
-  if (object != NULL) return object;
   throw_status(env);
-  close_poller(env, poller);
+  close_poller(poller);
   drop(poller);
   return NULL;
 }

@@ -25,7 +25,7 @@ export interface InotifyEvent {
 }
 
 /**
- * Watches descriptors with epoll on a thread of its own, which starts with the first add(). Unreferenced at first: it keeps the
+ * Watches descriptors with an epoll instance that the event loop waits for. Unreferenced at first: it keeps the
  * event loop alive only between ref() and unref(). An exception thrown by onReady is an uncaught one.
  */
 export interface NativePoller {
@@ -37,7 +37,7 @@ export interface NativePoller {
   remove(fd: number): void;
   ref(): void;
   unref(): void;
-  /** Ends the thread. Idempotent. */
+  /** Stops watching everything. Idempotent. */
   close(): void;
 }
 

@@ -82,7 +82,7 @@ export class Poller {
     };
   }
 
-  /** Stops watching everything and ends the thread. */
+  /** Stops watching everything, for good. */
   close(): void {
     for (const watched of [...this.#watched.values()]) this.#unwatch(watched);
     this.#native.close();
