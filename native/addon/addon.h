@@ -118,6 +118,7 @@ bool register_tty(napi_env env, napi_value exports);
 bool register_inotify(napi_env env, napi_value exports);
 bool register_mount(napi_env env, napi_value exports);
 bool register_idmap(napi_env env, napi_value exports);
+bool register_bpf(napi_env env, napi_value exports);
 
 #define REGISTER(env, exports, table) add_functions(env, exports, table, sizeof(table) / sizeof((table)[0]))
 

@@ -41,6 +41,12 @@ export interface NativePoller {
   close(): void;
 }
 
+export interface AttachedPrograms {
+  /** BPF_F_*; 0 when nothing is attached. */
+  readonly flags: number;
+  readonly ids: number[];
+}
+
 export interface NativeBinding {
   /** onReady gets pairs [fd, events, fd, events, ...]: all that became ready since the last call. */
   createPoller(onReady: (ready: number[]) => void): NativePoller;
@@ -114,4 +120,22 @@ export interface NativeBinding {
   setSubreaper(on: boolean): void;
   /** flock(2): 'shared' | 'exclusive' | 'unlock', never waits; false when another holds it. */
   flock(fd: number, how: string): boolean;
+
+  /**
+   * Loads an eBPF program of type BPF_PROG_TYPE_CGROUP_DEVICE (struct bpf_insn, 8 bytes each) and returns its descriptor.
+   * @param unlimitedMemlock lifts RLIMIT_MEMLOCK during the call where that is allowed; kernels before 5.11 answer EPERM when it is too low
+   * @throws an errno error with `log`, what the verifier said (empty unless EINVAL or EACCES); EAGAIN: a signal came, try again
+   */
+  bpfLoadDevice(program: Uint8Array, unlimitedMemlock: boolean): number;
+  /**
+   * Attaches a device program to the cgroup2 directory open as `cgroup`. flags are BPF_F_*: ALLOW_MULTI 2, REPLACE 4 (Linux 5.6, with
+   * the descriptor of the program to be replaced; it is not looked at without the flag).
+   */
+  bpfAttachDevice(cgroup: number, program: number, flags: number, replaced: number): void;
+  /** Detaches a device program. @throws ENOENT when it is not attached to this group, or by a link */
+  bpfDetachDevice(cgroup: number, program: number): void;
+  /** The device programs attached to this very group, not to its ancestors, and the flags they were attached with. */
+  bpfQueryDevice(cgroup: number): AttachedPrograms;
+  /** A descriptor of the loaded program with that id. @throws ENOENT when it was unloaded since */
+  bpfOpenProgram(id: number): number;
 }

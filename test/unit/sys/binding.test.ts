@@ -19,6 +19,11 @@ import { expectNoLeaks } from './leaks.js';
 // Typed so that the compiler refuses a missing and a surplus key: what is left to compare is this list and the addon.
 const PARAMETERS: Readonly<Record<keyof NativeBinding, number>> = {
   acceptUnix: 1,
+  bpfAttachDevice: 4,
+  bpfDetachDevice: 2,
+  bpfLoadDevice: 2,
+  bpfOpenProgram: 1,
+  bpfQueryDevice: 1,
   bytesReadable: 1,
   connectUnix: 2,
   createPoller: 1,
