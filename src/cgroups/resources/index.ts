@@ -1,0 +1,18 @@
+/** The limits of the OCI `linux.resources`, checked, converted and written to cgroup files. */
+export { checkDeviceRules, checkResources } from './check.js';
+export {
+  cpuMax,
+  cpuQuotaPerSec,
+  DEFAULT_PERIOD_USEC,
+  ioWeight,
+  limitText,
+  pidsMax,
+  roundedQuota,
+  swapMax,
+  UNLIMITED,
+  weightFromShares,
+} from './convert.js';
+export { cpuListBits } from './cpu-list.js';
+export { LimitUnavailableError, ResourceError, RestoreError } from './errors.js';
+export { RESOURCE_FIELDS, type ResourceField } from './fields.js';
+export { overlayResources } from './overlay.js';
