@@ -4,7 +4,7 @@
  * @see proc(5), Documentation/filesystems/proc.rst
  */
 import { readFileSync, writeFileSync } from 'node:fs';
-import { Code, LaminaError } from '../base/index.js';
+import { Code, isErrno, LaminaError } from '../base/index.js';
 
 /** The fields of /proc/PID/stat that identify a process and its place. */
 export interface ProcessStat {
@@ -159,4 +159,15 @@ export function readPageSize(): number {
     if (read(at) === AT_PAGESZ) return Number(read(at + word));
   }
   return 4096;
+}
+
+/** True in a user namespace other than the first: its ids are not all of those there are. */
+export function inUserNamespace(): boolean {
+  try {
+    return !/^\s*0\s+0\s+4294967295\s*$/.test(readFileSync('/proc/self/uid_map', 'latin1'));
+  } catch (error) {
+    // A kernel without user namespaces.
+    if (isErrno(error, 'ENOENT')) return false;
+    throw error;
+  }
 }
