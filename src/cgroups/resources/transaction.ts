@@ -1,0 +1,174 @@
+/** Writing several cgroup files so that either all are written or none has changed. */
+import { basename, dirname } from 'node:path';
+import { isErrno } from '../../base/index.js';
+import { CgroupFileError, CgroupNotFoundError, isGone } from '../errors.js';
+import { isDirectory, readCgroupFile, writeCgroupFile } from '../file.js';
+import { LimitUnavailableError, RestoreError } from './errors.js';
+import { restoringWrites } from './restore.js';
+
+/** Access to interface files by path; both throw CgroupFileError. Tests bring their own to provoke faults. */
+export interface CgroupIo {
+  read(path: string): string;
+  /** One write(2). */
+  write(path: string, data: string): void;
+  isDirectory(path: string): boolean;
+}
+
+export const cgroupIo: CgroupIo = { read: readCgroupFile, write: writeCgroupFile, isDirectory };
+
+/** A write to the first changes what the second shows. */
+const COMPANIONS: Readonly<Record<string, string>> = {
+  // The kernel forgets the weight of an idle group.
+  'v2/cpu.idle': 'cpu.weight',
+  'v1/cpu.idle': 'cpu.shares',
+  // Before Linux 6.10 each write divides the burst by 1000.
+  'v2/cpu.max': 'cpu.max.burst',
+};
+
+interface Snapshot {
+  readonly path: string;
+  readonly content: string;
+}
+
+/** Where the files of a group are, by version. */
+export interface Place {
+  readonly version: 'v1' | 'v2';
+  /** The directory with a file; undefined if its controller is not there. */
+  dirOf(file: string): string | undefined;
+}
+
+function hasErrno(error: unknown, errnos: readonly string[]): error is CgroupFileError {
+  return error instanceof CgroupFileError && errnos.includes(error.errno);
+}
+
+/** "hugetlb.2MB.max" → "hugetlb" */
+export function controllerOf(file: string): string {
+  return file.slice(0, file.indexOf('.'));
+}
+
+/** Every file is read before it is written; `rollback` goes back the same way. */
+export class Transaction {
+  readonly #io: CgroupIo;
+  readonly #place: Place;
+  #undo: (() => void)[] = [];
+
+  constructor(place: Place, io: CgroupIo) {
+    this.#place = place;
+    this.#io = io;
+  }
+
+  /** Writes a file of the group. @throws {CgroupFileError} */
+  write(file: string, data: string): void {
+    const path = this.#path(file, data);
+    const before = this.#snapshot(path);
+    const companion = this.#companion(file, path);
+    this.#io.write(path, data);
+    if (before === undefined) return;
+    this.#undo.push(() => {
+      this.#restore(before);
+      if (companion !== undefined && this.#snapshot(companion.path)?.content !== companion.content) {
+        this.#restore(companion);
+      }
+    });
+  }
+
+  /** Writes a file whose content does not tell what was written, with what undoes it. @throws {CgroupFileError} */
+  writeWith(file: string, data: string, undo: (write: (file: string, data: string) => void) => void): void {
+    this.#io.write(this.#path(file, data), data);
+    this.#undo.push(() => undo((other, line) => this.#io.write(this.#path(other, line), line)));
+  }
+
+  /** Writes a file; false if it was refused with one of these errnos. @throws {CgroupFileError} for others */
+  tryWrite(file: string, data: string, ...errnos: string[]): boolean {
+    try {
+      this.write(file, data);
+      return true;
+    } catch (error) {
+      if (hasErrno(error, errnos)) return false;
+      throw error;
+    }
+  }
+
+  /** What a file shows; undefined if there is no such file, or it cannot be read. */
+  read(file: string): string | undefined {
+    const dir = this.#place.dirOf(file);
+    return dir === undefined ? undefined : this.#snapshot(`${dir}/${file}`)?.content;
+  }
+
+  /** Runs the writes; puts everything back if one fails. @throws {CgroupFileError} {RestoreError} if that fails too */
+  run(writes: () => void): void {
+    try {
+      writes();
+    } catch (error) {
+      const cause = this.#explain(error);
+      const failures = this.#rollback();
+      throw failures.length === 0 ? cause : new RestoreError(failures, cause);
+    }
+  }
+
+  /** Puts everything back, last write first; a second call does nothing. @throws {RestoreError} with what could not be */
+  undo(): void {
+    const failures = this.#rollback();
+    if (failures.length > 0) throw new RestoreError(failures);
+  }
+
+  #path(file: string, data: string): string {
+    const dir = this.#place.dirOf(file);
+    if (dir !== undefined) return `${dir}/${file}`;
+    const controller = controllerOf(file);
+    const detail = `the group has no directory in a ${controller} hierarchy`;
+    throw new LimitUnavailableError(controller, file, detail, undefined, data);
+  }
+
+  /** The content, undefined for files that cannot be read: missing ones, and those that are only for writing. */
+  #snapshot(path: string): Snapshot | undefined {
+    try {
+      return { path, content: this.#io.read(path) };
+    } catch (error) {
+      if (error instanceof CgroupFileError) return undefined;
+      throw error;
+    }
+  }
+
+  #companion(file: string, path: string): Snapshot | undefined {
+    const name = COMPANIONS[`${this.#place.version}/${file}`];
+    return name === undefined ? undefined : this.#snapshot(`${dirname(path)}/${name}`);
+  }
+
+  #restore({ path, content }: Snapshot): void {
+    for (const data of restoringWrites(basename(path), content, () => this.#io.read(path))) this.#io.write(path, data);
+  }
+
+  #rollback(): CgroupFileError[] {
+    const failures: CgroupFileError[] = [];
+    for (let step = this.#undo.pop(); step !== undefined; step = this.#undo.pop()) {
+      try {
+        step();
+      } catch (error) {
+        if (!(error instanceof CgroupFileError)) throw error;
+        // Nothing is left to restore in a group that is removed.
+        if (!isGone(error)) failures.push(error);
+      }
+    }
+    return failures;
+  }
+
+  /** A missing file is told apart by why it is missing. */
+  #explain(error: unknown): unknown {
+    if (!hasErrno(error, ['ENOENT', 'ENODEV', 'EPERM', 'EACCES']) || error instanceof LimitUnavailableError)
+      return error;
+    const dir = dirname(error.path);
+    const file = basename(error.path);
+    if (!this.#io.isDirectory(dir)) return new CgroupNotFoundError(dir, error);
+    const controller = controllerOf(file);
+    if (this.#place.version === 'v2' && controller !== 'cgroup') {
+      const enabled = this.#snapshot(`${dir}/cgroup.controllers`)?.content.trim();
+      if (enabled !== undefined && !enabled.split(' ').includes(controller)) {
+        const detail = `controller ${controller} not available in this group, which has ${enabled || 'none'}`;
+        return new LimitUnavailableError(controller, error.path, detail, error.cause, error.data);
+      }
+    }
+    if (!isErrno(error.cause, 'ENOENT')) return error;
+    return new LimitUnavailableError(controller, error.path, 'this kernel has no such file', error.cause, error.data);
+  }
+}

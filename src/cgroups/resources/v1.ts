@@ -1,0 +1,191 @@
+/** Setting limits on cgroup v1 (Documentation/admin-guide/cgroup-v1/). */
+import type {
+  BlockIoResources,
+  CpuResources,
+  LinuxResources,
+  MemoryResources,
+  NetworkResources,
+} from '../../oci/index.js';
+import { CgroupFileError } from '../errors.js';
+import { parseCounterText } from '../parse.js';
+import type { Applied } from './applied.js';
+import { checkDeviceRules, checkResources } from './check.js';
+import { pidsMax, UNLIMITED } from './convert.js';
+import { isGiven, overlayResources } from './overlay.js';
+import { setCpuset, setHugepages, setRdma } from './shared.js';
+import { type CgroupIo, cgroupIo, controllerOf, Transaction } from './transaction.js';
+import { writeDeviceRules } from './v1-devices.js';
+
+const LIMIT = 'memory.limit_in_bytes';
+const MEMSW = 'memory.memsw.limit_in_bytes';
+
+/**
+ * The limit may never be above that of memory and swap together, not even between two writes: what grows is raised from the outside in,
+ * what shrinks is lowered from the inside out.
+ */
+function setLimits(files: Transaction, update: MemoryResources, inForce: MemoryResources): void {
+  const limit = isGiven('memory.limit', update.limit) ? update.limit : undefined;
+  const writes: [file: string, value: number][] = limit === undefined ? [] : [[LIMIT, limit]];
+  const swap = swapToSet(files, update, inForce);
+  if (swap !== undefined) {
+    const current = parseCounterText(files.read(LIMIT)?.trim() ?? '');
+    if (swap === UNLIMITED || current < BigInt(swap)) writes.unshift([MEMSW, swap]);
+    else writes.push([MEMSW, swap]);
+  }
+  for (const [file, value] of writes) writeLimit(files, file, String(value));
+}
+
+function swapToSet(files: Transaction, update: MemoryResources, inForce: MemoryResources): number | undefined {
+  if (isGiven('memory.swap', update.swap)) return update.swap;
+  // Implied by memory without limit, where the kernel counts swap.
+  const isImplied = update.limit === UNLIMITED && inForce.swap === UNLIMITED;
+  return isImplied && files.read(MEMSW) !== undefined ? UNLIMITED : undefined;
+}
+
+/** EBUSY: more is in use than the kernel could reclaim. */
+function writeLimit(files: Transaction, file: string, value: string): void {
+  try {
+    files.write(file, value);
+  } catch (error) {
+    if (error instanceof CgroupFileError && error.errno === 'EBUSY') {
+      const [usage, peak] = ['usage', 'max_usage'].map((name) => files.read(file.replace(/limit/, name))?.trim());
+      error.message += ` (usage ${usage ?? 'unknown'}, peak ${peak ?? 'unknown'})`;
+    }
+    throw error;
+  }
+}
+
+function setMemory(
+  files: Transaction,
+  update: MemoryResources,
+  inForce: MemoryResources,
+  saved: MemoryResources,
+): void {
+  setLimits(files, update, inForce);
+  if (isGiven('memory.reservation', update.reservation)) {
+    files.write('memory.soft_limit_in_bytes', String(update.reservation));
+  }
+  if (update.kernelTCP !== undefined) files.write('memory.kmem.tcp.limit_in_bytes', String(update.kernelTCP));
+  // false is the default, and some groups do not take a write at all.
+  if (update.disableOOMKiller === true) files.write('memory.oom_control', '1');
+  else if (update.disableOOMKiller === false && saved.disableOOMKiller === true) files.write('memory.oom_control', '0');
+  if (update.swappiness !== undefined) files.write('memory.swappiness', String(update.swappiness));
+}
+
+/**
+ * Writes files whose values limit each other, each allowed against the other's new value, but maybe not against the one in force:
+ * those that are refused as invalid are written again after `last`.
+ */
+function writeAround(
+  files: Transaction,
+  early: readonly [string, number][],
+  last: readonly [string, number] | undefined,
+): void {
+  const retried = last === undefined ? [] : ['EINVAL'];
+  const refused = early.filter(([file, value]) => !files.tryWrite(file, String(value), ...retried));
+  if (last !== undefined) files.write(last[0], String(last[1]));
+  for (const [file, value] of refused) files.write(file, String(value));
+}
+
+function setCpu(files: Transaction, update: CpuResources): void {
+  if (isGiven('cpu.shares', update.shares)) files.write('cpu.shares', String(update.shares));
+  const early: [string, number][] = [];
+  if (update.period) early.push(['cpu.cfs_period_us', update.period]);
+  // Linux 5.14; what was written before stays as it is on older ones.
+  if (update.burst !== undefined && files.read('cpu.cfs_burst_us') !== undefined) {
+    early.push(['cpu.cfs_burst_us', update.burst]);
+  }
+  writeAround(files, early, update.quota ? ['cpu.cfs_quota_us', update.quota] : undefined);
+  if (update.idle !== undefined) files.write('cpu.idle', String(update.idle));
+  const { realtimePeriod, realtimeRuntime } = update;
+  writeAround(
+    files,
+    realtimePeriod ? [['cpu.rt_period_us', realtimePeriod]] : [],
+    realtimeRuntime ? ['cpu.rt_runtime_us', realtimeRuntime] : undefined,
+  );
+}
+
+const THROTTLE_FILES = {
+  throttleReadBpsDevice: 'blkio.throttle.read_bps_device',
+  throttleWriteBpsDevice: 'blkio.throttle.write_bps_device',
+  throttleReadIOPSDevice: 'blkio.throttle.read_iops_device',
+  throttleWriteIOPSDevice: 'blkio.throttle.write_iops_device',
+} as const;
+
+/** CFQ's files up to Linux 4.20, BFQ's since. */
+function weightFile(files: Transaction): string {
+  return files.read('blkio.weight') === undefined ? 'blkio.bfq.weight' : 'blkio.weight';
+}
+
+function setBlkio(files: Transaction, update: BlockIoResources): void {
+  if (isGiven('blockIO.weight', update.weight)) files.write(weightFile(files), String(update.weight));
+  if (isGiven('blockIO.leafWeight', update.leafWeight)) files.write('blkio.leaf_weight', String(update.leafWeight));
+  for (const { major, minor, weight, leafWeight } of update.weightDevice ?? []) {
+    if (isGiven('blockIO.weight', weight)) files.write(`${weightFile(files)}_device`, `${major}:${minor} ${weight}`);
+    if (isGiven('blockIO.leafWeight', leafWeight)) {
+      files.write('blkio.leaf_weight_device', `${major}:${minor} ${leafWeight}`);
+    }
+  }
+  for (const [name, file] of Object.entries(THROTTLE_FILES)) {
+    for (const { major, minor, rate } of update[name as keyof typeof THROTTLE_FILES] ?? []) {
+      files.write(file, `${major}:${minor} ${rate}`);
+    }
+  }
+}
+
+function setNetwork(files: Transaction, update: NetworkResources): void {
+  if (isGiven('network.classID', update.classID)) files.write('net_cls.classid', String(update.classID));
+  for (const { name, priority } of update.priorities ?? []) files.write('net_prio.ifpriomap', `${name} ${priority}`);
+}
+
+/** A quota or period of 0 is none; on v1 each has a file of its own, so that it stays. */
+function withoutZeroQuota(update: LinuxResources): LinuxResources {
+  if (update.cpu?.quota !== 0 && update.cpu?.period !== 0) return update;
+  const { quota, period, ...cpu } = update.cpu;
+  return { ...update, cpu: { ...cpu, ...(quota ? { quota } : {}), ...(period ? { period } : {}) } };
+}
+
+export interface SetV1Options {
+  /** Write `devices` too, to devices.allow and devices.deny; default false, as in an update by runc. */
+  readonly devices?: boolean;
+  readonly io?: CgroupIo;
+}
+
+/**
+ * setV2 for v1: same checks, same promise that a failure leaves nothing changed.
+ * @param dirs controller → the group's directory in its hierarchy
+ * @throws {ResourceError} before anything is written
+ * @throws {CgroupFileError} with the file, the value and the kernel's errno; EBUSY: a memory limit is below what cannot be reclaimed
+ * @throws {LimitUnavailableError} if the group has no directory with the controller, or the kernel no such file
+ * @throws {CgroupNotFoundError} if the group is not there
+ * @throws {RestoreError} if after a failure not everything could be put back
+ */
+export function setV1(
+  dirs: ReadonlyMap<string, string>,
+  saved: LinuxResources,
+  update: LinuxResources,
+  options: SetV1Options = {},
+): Applied {
+  checkResources(update, saved, 'legacy');
+  const { devices, ...others } = withoutZeroQuota(update);
+  const rules = options.devices === true ? devices : undefined;
+  if (rules !== undefined) checkDeviceRules(rules);
+  const resources = overlayResources(saved, rules === undefined ? others : { ...others, devices: rules });
+  const files = new Transaction(
+    { version: 'v1', dirOf: (file) => dirs.get(controllerOf(file)) },
+    options.io ?? cgroupIo,
+  );
+  const { pids, memory, blockIO, cpu, hugepageLimits, rdma, network } = others;
+  files.run(() => {
+    if (pids?.limit !== undefined) files.write('pids.max', pidsMax(pids.limit));
+    if (memory !== undefined) setMemory(files, memory, resources.memory ?? {}, saved.memory ?? {});
+    if (blockIO !== undefined) setBlkio(files, blockIO);
+    if (cpu !== undefined) setCpu(files, cpu);
+    if (rules !== undefined) writeDeviceRules(files, rules);
+    if (cpu !== undefined) setCpuset(files, cpu);
+    if (hugepageLimits !== undefined) setHugepages(files, hugepageLimits, 'limit_in_bytes');
+    if (rdma !== undefined) setRdma(files, rdma);
+    if (network !== undefined) setNetwork(files, network);
+  });
+  return { resources, undo: () => files.undo() };
+}
