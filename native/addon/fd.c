@@ -62,6 +62,13 @@ static napi_value set_non_blocking(napi_env env, napi_callback_info info) {
   return value_undefined(env);
 }
 
+static napi_value seek_to_end(napi_env env, napi_callback_info info) {
+  int fd;
+  if (!one_fd(env, info, &fd)) return NULL;
+  if (lseek(fd, 0, SEEK_END) < 0) return throw_errno(env, errno, "lseek", NULL);
+  return value_undefined(env);
+}
+
 static napi_value bytes_readable(napi_env env, napi_callback_info info) {
   int fd, bytes = 0;
   if (!one_fd(env, info, &fd)) return NULL;
@@ -164,6 +171,7 @@ bool register_fd(napi_env env, napi_value exports) {
       {"pipe", make_pipe},
       {"dupFd", dup_fd},
       {"setNonBlocking", set_non_blocking},
+      {"seekToEnd", seek_to_end},
       {"bytesReadable", bytes_readable},
       {"memfd", make_memfd},
       {"eventfd", make_eventfd},

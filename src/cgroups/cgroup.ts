@@ -3,16 +3,27 @@ import type { CgroupMode } from './detect.js';
 import type { CgroupEvent, EventsOptions } from './events.js';
 import type { CgroupStats } from './stats.js';
 
+/** How the init of a group has ended, which `OomWatch.drain` asks when the group cannot tell any more. */
+export interface InitExit {
+  /** As this process's pid namespace shows it. */
+  readonly pid: number;
+  /** By SIGKILL, or with the exit code a shell gives to that. */
+  readonly wasKilled: boolean;
+  /** Somebody was asked to send it SIGKILL. */
+  readonly wasKillAsked: boolean;
+}
+
 /** A running watch for OOM kills. Disposing it ends it; nothing is reported afterwards. */
 export interface OomWatch extends Disposable {
   /**
    * Reads the counter once more and reports a rise that was not reported yet, before it returns. To be called before an
    * exit is announced, so that the OOM goes out first.
    *
-   * systemd removes a scope the moment it is empty, often before the notification of the kill that emptied it was followed up. So with
-   * `wasKilled` (the init of the group died of SIGKILL) a notification whose counter could not be read any more counts as one kill.
+   * systemd removes a scope the moment it is empty, and the kernel puts off notifications of a file that come within 10 ms of another:
+   * the kill that emptied a group may have left neither a counter nor a notification. With `exit`, the kernel log is asked then. Where that
+   * may not be read, an init that was killed without anybody having asked for it, in a group that had run short of memory, counts as one kill.
    */
-  drain(wasKilled?: boolean): void;
+  drain(exit?: InitExit): void;
 }
 
 /** @param kills by how much the counter has risen since it was last reported */

@@ -20,13 +20,13 @@ interface Instance {
 }
 
 export class FileChanges {
-  readonly #kernel: CgroupKernel;
+  readonly kernel: CgroupKernel;
   #instance: Instance | undefined;
   // Watch descriptor → its listeners; removed with the last listener, or when the kernel has dropped the watch.
   readonly #listeners = new Map<number, Set<() => void>>();
 
   constructor(kernel: CgroupKernel) {
-    this.#kernel = kernel;
+    this.kernel = kernel;
   }
 
   /** Calls `onChange` after every modification of the file; several may share one call. @throws {CgroupFileError} */
@@ -82,13 +82,13 @@ export class FileChanges {
   }
 
   #open(): Instance {
-    const fd = this.#kernel.inotifyInit();
-    return { fd, poll: this.#kernel.watchReadable(fd, () => this.#dispatch(fd)) };
+    const fd = this.kernel.inotifyInit();
+    return { fd, poll: this.kernel.watchReadable(fd, () => this.#dispatch(fd)) };
   }
 
   #add(fd: number, path: string): number {
     try {
-      return this.#kernel.inotifyAdd(fd, path, IN_MODIFY);
+      return this.kernel.inotifyAdd(fd, path, IN_MODIFY);
     } catch (error) {
       this.#closeIfUnused();
       throw new CgroupFileError('watch', path, error);
@@ -97,7 +97,7 @@ export class FileChanges {
 
   #removeWatch(fd: number, wd: number): void {
     try {
-      this.#kernel.inotifyRemove(fd, wd);
+      this.kernel.inotifyRemove(fd, wd);
     } catch (error) {
       // EINVAL: the file has gone and the kernel dropped the watch already.
       if (!isErrno(error, 'EINVAL')) throw error;
@@ -106,7 +106,7 @@ export class FileChanges {
 
   #dispatch(fd: number): void {
     const due = new Set<Set<() => void>>();
-    for (const event of this.#kernel.inotifyRead(fd)) {
+    for (const event of this.kernel.inotifyRead(fd)) {
       const listeners = this.#listeners.get(event.wd);
       if ((event.mask & IN_Q_OVERFLOW) !== 0) for (const each of this.#listeners.values()) due.add(each);
       else if (listeners !== undefined) due.add(listeners);

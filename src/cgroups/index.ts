@@ -1,6 +1,6 @@
 /** cgroups of containers: adopting, reading and acting on them, on v2 and v1. */
 export { type LoadOptions, load, loadFromMembership, loadFromPid } from './adopt.js';
-export type { Cgroup, OnOom, OomWatch } from './cgroup.js';
+export type { Cgroup, InitExit, OnOom, OomWatch } from './cgroup.js';
 export {
   type CgroupLayout,
   type CgroupMode,

@@ -1,4 +1,6 @@
 /** The few system calls behind notifications, as this folder uses them; tests and embedders may bring their own. */
+import * as fs from 'node:fs';
+import { isErrno } from '../base/index.js';
 import { binding, type InotifyEvent, POLLIN, sharedPoller } from '../sys/index.js';
 
 export interface CgroupKernel {
@@ -8,6 +10,14 @@ export interface CgroupKernel {
   inotifyRead(fd: number): InotifyEvent[];
   eventfd(): number;
   readEventfd(fd: number): bigint;
+  /**
+   * Opens the kernel log behind its last record, which closeLog closes; undefined if this process is not in the first pid and cgroup
+   * namespaces, whose names the log uses. @throws errno EPERM without CAP_SYSLOG
+   */
+  openLog(): number | undefined;
+  /** The next record, undefined if there is none yet. @throws errno EPIPE: records were overwritten; reading on finds the oldest left */
+  readLog(fd: number): string | undefined;
+  closeLog(fd: number): void;
   /** Calls back while fd is readable, until disposed. Does not keep the process alive. */
   watchReadable(fd: number, onReadable: () => void): Disposable;
 }
@@ -22,6 +32,34 @@ export function systemKernel(): CgroupKernel {
     inotifyRead: (fd) => native.inotifyRead(fd),
     eventfd: () => native.eventfd(),
     readEventfd: (fd) => native.readEventfd(fd),
+    openLog: () => {
+      if (!isInFirstNamespaces()) return undefined;
+      const fd = fs.openSync('/dev/kmsg', fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+      native.seekToEnd(fd);
+      return fd;
+    },
+    readLog: readLogRecord,
+    closeLog: (fd) => fs.closeSync(fd),
     watchReadable: (fd, onReadable) => sharedPoller().watch(fd, POLLIN, onReadable, { ref: false }),
   };
+}
+
+/** The numbers of the namespaces a kernel starts with (include/linux/proc_ns.h). */
+const FIRST_NAMESPACES = { pid: 'pid:[4026531836]', cgroup: 'cgroup:[4026531835]' };
+
+function isInFirstNamespaces(): boolean {
+  return Object.entries(FIRST_NAMESPACES).every(([name, first]) => fs.readlinkSync(`/proc/self/ns/${name}`) === first);
+}
+
+/** The kernel refuses to read a record into less room than it needs, and makes none longer. */
+const LOG_RECORD_BYTES = 8192;
+const record = Buffer.allocUnsafeSlow(LOG_RECORD_BYTES);
+
+function readLogRecord(fd: number): string | undefined {
+  try {
+    return record.toString('latin1', 0, fs.readSync(fd, record));
+  } catch (error) {
+    if (isErrno(error, 'EAGAIN')) return undefined;
+    throw error;
+  }
 }

@@ -1,6 +1,7 @@
 /** Sending signals to all processes of a group where the kernel does not do it by itself. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { Code, codeOf, isErrno, LaminaError } from '../base/index.js';
+import { SIGKILL } from '../sys/index.js';
 import { CgroupNotFoundError } from './errors.js';
 import type { CgroupMembership } from './membership.js';
 
@@ -14,7 +15,6 @@ export interface SignalTarget {
   isPaused(): boolean;
 }
 
-export const SIGKILL = 9;
 /** A group that does not freeze so fast (a process in uninterruptible sleep) is signaled unfrozen. */
 const FREEZE_TIMEOUT_MS = 500;
 /** Rounds over a group that could not be frozen and keeps forking. */

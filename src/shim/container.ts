@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import type { Any, Mount, runc } from '../api/index.js';
 import { Code, codeOf, createDeferred, LaminaError, type Logger, messageOf, SerialQueue } from '../base/index.js';
 import { bundlePaths, Runc, writeFileAtomic } from '../oci/index.js';
-import { unmountRecursive } from '../sys/index.js';
+import { SIGKILL, unmountRecursive } from '../sys/index.js';
 import type { ContainerContext } from './context.js';
 import { Execs } from './execs.js';
 import type { OpenIoOptions } from './io/open.js';
@@ -47,6 +47,8 @@ export class Container {
   /** The runtime knew no container of this id when create began: what it knows now is ours to remove. */
   #isFresh = false;
   #isDisposed = false;
+  /** Init was to be killed by SIGKILL, if it was not by something else before. */
+  #wasKillAsked = false;
   /** For a container that a predecessor engine knew. */
   #takeover: Takeover | undefined;
   /** Settles when the create or start under way has ended and was announced: init's exit waits for it. */
@@ -239,6 +241,7 @@ export class Container {
     }
     requireInit(this.#state, 'kill');
     if (this.init.pid === 0) throw new LaminaError(Code.NotFound, 'process already finished: not found');
+    if (signal === SIGKILL) this.#wasKillAsked = true;
     if (all && this.#cgroup !== undefined && this.init.reaped === undefined) await this.#cgroup.signalAll(signal);
     else this.init.signal(signal);
     await this.#cgroup?.letDie(signal);
@@ -408,7 +411,11 @@ export class Container {
     } catch (error) {
       this.#log.warn({ error: messageOf(error) }, 'end what init left');
     }
-    this.#cgroup?.end(exit.code === SIGKILL_CODE);
+    this.#cgroup?.end({
+      pid: this.init.pid,
+      wasKilled: exit.code === SIGKILL_CODE,
+      wasKillAsked: this.#wasKillAsked,
+    });
     await this.execs.idle();
     if (this.#isDisposed) return;
     this.#state = 'stopped';
@@ -419,6 +426,7 @@ export class Container {
 
   async #deleteFromRuntime(): Promise<void> {
     try {
+      this.#wasKillAsked = true;
       await this.#runc.delete(this.id);
     } catch (error) {
       if (!messageOf(error).includes('does not exist')) throw error;

@@ -48,6 +48,7 @@ import {
   type Message,
   MessageSocket,
   type OutgoingMessage,
+  SIGKILL,
 } from '../sys/index.js';
 import { errnoName, errnoText } from './errno.js';
 
@@ -109,7 +110,6 @@ interface Answer extends HeldProcess {
 
 const NUL = Buffer.of(0);
 const SPAWN_NAME = 'run:';
-const SIGKILL = 9;
 
 /** Field lists of the protocol are NUL-terminated strings. */
 function nulTerminated(strings: readonly string[]): Buffer {

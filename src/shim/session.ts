@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { taskV2, taskV3 } from '../api/index.js';
 import { Code, codeOf, createLogger, LaminaError, type Logger, messageOf, UndoStack } from '../base/index.js';
 import { bundlePaths, readSpec, writeOptions, writeRuntime } from '../oci/index.js';
-import { mountAll, unmountRecursive } from '../sys/index.js';
+import { mountAll, SIGKILL, unmountRecursive } from '../sys/index.js';
 import { type CallContext, type FrameChannel, type Interceptor, Router, ServerConnection } from '../ttrpc/index.js';
 import type { ConfigFile } from './config.js';
 import { Container } from './container.js';
@@ -30,7 +30,6 @@ import { joinShimCgroup } from './shim-cgroup.js';
 const FLUSH_MS = 3_000;
 /** After this an answer has certainly been sent, unless the engine died. */
 const ANSWER_SENT_MS = 1_000;
-const SIGKILL = 9;
 
 export interface SessionOptions {
   readonly config: ConfigFile;

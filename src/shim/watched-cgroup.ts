@@ -5,11 +5,11 @@
 import { readFileSync } from 'node:fs';
 import type { Any } from '../api/index.js';
 import { type Logger, messageOf } from '../base/index.js';
-import { type Cgroup, loadFromMembership, type OomWatch } from '../cgroups/index.js';
+import { type Cgroup, type InitExit, loadFromMembership, type OomWatch } from '../cgroups/index.js';
+import { SIGKILL } from '../sys/index.js';
 import { packMetrics } from './metrics.js';
 
 const FREEZE_MS = 10_000;
-const SIGKILL = 9;
 
 export class WatchedCgroup {
   /** The text of init's /proc/PID/cgroup at create, by which a successor engine finds the group again. */
@@ -75,8 +75,8 @@ export class WatchedCgroup {
     }
   }
 
-  /** Init has ended: takes the last statistics and reports an OOM kill not yet reported. */
-  end(wasKilled: boolean): void {
+  /** Init has ended: takes the last statistics and reports OOM kills not yet reported. */
+  end(exit: InitExit): void {
     try {
       this.#lastStats = packMetrics(this.#cgroup.stats());
     } catch (error) {
@@ -84,7 +84,7 @@ export class WatchedCgroup {
       this.#log.debug({ error: messageOf(error) }, 'no last statistics');
     }
     try {
-      this.#oom?.drain(wasKilled);
+      this.#oom?.drain(exit);
     } catch (error) {
       this.#log.debug({ error: messageOf(error) }, 'no last OOM count');
     }

@@ -71,6 +71,8 @@ export interface NativeBinding {
   pipe(): [read: number, write: number];
   dupFd(fd: number): number;
   setNonBlocking(fd: number, on: boolean): void;
+  /** lseek(2) behind everything that is there. */
+  seekToEnd(fd: number): void;
   /** FIONREAD: bytes that can be read now. */
   bytesReadable(fd: number): number;
   /** An anonymous file holding `content`, offset 0. */

@@ -9,4 +9,5 @@ export { type MountOptions, parseMountOptions } from './mount-options.js';
 export * from './pidfd.js';
 export * from './poller.js';
 export * from './procfs.js';
+export * from './signals.js';
 export * from './socket.js';

@@ -169,6 +169,14 @@ export class Box {
     );
   }
 
+  /** Sends SIGTERM until the container has stopped: a shell that has only just started may not have come to its trap yet. */
+  async terminate(id: string): Promise<void> {
+    await until(`${id} ends`, async () => {
+      await this.ctr(['tasks', 'kill', id]);
+      return (await this.status(id)) === 'STOPPED';
+    });
+  }
+
   /** The pid of a container's init, on the host. */
   async pidOf(id: string): Promise<number> {
     const rows = (await this.must(['tasks', 'ls'])).split('\n').map((line) => line.trim().split(/\s+/));

@@ -3,7 +3,7 @@
 const POLL_MS = 15;
 
 export interface UntilOptions {
-  /** How long to wait, default 10 s. */
+  /** How long to wait, default 30 s: what never happens fails late, what happens late on a busy machine does not fail. */
   readonly deadlineMs?: number;
   /** Added to the error when the deadline passes: what was seen last. */
   readonly detail?: () => string;
@@ -19,7 +19,7 @@ export async function until<T>(
   probe: () => T | Promise<T>,
   options: UntilOptions = {},
 ): Promise<Exclude<T, false | null | undefined>> {
-  const deadlineMs = options.deadlineMs ?? 10_000;
+  const deadlineMs = options.deadlineMs ?? 30_000;
   const end = Date.now() + deadlineMs;
   for (;;) {
     const value = await probe();

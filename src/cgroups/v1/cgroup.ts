@@ -1,4 +1,5 @@
 import { Code, LaminaError } from '../../base/index.js';
+import { SIGKILL } from '../../sys/index.js';
 import type { Cgroup, OnOom, OomWatch } from '../cgroup.js';
 import type { CgroupMount } from '../detect.js';
 import { CgroupNotFoundError, isGone } from '../errors.js';
@@ -6,7 +7,7 @@ import { isDirectory, readCgroupFile } from '../file.js';
 import type { CgroupKernel } from '../kernel.js';
 import { cgroupDirectory, readMembership } from '../membership.js';
 import { parseKey } from '../parse.js';
-import { assertNotOurs, killProcesses, SIGKILL, type SignalTarget, signalProcesses } from '../signal.js';
+import { assertNotOurs, killProcesses, type SignalTarget, signalProcesses } from '../signal.js';
 import type { V1Stats } from '../stats.js';
 import { listProcesses } from '../tree.js';
 import { freeze, isFreezeAsked, isFrozen, thaw } from './freezer.js';
@@ -122,9 +123,9 @@ export class V1Cgroup implements Cgroup {
   }
 
   watchOom(onOom: OnOom): OomWatch {
-    const dir = this.#places.get('memory')?.dir;
-    if (dir === undefined) throw new LaminaError(Code.NotFound, `cgroup ${this.path} has no memory controller`);
-    return watchOom(dir, this.#kernel(), onOom);
+    const memory = this.#places.get('memory');
+    if (memory === undefined) throw new LaminaError(Code.NotFound, `cgroup ${this.path} has no memory controller`);
+    return watchOom(memory.dir, memory.path, this.#kernel(), onOom);
   }
 
   enableControllersAlongPath(): void {

@@ -6,11 +6,12 @@
  * which may kill nobody here; and when the group is removed. So it only starts a short series of readings.
  */
 import * as fs from 'node:fs';
-import type { OnOom, OomWatch } from '../cgroup.js';
+import type { InitExit, OnOom, OomWatch } from '../cgroup.js';
 import { CgroupFileError } from '../errors.js';
 import { StatFile, writeCgroupFile } from '../file.js';
 import type { CgroupKernel } from '../kernel.js';
-import { OomCounter } from '../oom.js';
+import { kernelLog } from '../kmsg.js';
+import { OomCounter, type OomReading } from '../oom.js';
 import { parseKey } from '../parse.js';
 
 /** When to read again after the eventfd has fired without a rise; the kill follows within a few ms, or there is none. */
@@ -46,16 +47,17 @@ class V1OomWatch implements OomWatch {
   #poll: Disposable | undefined;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(dir: string, kernel: CgroupKernel, onOom: OnOom) {
+  constructor(dir: string, path: string, kernel: CgroupKernel, onOom: OnOom) {
     this.#kernel = kernel;
     this.#eventfd = registerEventfd(dir, kernel);
     this.#file = new StatFile(`${dir}/memory.oom_control`);
-    this.#counter = new OomCounter(() => this.#readKills(), onOom);
+    const log = kernelLog(kernel).watch();
+    this.#counter = new OomCounter({ read: () => this.#read(), onOom, path, log });
     this.#poll = kernel.watchReadable(this.#eventfd, () => this.#fired());
   }
 
-  drain(): void {
-    this.#counter.check();
+  drain(exit?: InitExit): void {
+    this.#counter.drain(exit);
   }
 
   [Symbol.dispose](): void {
@@ -64,16 +66,16 @@ class V1OomWatch implements OomWatch {
     this.#file.close();
   }
 
-  #readKills(): bigint | undefined {
+  #read(): OomReading | undefined {
     const text = this.#file.readText();
-    return text === undefined ? undefined : (parseKey(text, 'oom_kill') ?? 0n);
+    return text === undefined ? undefined : { kills: parseKey(text, 'oom_kill') ?? 0n, shortages: 0n };
   }
 
   #fired(): void {
     this.#kernel.readEventfd(this.#eventfd);
     clearTimeout(this.#timer);
     // A removed group notifies once, and never again.
-    if (this.#readKills() === undefined) this.#stop();
+    if (this.#read() === undefined) this.#stop();
     else this.#readUntilRise(0);
   }
 
@@ -93,7 +95,10 @@ class V1OomWatch implements OomWatch {
   }
 }
 
-/** @throws {CgroupFileError} NotFound if the group has no memory.oom_control or the kernel no cgroup.event_control */
-export function watchOom(dir: string, kernel: CgroupKernel, onOom: OnOom): OomWatch {
-  return new V1OomWatch(dir, kernel, onOom);
+/**
+ * @param path of the group from the root of the memory hierarchy
+ * @throws {CgroupFileError} NotFound if the group has no memory.oom_control or the kernel no cgroup.event_control
+ */
+export function watchOom(dir: string, path: string, kernel: CgroupKernel, onOom: OnOom): OomWatch {
+  return new V1OomWatch(dir, path, kernel, onOom);
 }

@@ -1,4 +1,5 @@
 import { Code, codeOf } from '../../base/index.js';
+import { SIGKILL } from '../../sys/index.js';
 import type { Cgroup, OnOom, OomWatch } from '../cgroup.js';
 import type { FileChanges } from '../changes.js';
 import type { CgroupMount } from '../detect.js';
@@ -6,7 +7,7 @@ import { CgroupNotFoundError, isGone, isUnsupported } from '../errors.js';
 import { isDirectory, readCgroupFile, writeCgroupFile } from '../file.js';
 import { cgroupDirectory, readMembership } from '../membership.js';
 import { parseKey } from '../parse.js';
-import { assertNotOurs, killProcesses, SIGKILL, type SignalTarget, signalProcesses } from '../signal.js';
+import { assertNotOurs, killProcesses, type SignalTarget, signalProcesses } from '../signal.js';
 import type { V2Stats } from '../stats.js';
 import { listProcesses } from '../tree.js';
 import { enableControllersAlongPath } from './controllers.js';
@@ -96,7 +97,7 @@ export class V2Cgroup implements Cgroup {
   }
 
   watchOom(onOom: OnOom): OomWatch {
-    return watchOom(this.#dir, this.#changes(), onOom);
+    return watchOom(this.#dir, this.path, this.#changes(), onOom);
   }
 
   enableControllersAlongPath(): void {

@@ -49,10 +49,9 @@ shimSuite('grouping', ({ scenario }) => {
     const flags = ['--annotation', `${GROUP}=${group}`];
     const first = await box.start(['sh', '-c', 'trap "exit 1" TERM; while :; do sleep 0.05; done'], { flags });
     const second = await box.start(['sh', '-c', 'trap "exit 2" TERM; while :; do sleep 0.05; done'], { flags });
-    await box.must(['tasks', 'kill', first]);
-    await box.waitForStatus(first, 'STOPPED');
+    await box.terminate(first);
     assert.equal(await box.status(second), 'RUNNING');
-    await box.must(['tasks', 'kill', second]);
+    await box.terminate(second);
     const codes = [await box.exitStatusOf(first), await box.exitStatusOf(second)];
     for (const id of [first, second]) await box.remove(id);
     assert.deepEqual(codes, [1, 2]);

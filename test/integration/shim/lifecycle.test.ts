@@ -17,8 +17,7 @@ shimSuite('ctr tasks', ({ scenario }) => {
   scenario('lists a detached container while it runs and after it stopped', async (box) => {
     const id = await box.start(['sh', '-c', 'trap "exit 9" TERM; while :; do sleep 0.05; done']);
     const running = await row(box, id);
-    await box.must(['tasks', 'kill', id]);
-    await box.waitForStatus(id, 'STOPPED');
+    await box.terminate(id);
     const stopped = await row(box, id);
     const removed = await box.ctr(['tasks', 'rm', id]);
     const gone = await row(box, id);

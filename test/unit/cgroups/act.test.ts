@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { FileChanges } from '../../../src/cgroups/changes.js';
 import { CgroupFileError, CgroupNotFoundError, load } from '../../../src/cgroups/index.js';
-import { OomCounter } from '../../../src/cgroups/oom.js';
 import { countFds, FakeHierarchy, FakeKernel } from './fake.js';
 
 let fake: FakeHierarchy;
@@ -118,29 +117,6 @@ describe('kill on v1', () => {
       code: 4,
       message: `kill /web: processes are left: ${nobody}`,
     });
-  });
-});
-
-describe('OOM counter', () => {
-  it('reports each rise once, from the value at its begin', () => {
-    let kills: bigint | undefined = 3n;
-    const seen: bigint[] = [];
-    const counter = new OomCounter(
-      () => kills,
-      (rise) => seen.push(rise),
-    );
-    counter.check();
-    kills = 5n;
-    assert.equal(counter.check(), true);
-    assert.equal(counter.check(), false);
-    kills = undefined;
-    counter.check();
-    kills = 6n;
-    counter.check();
-    assert.deepEqual(seen, [2n, 1n]);
-    counter.end();
-    kills = 9n;
-    assert.equal(counter.check(), false);
   });
 });
 

@@ -45,6 +45,9 @@ export class FakeKernel implements CgroupKernel {
   readonly open = new Map<number, () => void>();
   // Path → watch descriptor, removed by inotifyRemove.
   readonly watched = new Map<string, number>();
+  /** Records of the kernel log that were not read yet; 'lost' where some were overwritten. */
+  log: string[] | undefined;
+  openLogs = 0;
   #events: { wd: number; mask: number; name: string }[] = [];
   #lastWd = 0;
 
@@ -73,6 +76,23 @@ export class FakeKernel implements CgroupKernel {
 
   readEventfd(): bigint {
     return 1n;
+  }
+
+  /** Like a log that may not be read unless `log` is set. */
+  openLog(): number | undefined {
+    if (this.log === undefined) throw Object.assign(new Error('EPERM'), { code: 'EPERM', errno: -1, syscall: 'open' });
+    this.openLogs += 1;
+    return 0;
+  }
+
+  readLog(): string | undefined {
+    const record = this.log?.shift();
+    if (record === 'lost') throw Object.assign(new Error('EPIPE'), { code: 'EPIPE', errno: -32, syscall: 'read' });
+    return record;
+  }
+
+  closeLog(): void {
+    this.openLogs -= 1;
   }
 
   watchReadable(fd: number, onReadable: () => void): Disposable {

@@ -50,6 +50,7 @@ const PARAMETERS: Readonly<Record<keyof NativeBinding, number>> = {
   pipe: 0,
   readEventfd: 1,
   recvMessage: 2,
+  seekToEnd: 1,
   sendMessage: 3,
   setNonBlocking: 2,
   setSubreaper: 1,

@@ -122,6 +122,7 @@ for (const runtime of RUNTIMES) {
       await until('the container has written', async () => (await must(['logs', name])).includes('up'));
       await must(['restart', name]);
       assert.notEqual(await pidOf(name), pid);
+      await until('it has written again', async () => (await must(['logs', name])).endsWith('bye\nup'));
       await must(['stop', name]);
       assert.equal(await inspect(name, '.State.ExitCode'), '0');
       assert.match(await must(['logs', name]), /^up\nbye\nup\nbye$/);
