@@ -5,6 +5,7 @@
  * never a moment with none. Programs that came from others (runc, systemd's DeviceAllow) are replaced too: what is
  * attached to a group of ours is its policy and nothing else. systemd attaches its own again when the unit's DeviceAllow changes.
  */
+import { codeOf, LaminaError, messageOf } from '../../base/index.js';
 import { inUserNamespace } from '../../sys/index.js';
 import type { DevicePolicy } from './policy.js';
 import { compileDeviceProgram } from './program.js';
@@ -22,6 +23,17 @@ interface Exchange {
   readonly flags: number;
   readonly from: readonly number[];
   readonly to: readonly number[];
+}
+
+/** Puts back what a half-done exchange has changed, and throws its error. */
+function revert(error: unknown, steps: readonly (() => void)[]): never {
+  try {
+    for (const step of steps) step();
+  } catch (failure) {
+    const message = `${messageOf(error)}; not restored: ${messageOf(failure)}`;
+    throw new LaminaError(codeOf(error), message, { cause: error });
+  }
+  throw error;
 }
 
 /** Goes from one set of attached programs to another, or stays as it was and throws. @returns those of `from` that were attached */
@@ -46,10 +58,16 @@ function exchange(group: GroupPrograms, { flags, from, to }: Exchange): readonly
     for (const program of from) if (group.detach(program)) detached.push(program);
     return detached;
   } catch (error) {
-    for (const program of detached) group.attach(program, flags);
-    for (const program of attached) group.detach(program);
-    throw error;
+    return revert(error, [
+      ...detached.map((program) => () => group.attach(program, flags)),
+      ...attached.map((program) => () => void group.detach(program)),
+    ]);
   }
+}
+
+/** ENOENT, from anything but a detach: the group was removed, and its programs with it. */
+function isGroupGone(error: unknown): boolean {
+  return error instanceof DeviceProgramError && error.errno === 'ENOENT';
 }
 
 function attachProgram(group: GroupPrograms, program: Uint8Array): AppliedDevicePolicy {
@@ -67,6 +85,8 @@ function attachProgram(group: GroupPrograms, program: Uint8Array): AppliedDevice
       if (!pending) return;
       try {
         exchange(group, { flags, from: [loaded], to: before });
+      } catch (error) {
+        if (!isGroupGone(error)) throw error;
       } finally {
         dispose();
       }
@@ -97,7 +117,8 @@ export function attachDevicePolicy(dir: string, policy: DevicePolicy): AppliedDe
     return attachProgram(group, compileDeviceProgram(policy));
   } catch (error) {
     group.close();
-    if (error instanceof DeviceProgramError && error.errno !== '' && isDispensable(policy)) return NOT_ENFORCED;
+    const isRefusal = error instanceof DeviceProgramError && error.errno !== '' && !isGroupGone(error);
+    if (isRefusal && isDispensable(policy)) return NOT_ENFORCED;
     throw error;
   }
 }

@@ -54,7 +54,8 @@ function parseNumber(value: number | undefined, field: string): DeviceNumber {
 
 /** The rule as the exception it would be; undefined for one of type `a`, whose other fields v1 does not look at. */
 function parseRule(rule: DeviceRule, field: string): DeviceException | undefined {
-  const { type = 'a', access = '' } = rule;
+  const { access = '' } = rule;
+  const type = rule.type === undefined || rule.type === '' ? 'a' : rule.type;
   if (type !== 'a' && type !== 'b' && type !== 'c') {
     throw new ResourceError(`${field}.type`, `expected "a", "b" or "c", got ${JSON.stringify(type)}`);
   }

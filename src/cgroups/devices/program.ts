@@ -87,9 +87,10 @@ function isJump(code: number): boolean {
 function exceptionBlock(exception: DeviceException, allow: boolean): Instruction[] {
   const block = [
     { code: Op.JumpUnlessEqual, dst: Reg.Type, imm: TYPE_NUMBERS[exception.type] },
+    // Before the numbers: what leaves the block once a number is known is a case of its own to the verifier, through all blocks after it.
+    ...unlessAccess(exception.access, allow),
     ...unlessNumber(Reg.Major, exception.major),
     ...unlessNumber(Reg.Minor, exception.minor),
-    ...unlessAccess(exception.access, allow),
     ...returns(allow),
   ];
   return block.map((each, index) => (isJump(each.code) ? { ...each, offset: block.length - index - 1 } : each));

@@ -81,6 +81,7 @@ describe('simplifying device rules', () => {
     const rules = [allow('c', 'r', -1, -1), allow('c', 'w'), allow('c', 'm', 5, -1), allow('c', 'm', -1, 0)];
     assert.deepEqual(summary(simplifyDeviceRules(rules)), ['deny', 'c *:* rw', 'c *:0 m', 'c 5:* m']);
     assert.deepEqual(summary(simplifyDeviceRules([{ allow: true, access: 'r', major: 1 }])), ['allow']);
+    assert.deepEqual(summary(simplifyDeviceRules([{ allow: true, access: 'r', type: '' }])), ['allow']);
   });
 
   it('refuses a rule that would take back a part of a wildcard exception, as nothing would come of it', () => {
@@ -107,7 +108,7 @@ describe('simplifying device rules', () => {
   it('names the field of a rule that cannot be', () => {
     const bad: readonly (readonly [Partial<DeviceRule>, string])[] = [
       [{ type: 'p' }, 'type'],
-      [{ type: '' }, 'type'],
+      [{ type: 'cb' }, 'type'],
       [{ access: '' }, 'access'],
       [{ access: 'rx' }, 'access'],
       [{ access: 'rwmr' }, 'access'],

@@ -58,11 +58,11 @@ describe('device program', () => {
       '5505020003000000', // if r5 != 3 goto next
       ...ALLOW,
       '5502070002000000', // if r2 != 2 goto next
-      'b4010000feffffff', // r1 = 0xfffffffe
-      '5d14050000000000', // if r4 != r1 goto next
       'bc31000000000000', // r1 = r3
       '5401000001000000', // r1 &= 1
-      '5501020000000000', // if r1 != 0 goto next
+      '5501040000000000', // if r1 != 0 goto next
+      'b4010000feffffff', // r1 = 0xfffffffe
+      '5d14020000000000', // if r4 != r1 goto next
       ...ALLOW,
       ...DENY,
     ]);
@@ -76,10 +76,10 @@ describe('device program', () => {
     assert.deepEqual(listing(policy), [
       ...PROLOGUE,
       '5502060002000000', // if r2 != 2 goto next
-      '5504050001000000', // if r4 != 1 goto next
       'bc31000000000000', // r1 = r3
       '5401000002000000', // r1 &= 2
-      '1501020000000000', // if r1 == 0 goto next
+      '1501030000000000', // if r1 == 0 goto next
+      '5504020001000000', // if r4 != 1 goto next
       ...DENY,
       ...ALLOW,
     ]);
