@@ -53,6 +53,7 @@
 #define LM_F_CLEAR_ENV 8
 #define LM_F_DIE_WITH_KEEPER 16
 #define LM_F_FINISH 32
+#define LM_F_STANDING 64
 
 struct lm_header {
   uint8_t magic;

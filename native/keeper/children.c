@@ -55,6 +55,7 @@ static void post(struct lm_keeper *keeper, const struct lm_report *r) {
 
 static void report(struct lm_keeper *keeper, pid_t pid, int32_t status, struct lm_field name, bool stranger) {
   struct lm_children *children = &keeper->children;
+  lm_answers_clear(keeper);
   if (stranger && children->strangers >= STRANGERS_MAX) {
     struct lm_report *r = TAILQ_FIRST(&children->reports);
     while (!r->stranger) r = TAILQ_NEXT(r, entry);

@@ -86,20 +86,59 @@ static void post_frame(struct lm_keeper *keeper, const struct lm_frame *f) {
   lm_link_post(keeper, LM_MSG_FRAME, f->flags, f->seq, f->conn->id, lm_blob_ref(f->body));
 }
 
+/* Writes, and queues what the socket does not take. false: the connection is over; a reply cannot be left out of a
+ * stream. */
+static bool write_bytes(struct lm_conn *c, const void *data, size_t len) {
+  size_t sent = 0;
+  if (STAILQ_EMPTY(&c->out)) {
+    ssize_t n;
+    do {
+      n = send(c->watch.fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0 && errno != EAGAIN && errno != ENOBUFS && errno != ENOMEM) return false;
+    sent = n < 0 ? 0 : (size_t)n;
+  }
+  if (sent == len) return true;
+  struct chunk *chunk = c->out_bytes > OUT_ABSURD ? NULL : malloc(sizeof *chunk + len - sent);
+  if (chunk == NULL) return false;
+  chunk->len = len - sent;
+  chunk->sent = 0;
+  memcpy(chunk->bytes, (const uint8_t *)data + sent, chunk->len);
+  STAILQ_INSERT_TAIL(&c->out, chunk, entry);
+  c->out_bytes += chunk->len;
+  update(c);
+  return true;
+}
+
 static void keep_frame(struct lm_conn *c, uint32_t flags) {
   struct lm_conns *conns = &c->keeper->conns;
   struct lm_frame *f = lm_alloc(sizeof *f);
   if (++conns->next_seq == 0) conns->next_seq = 1;
   *f = (struct lm_frame){.seq = conns->next_seq, .flags = flags, .conn = c, .body = c->body};
+  f->generation = lm_answers_passing(c->keeper, f->body);
   c->body = NULL;
-  c->head_have = 0;
   c->held += frame_cost(f);
   TAILQ_INSERT_TAIL(&conns->frames, f, in_order);
   TAILQ_INSERT_TAIL(&c->frames, f, of_conn);
   post_frame(c->keeper, f);
 }
 
-/* The header is complete: makes room for the frame, or for its header alone. false without memory. */
+/* The frame that was read is complete: it is answered here, or kept and handed to the engine. false: the connection is
+ * over. */
+static bool take_frame(struct lm_conn *c, uint32_t flags) {
+  c->head_have = 0;
+  struct lm_field reply = lm_answers_find(c->keeper, c->body);
+  if (reply.data == NULL) {
+    keep_frame(c, flags);
+    return true;
+  }
+  lm_blob_unref(c->body);
+  c->body = NULL;
+  return write_bytes(c, reply.data, reply.len);
+}
+
+/* The header is complete: makes room for the frame, or for its header alone. false: the connection is over, for want of
+ * memory too. */
 static bool begin_frame(struct lm_conn *c) {
   uint32_t len =
       (uint32_t)c->head[0] << 24 | (uint32_t)c->head[1] << 16 | (uint32_t)c->head[2] << 8 | (uint32_t)c->head[3];
@@ -113,11 +152,9 @@ static bool begin_frame(struct lm_conn *c) {
   c->body_have = 4 + FRAME_HEADER;
   if (oversize) {
     c->skip = len;
-    keep_frame(c, LM_F_OVERSIZE);
-  } else if (len == 0) {
-    keep_frame(c, 0);
+    return take_frame(c, LM_F_OVERSIZE);
   }
-  return true;
+  return len > 0 || take_frame(c, 0);
 }
 
 static bool feed(struct lm_conn *c, const uint8_t *data, size_t len) {
@@ -131,7 +168,7 @@ static bool feed(struct lm_conn *c, const uint8_t *data, size_t len) {
       n = len < want ? len : want;
       memcpy(c->body->bytes + c->body_have, data, n);
       c->body_have += (uint32_t)n;
-      if (n == want) keep_frame(c, 0);
+      if (n == want && !take_frame(c, 0)) return false;
     } else {
       size_t want = FRAME_HEADER - c->head_have;
       n = len < want ? len : want;
@@ -161,7 +198,7 @@ static bool read_some(struct lm_conn *c) {
       if (!feed(c, to, (size_t)n)) return false;
     } else {
       c->body_have += (uint32_t)n;
-      if (c->body_have == c->body->len) keep_frame(c, 0);
+      if (c->body_have == c->body->len && !take_frame(c, 0)) return false;
     }
     /* Less than asked for: the socket is empty, no need to hear EAGAIN. */
     if ((size_t)n < room) return true;
@@ -266,44 +303,28 @@ static struct lm_conn *find(struct lm_keeper *keeper, uint64_t id) {
 
 void lm_conn_send(struct lm_keeper *keeper, uint64_t id, const void *data, size_t len) {
   struct lm_conn *c = find(keeper, id);
-  if (c == NULL || len == 0) return;
-  size_t sent = 0;
-  if (STAILQ_EMPTY(&c->out)) {
-    ssize_t n;
-    do {
-      n = send(c->watch.fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
-    } while (n < 0 && errno == EINTR);
-    if (n < 0 && errno != EAGAIN && errno != ENOBUFS && errno != ENOMEM) {
-      close_conn(c, true);
-      return;
-    }
-    sent = n < 0 ? 0 : (size_t)n;
+  if (c != NULL && !write_bytes(c, data, len)) close_conn(c, true);
+}
+
+static struct lm_frame *find_frame(struct lm_conn *c, uint32_t seq) {
+  if (c == NULL) return NULL;
+  struct lm_frame *f;
+  TAILQ_FOREACH (f, &c->frames, of_conn) {
+    if (f->seq == seq) return f;
   }
-  if (sent == len) return;
-  struct chunk *chunk = c->out_bytes > OUT_ABSURD ? NULL : malloc(sizeof *chunk + len - sent);
-  if (chunk == NULL) {
-    /* A reply cannot be left out of a stream. */
-    close_conn(c, true);
-    return;
-  }
-  chunk->len = len - sent;
-  chunk->sent = 0;
-  memcpy(chunk->bytes, (const uint8_t *)data + sent, chunk->len);
-  STAILQ_INSERT_TAIL(&c->out, chunk, entry);
-  c->out_bytes += chunk->len;
-  update(c);
+  return NULL;
+}
+
+const struct lm_frame *lm_conn_frame(struct lm_keeper *keeper, uint64_t id, uint32_t seq) {
+  return find_frame(find(keeper, id), seq);
 }
 
 void lm_conn_release(struct lm_keeper *keeper, uint64_t id, uint32_t seq) {
-  struct lm_conn *c = find(keeper, id);
-  if (c == NULL) return;
-  struct lm_frame *f;
-  TAILQ_FOREACH (f, &c->frames, of_conn) {
-    if (f->seq != seq) continue;
-    drop_frame(f);
-    update(c);
-    return;
-  }
+  struct lm_frame *f = find_frame(find(keeper, id), seq);
+  if (f == NULL) return;
+  struct lm_conn *c = f->conn;
+  drop_frame(f);
+  update(c);
 }
 
 void lm_conn_shut(struct lm_keeper *keeper, uint64_t id) {

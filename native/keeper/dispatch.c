@@ -154,7 +154,11 @@ static void do_ack(struct lm_keeper *keeper, struct lm_message *m) {
 }
 
 static void do_send(struct lm_keeper *keeper, struct lm_message *m) {
-  if (m->head.serial != 0) lm_conn_release(keeper, m->head.arg, m->head.serial);
+  if (m->head.serial != 0) {
+    const struct lm_frame *answered = lm_conn_frame(keeper, m->head.arg, m->head.serial);
+    if (answered != NULL && (m->head.flags & LM_F_STANDING) != 0) lm_answers_keep(keeper, answered, m->fields[0]);
+    lm_conn_release(keeper, m->head.arg, m->head.serial);
+  }
   lm_conn_send(keeper, m->head.arg, m->fields[0].data, m->fields[0].len);
 }
 

@@ -139,6 +139,7 @@ static void end(struct lm_keeper *keeper) {
   lm_conns_free(keeper);
   lm_deposit_free(keeper);
   lm_children_free(keeper);
+  lm_answers_clear(keeper);
   lm_loop_close(&keeper->loop);
   lm_close(&keeper->signals.fd);
   free_identity(&keeper->identity);
@@ -167,6 +168,7 @@ int lm_keeper_run(struct lm_identity identity, int listener) {
   raise_nofile(keeper);
   lm_deposit_init(keeper);
   lm_children_init(keeper);
+  lm_answers_init(keeper);
   lm_relays_init(keeper);
   lm_link_init(keeper);
   lm_engine_init(keeper);

@@ -105,8 +105,16 @@ struct lm_frame {
   TAILQ_ENTRY(lm_frame) of_conn;
   uint32_t seq;
   uint32_t flags;
+  uint32_t generation; /* of the standing answers when it went to the engine */
   struct lm_conn *conn;
-  struct lm_blob *body;
+  struct lm_blob *body; /* one field: the frame */
+};
+
+TAILQ_HEAD(lm_answer_list, lm_answer);
+struct lm_answers {
+  struct lm_answer_list all; /* all of one method */
+  unsigned count;
+  uint32_t generation;
 };
 
 struct lm_conns {
@@ -129,6 +137,7 @@ struct lm_keeper {
   struct lm_children children;
   struct lm_relays relays;
   struct lm_conns conns;
+  struct lm_answers answers;
   struct lm_watch signals;
   int signaled;             /* SIGTERM or SIGINT that came; told to every engine until one ends the keeper */
   struct lm_timer orphaned; /* signaled, and no engine comes */
@@ -220,7 +229,20 @@ void lm_conns_stop_listening(struct lm_keeper *keeper);
 bool lm_conns_flushed(struct lm_keeper *keeper);
 void lm_conn_send(struct lm_keeper *keeper, uint64_t id, const void *data, size_t len);
 void lm_conn_release(struct lm_keeper *keeper, uint64_t id, uint32_t seq);
+/* A frame not released, or NULL. */
+const struct lm_frame *lm_conn_frame(struct lm_keeper *keeper, uint64_t id, uint32_t seq);
 void lm_conn_shut(struct lm_keeper *keeper, uint64_t id);
 void lm_conns_replay(struct lm_keeper *keeper);
+
+/* answers.c: answers that may be given again */
+void lm_answers_init(struct lm_keeper *keeper);
+/* Something may have changed: no answer stands any more. */
+void lm_answers_clear(struct lm_keeper *keeper);
+/* The reply frame to a request frame, if an answer to its like stands; else no data. Valid until the next call here. */
+struct lm_field lm_answers_find(struct lm_keeper *keeper, const struct lm_blob *request);
+/* A frame goes to the engine. Returns what to remember as its `generation`. */
+uint32_t lm_answers_passing(struct lm_keeper *keeper, const struct lm_blob *frame);
+/* The engine's reply to a frame is to stand. */
+void lm_answers_keep(struct lm_keeper *keeper, const struct lm_frame *frame, struct lm_field reply);
 
 #endif

@@ -155,6 +155,7 @@ void lm_link_open(struct lm_keeper *keeper, int fd) {
     lm_engine_lost(keeper);
     return;
   }
+  lm_answers_clear(keeper);
   lm_link_post(keeper, LM_MSG_HELLO, 0, 0, (uint64_t)getpid(), hello(keeper));
   lm_deposit_replay(keeper);
   lm_relays_replay(keeper);
