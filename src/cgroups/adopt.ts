@@ -6,42 +6,34 @@ import { type CgroupLayout, currentLayout } from './detect.js';
 import { CgroupNotFoundError } from './errors.js';
 import { type CgroupKernel, systemKernel } from './kernel.js';
 import { type CgroupMembership, parseMembership, readMembership } from './membership.js';
+import type { LoadOptions } from './options.js';
 import { V1Cgroup } from './v1/cgroup.js';
 import { V2Cgroup } from './v2/cgroup.js';
 
-export interface LoadOptions {
-  /** Default: this machine's. `{ mode: 'unified', unified: {…} }` picks the v2 hierarchy of a hybrid host. */
-  readonly layout?: CgroupLayout;
-  /** Default: the native addon, loaded when something has to be watched. */
-  readonly kernel?: CgroupKernel;
-}
-
 let defaultKernel: CgroupKernel | undefined;
-
-function kernelOf(options: LoadOptions): CgroupKernel {
-  if (options.kernel !== undefined) return options.kernel;
-  defaultKernel ??= systemKernel();
-  return defaultKernel;
-}
-
 // Kernel → the one inotify instance on it; lives as long as its kernel.
 const changesOf = new WeakMap<CgroupKernel, FileChanges>();
 
-function sharedChanges(kernel: CgroupKernel): FileChanges {
-  let changes = changesOf.get(kernel);
+/** The notifications everybody shares who uses that kernel, the native addon if none is given. Opened when first used. */
+export function sharedChanges(kernel: CgroupKernel | undefined): FileChanges {
+  if (kernel === undefined) defaultKernel ??= systemKernel();
+  const used = kernel ?? (defaultKernel as CgroupKernel);
+  let changes = changesOf.get(used);
   if (changes === undefined) {
-    changes = new FileChanges(kernel);
-    changesOf.set(kernel, changes);
+    changes = new FileChanges(used);
+    changesOf.set(used, changes);
   }
   return changes;
 }
 
 function adopt(layout: CgroupLayout, paths: CgroupMembership, options: LoadOptions): Cgroup {
+  const changes = (): FileChanges => sharedChanges(options.kernel);
+  const { resources = {}, devices = 'ignore' } = options;
   if (layout.mode !== 'unified') {
-    return new V1Cgroup(layout.mode, layout.controllers, paths.controllers, () => kernelOf(options));
+    return new V1Cgroup(layout.mode, layout.controllers, paths.controllers, changes, { resources, devices });
   }
   if (paths.unified === undefined) throw new CgroupNotFoundError('0::');
-  return new V2Cgroup(layout.unified, paths.unified, () => sharedChanges(kernelOf(options)));
+  return new V2Cgroup(layout.unified, paths.unified, changes, { resources, devices });
 }
 
 /**

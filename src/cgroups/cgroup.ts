@@ -49,6 +49,11 @@ export interface Cgroup extends Disposable {
   /** From the root of the hierarchy: "/default/web". On v1 that of the hierarchy which lists the processes. */
   readonly path: string;
 
+  readonly driver: CgroupDriver;
+
+  /** Every limit set so far through this object, or given when it was adopted; what a partial `set` is laid over. */
+  readonly resources: LinuxResources;
+
   exists(): boolean;
 
   /** All counters, read through descriptors that stay open until `close`. @throws {CgroupNotFoundError} */
@@ -87,24 +92,15 @@ export interface Cgroup extends Disposable {
 
   /**
    * v2: makes every controller of the root available to the group, by enabling it in each ancestor. v1: nothing to do.
-   * @throws {CgroupFileError} if the nearest ancestor refused one; refusals further up are only passed over
+   * @throws {CgroupFileError, CgroupTreeError} if the nearest ancestor refused one; refusals further up are only passed over
    */
   enableControllersAlongPath(): void;
 
-  /** Closes what `stats` keeps open. Does not end OOM watches. */
-  close(): void;
-}
-
-/** A cgroup with everything a manager does. */
-export interface ManagedCgroup extends Cgroup {
-  readonly driver: CgroupDriver;
-
-  /** Every limit set so far through this object, or given when it was adopted; what a partial `set` is laid over. */
-  readonly resources: LinuxResources;
-
   /**
-   * Moves a process, with all its threads, into the group. A process that has ended meanwhile is no error.
-   * @throws {CgroupFileError} EBUSY: the group has controllers enabled for groups below it; EOPNOTSUPP: it is threaded or invalid
+   * Moves a process, with all its threads, into the group: on v1 in every hierarchy. A process that has ended meanwhile is no error.
+   * @throws {CgroupTreeError} the group may not have processes (it has controllers enabled for groups below it, is threaded or invalid),
+   *   or this process may not move that one
+   * @throws {CgroupFileError, CgroupNotFoundError}
    */
   apply(pid: number): Promise<void>;
 
@@ -113,18 +109,29 @@ export interface ManagedCgroup extends Cgroup {
    * takes it from `resources`.
    *
    * Bad values are refused before anything is written. When the kernel or systemd refuses one, whatever this call has changed is restored.
+   * `devices` are applied to a group that was created here; of an adopted one they stay as its creator has set them, as with `runc update`.
    * @throws {ResourceError} InvalidArgument, with the field's path
    * @throws {CgroupFileError} with file, value and errno
    */
   set(resources: LinuxResources): Promise<void>;
 
-  /** What happens in the group from now on, each rise once. Ends when the group is removed, or the iterator is returned. */
+  /**
+   * What happens in the group from this call on, each rise once; see CgroupEvent. Ends when the group is removed, the signal aborts, or the
+   * iterator is returned. Keeps the process alive while somebody waits for the next one.
+   * @throws {LaminaError} InvalidArgument for a pressure threshold the kernel would refuse, Unimplemented where it has no PSI
+   */
   events(options?: EventsOptions): AsyncIterableIterator<CgroupEvent>;
 
   /**
    * Removes the group with everything below it, when its last process has gone; under systemd the unit is stopped, which ends its
-   * processes. What does not exist any more is no error.
+   * processes. What does not exist any more is no error. Ends `events`, and closes as `close` does.
    * @throws {LaminaError} FailedPrecondition with the pids that are left when processes do not go in time
    */
   destroy(options?: DestroyOptions): Promise<void>;
+
+  /** Closes what `stats` keeps open. Does not end OOM watches. */
+  close(): void;
 }
+
+/** The same: every cgroup is a managed one. */
+export type ManagedCgroup = Cgroup;

@@ -3,11 +3,13 @@
  * exists while there is a watch.
  */
 import * as fs from 'node:fs';
+import { posix } from 'node:path';
 import { createDeferred, isErrno } from '../base/index.js';
 import { CgroupFileError } from './errors.js';
 import type { CgroupKernel } from './kernel.js';
 
 const IN_MODIFY = 0x2;
+const IN_DELETE = 0x200;
 const IN_IGNORED = 0x8000;
 const IN_Q_OVERFLOW = 0x4000;
 
@@ -19,11 +21,14 @@ interface Instance {
   readonly poll: Disposable;
 }
 
+/** @param names what was removed, when a directory is watched */
+type Listener = (names: readonly string[]) => void;
+
 export class FileChanges {
   readonly kernel: CgroupKernel;
   #instance: Instance | undefined;
   // Watch descriptor → its listeners; removed with the last listener, or when the kernel has dropped the watch.
-  readonly #listeners = new Map<number, Set<() => void>>();
+  readonly #listeners = new Map<number, Set<Listener>>();
 
   constructor(kernel: CgroupKernel) {
     this.kernel = kernel;
@@ -31,13 +36,29 @@ export class FileChanges {
 
   /** Calls `onChange` after every modification of the file; several may share one call. @throws {CgroupFileError} */
   watch(path: string, onChange: () => void): Disposable {
+    return this.#watch(path, IN_MODIFY, () => onChange());
+  }
+
+  /**
+   * Calls back when a group is removed. Removals through another mount of the hierarchy (that of another cgroup namespace) go unnoticed.
+   * @throws {CgroupFileError} if the group above it is not there
+   */
+  watchRemoval(dir: string, onRemoved: () => void): Disposable {
+    const name = posix.basename(dir);
+    return this.#watch(posix.dirname(dir), IN_DELETE, (names) => {
+      if (names.includes(name)) onRemoved();
+    });
+  }
+
+  /** All watches of one path have the same mask, as one is a directory's and one a file's. */
+  #watch(path: string, mask: number, onEvent: Listener): Disposable {
     this.#instance ??= this.#open();
     const { fd } = this.#instance;
-    const wd = this.#add(fd, path);
+    const wd = this.#add(fd, path, mask);
     const listeners = this.#listeners.get(wd) ?? new Set();
     this.#listeners.set(wd, listeners);
     // Wrapped, so that the same function may watch twice.
-    const listener = (): void => onChange();
+    const listener: Listener = (names) => onEvent(names);
     listeners.add(listener);
     return {
       [Symbol.dispose]: () => {
@@ -86,9 +107,9 @@ export class FileChanges {
     return { fd, poll: this.kernel.watchReadable(fd, () => this.#dispatch(fd)) };
   }
 
-  #add(fd: number, path: string): number {
+  #add(fd: number, path: string, mask: number): number {
     try {
-      return this.kernel.inotifyAdd(fd, path, IN_MODIFY);
+      return this.kernel.inotifyAdd(fd, path, mask);
     } catch (error) {
       this.#closeIfUnused();
       throw new CgroupFileError('watch', path, error);
@@ -105,15 +126,18 @@ export class FileChanges {
   }
 
   #dispatch(fd: number): void {
-    const due = new Set<Set<() => void>>();
+    const due = new Map<Set<Listener>, string[]>();
+    const add = (listeners: Set<Listener>, name: string): void => {
+      due.set(listeners, [...(due.get(listeners) ?? []), name]);
+    };
     for (const event of this.kernel.inotifyRead(fd)) {
       const listeners = this.#listeners.get(event.wd);
-      if ((event.mask & IN_Q_OVERFLOW) !== 0) for (const each of this.#listeners.values()) due.add(each);
-      else if (listeners !== undefined) due.add(listeners);
+      if ((event.mask & IN_Q_OVERFLOW) !== 0) for (const each of this.#listeners.values()) add(each, '');
+      else if (listeners !== undefined) add(listeners, event.name);
       if ((event.mask & IN_IGNORED) !== 0) this.#listeners.delete(event.wd);
     }
     // A set is walked as it is by then: whoever an earlier call-back has disposed is not called any more.
-    for (const listeners of due) for (const listener of listeners) listener();
+    for (const [listeners, names] of due) for (const listener of listeners) listener(names);
     this.#closeIfUnused();
   }
 

@@ -1,7 +1,7 @@
 import { Code, codeOf, isErrno, LaminaError, messageOf } from '../base/index.js';
 
-/** What was being done to an interface file. */
-export type CgroupFileOp = 'open' | 'read' | 'write' | 'watch';
+/** What was being done to an interface file, or to a group. */
+export type CgroupFileOp = 'open' | 'read' | 'write' | 'watch' | 'make' | 'remove' | 'chown';
 
 /** A cgroup interface file refused an operation. `code` is what the kernel's errno stands for, `cause` the system call's error. */
 export class CgroupFileError extends LaminaError {
@@ -41,4 +41,39 @@ export function isGone(error: unknown): boolean {
 export function isUnsupported(error: unknown): boolean {
   // 95 has two names; Node.js says ENOTSUP.
   return isErrno(error instanceof CgroupFileError ? error.cause : error, 'ENOTSUP', 'EOPNOTSUPP');
+}
+
+/** Why a group cannot be what is asked of it. */
+export type TreeSituation =
+  /** A group with processes cannot enable controllers for groups below it, nor take processes when it has enabled some. */
+  | 'internal-processes'
+  /** The group is threaded, and what is asked needs a domain. */
+  | 'threaded'
+  /** The group is below a threaded one and not threaded itself: nothing can be in it. */
+  | 'domain-invalid'
+  /** The controller is not there: not in this kernel, held by v1, or not handed down by an ancestor. */
+  | 'no-controller'
+  /** This process may not do it. */
+  | 'permission'
+  /** cgroup.max.descendants or cgroup.max.depth of an ancestor is reached. */
+  | 'limit'
+  /** The hierarchy is mounted read-only. */
+  | 'read-only'
+  /** The group has processes already, so it is somebody else's. */
+  | 'not-empty'
+  | 'frozen';
+
+const SITUATION_CODES: Readonly<Partial<Record<TreeSituation, Code>>> = {
+  permission: Code.PermissionDenied,
+  limit: Code.ResourceExhausted,
+};
+
+/** The tree of groups does not allow what was asked. `subject` is the group that stands in the way. */
+export class CgroupTreeError extends LaminaError {
+  readonly situation: TreeSituation;
+
+  constructor(situation: TreeSituation, message: string, options: { subject: string; cause?: unknown }) {
+    super(SITUATION_CODES[situation] ?? Code.FailedPrecondition, message, options);
+    this.situation = situation;
+  }
 }

@@ -1,6 +1,7 @@
-/** cgroups of containers: adopting, reading and acting on them, on v2 and v1. */
-export { type LoadOptions, load, loadFromMembership, loadFromPid } from './adopt.js';
-export type { Cgroup, InitExit, OnOom, OomWatch } from './cgroup.js';
+/** cgroups: creating and adopting them, setting their limits, reading and acting on them, on v2 and v1. */
+export { load, loadFromMembership, loadFromPid } from './adopt.js';
+export type { CgroupDriver, DestroyOptions, InitExit, OnOom, OomWatch } from './cgroup.js';
+export type { Owner } from './delegate.js';
 export {
   type CgroupLayout,
   type CgroupMode,
@@ -9,8 +10,17 @@ export {
   type DetectOptions,
   detectCgroups,
 } from './detect.js';
-export { CgroupFileError, type CgroupFileOp, CgroupNotFoundError } from './errors.js';
+export {
+  CgroupFileError,
+  type CgroupFileOp,
+  CgroupNotFoundError,
+  CgroupTreeError,
+  type TreeSituation,
+} from './errors.js';
+export type { CgroupEvent, EventsOptions, PressureThreshold } from './events.js';
 export type { CgroupKernel } from './kernel.js';
+export { Cgroup } from './manager.js';
+export type { CreateOptions, LoadOptions, SystemdOptions } from './options.js';
 export type {
   CgroupStats,
   PidsStat,

@@ -1,7 +1,7 @@
 /** The few system calls behind notifications, as this folder uses them; tests and embedders may bring their own. */
 import * as fs from 'node:fs';
 import { isErrno } from '../base/index.js';
-import { binding, type InotifyEvent, POLLIN, sharedPoller } from '../sys/index.js';
+import { binding, type InotifyEvent, POLLERR, POLLIN, POLLPRI, sharedPoller } from '../sys/index.js';
 
 export interface CgroupKernel {
   inotifyInit(): number;
@@ -20,6 +20,11 @@ export interface CgroupKernel {
   closeLog(fd: number): void;
   /** Calls back while fd is readable, until disposed. Does not keep the process alive. */
   watchReadable(fd: number, onReadable: () => void): Disposable;
+  /**
+   * Calls back for every event of a pressure trigger's descriptor (POLLPRI), until disposed. Does not keep the process alive.
+   * @param onEvent gets false when the trigger's group has gone (POLLERR): nothing follows
+   */
+  watchPriority(fd: number, onEvent: (isAlive: boolean) => void): Disposable;
 }
 
 /** The native addon and the poller everybody shares. @throws {LaminaError} Unavailable when there is no addon */
@@ -41,6 +46,8 @@ export function systemKernel(): CgroupKernel {
     readLog: readLogRecord,
     closeLog: (fd) => fs.closeSync(fd),
     watchReadable: (fd, onReadable) => sharedPoller().watch(fd, POLLIN, onReadable, { ref: false }),
+    watchPriority: (fd, onEvent) =>
+      sharedPoller().watch(fd, POLLPRI, (events) => onEvent((events & POLLERR) === 0), { ref: false }),
   };
 }
 

@@ -8,7 +8,8 @@ import { parsePids } from './parse.js';
 /** A directory without sub-directories has two links: "." and its parent's entry. kernfs keeps that count. */
 const LEAF_LINKS = 2;
 
-function subgroups(dir: string): string[] {
+/** The groups right below; none if the group is not there. */
+export function subgroups(dir: string): string[] {
   try {
     if (fs.statSync(dir).nlink === LEAF_LINKS) return [];
     return fs
@@ -44,8 +45,13 @@ function processesIn(dir: string): number[] {
   }
 }
 
+export interface ListOptions {
+  /** With those of the groups below; default true. */
+  readonly below?: boolean;
+}
+
 /** Every process of the group and below, once each. @throws {CgroupNotFoundError} if the group itself is not there */
-export function listProcesses(dir: string): number[] {
+export function listProcesses(dir: string, options: ListOptions = {}): number[] {
   const found = new Set<number>();
   const visit = (group: string): void => {
     try {
@@ -55,7 +61,7 @@ export function listProcesses(dir: string): number[] {
       if (group === dir) throw new CgroupNotFoundError(dir, error);
       return; // A sub-group removed while we walk.
     }
-    for (const child of subgroups(group)) visit(child);
+    if (options.below !== false) for (const child of subgroups(group)) visit(child);
   };
   visit(dir);
   return [...found];

@@ -1,21 +1,33 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { Code, LaminaError } from '../../base/index.js';
+import type { LinuxResources } from '../../oci/index.js';
 import { SIGKILL } from '../../sys/index.js';
-import type { Cgroup, OnOom, OomWatch } from '../cgroup.js';
+import type { Cgroup, DestroyOptions, OnOom, OomWatch } from '../cgroup.js';
+import type { FileChanges } from '../changes.js';
+import { removeTree } from '../destroy.js';
 import type { CgroupMount } from '../detect.js';
 import { CgroupNotFoundError, isGone } from '../errors.js';
+import type { EventStream } from '../event-stream.js';
+import type { CgroupEvent, EventsOptions } from '../events.js';
 import { isDirectory, readCgroupFile } from '../file.js';
-import type { CgroupKernel } from '../kernel.js';
 import { cgroupDirectory, readMembership } from '../membership.js';
+import { assertPid } from '../move.js';
 import { parseKey } from '../parse.js';
+import { setV1 } from '../resources/index.js';
 import { assertNotOurs, killProcesses, type SignalTarget, signalProcesses } from '../signal.js';
 import type { V1Stats } from '../stats.js';
 import { listProcesses } from '../tree.js';
+import { watchV1Events } from './events.js';
 import { freeze, isFreezeAsked, isFrozen, thaw } from './freezer.js';
+import { moveIntoAll } from './move.js';
 import { watchOom } from './oom.js';
 import { V1StatsReader } from './stats.js';
 
 const FREEZE_TIMEOUT_MS = 10_000;
 const KILL_TIMEOUT_MS = 10_000;
+const DESTROY_TIMEOUT_MS = 10_000;
+const FIRST_WAIT_MS = 1;
+const LAST_WAIT_MS = 50;
 
 /** Which hierarchy is asked for the processes: the freezer's if possible, as it is the one that stops them. */
 const LISTING_ORDER = ['freezer', 'pids', 'devices', 'memory', 'cpu', 'cpuacct', 'blkio', 'cpuset', 'name=systemd'];
@@ -44,34 +56,77 @@ function findPlaces(
   return places;
 }
 
+export interface V1CgroupOptions {
+  /** The limits in force. */
+  readonly resources?: LinuxResources;
+  /** Whether `set` enforces `devices`; default 'ignore'. */
+  readonly devices?: 'apply' | 'ignore';
+}
+
+/** v1 does not notify of a group's last process, so it is asked. */
+async function waitUntilEmpty(dir: string, timeoutMs: number): Promise<void> {
+  const deadline = performance.now() + timeoutMs;
+  for (let waitMs = FIRST_WAIT_MS; performance.now() < deadline; waitMs = Math.min(waitMs * 2, LAST_WAIT_MS)) {
+    if (!isDirectory(dir) || isEmpty(dir)) return;
+    await delay(waitMs);
+  }
+}
+
+function isEmpty(dir: string): boolean {
+  try {
+    return listProcesses(dir).length === 0;
+  } catch (error) {
+    if (error instanceof CgroupNotFoundError) return true;
+    throw error;
+  }
+}
+
 /** A container's groups in the v1 hierarchies. */
 export class V1Cgroup implements Cgroup {
   readonly mode: 'legacy' | 'hybrid';
+  readonly driver = 'fs';
   readonly path: string;
+  readonly #mounts: ReadonlyMap<string, CgroupMount>;
   readonly #places: ReadonlyMap<string, Place>;
   readonly #listing: string;
-  readonly #kernel: () => CgroupKernel;
+  readonly #changes: () => FileChanges;
   readonly #stats: V1StatsReader;
+  readonly #devices: 'apply' | 'ignore';
+  #resources: LinuxResources;
+  #streams: EventStream[] = [];
 
   /**
    * @param paths controller → path as the kernel prints it in /proc/PID/cgroup; they may differ
-   * @param kernel asked for when something has to be watched
+   * @param changes asked for when something has to be watched
    * @throws {CgroupNotFoundError} if no hierarchy has a group of its own for it
    */
   constructor(
     mode: 'legacy' | 'hybrid',
     mounts: ReadonlyMap<string, CgroupMount>,
     paths: ReadonlyMap<string, string>,
-    kernel: () => CgroupKernel,
+    changes: () => FileChanges,
+    options: V1CgroupOptions = {},
   ) {
     this.mode = mode;
+    this.#mounts = mounts;
     this.#places = findPlaces(mounts, paths);
     const listing = LISTING_ORDER.find((controller) => this.#places.has(controller));
     if (listing === undefined) throw new CgroupNotFoundError([...new Set(paths.values())].join(', '));
     this.#listing = listing;
     this.path = this.#listingPlace().path;
-    this.#kernel = kernel;
-    this.#stats = new V1StatsReader(new Map([...this.#places].map(([controller, place]) => [controller, place.dir])));
+    this.#changes = changes;
+    this.#devices = options.devices ?? 'ignore';
+    this.#resources = options.resources ?? {};
+    this.#stats = new V1StatsReader(this.dirs);
+  }
+
+  get resources(): LinuxResources {
+    return this.#resources;
+  }
+
+  /** Controller → where the group's files are. */
+  get dirs(): ReadonlyMap<string, string> {
+    return new Map([...this.#places].map(([controller, place]) => [controller, place.dir]));
   }
 
   exists(): boolean {
@@ -125,11 +180,44 @@ export class V1Cgroup implements Cgroup {
   watchOom(onOom: OnOom): OomWatch {
     const memory = this.#places.get('memory');
     if (memory === undefined) throw new LaminaError(Code.NotFound, `cgroup ${this.path} has no memory controller`);
-    return watchOom(memory.dir, memory.path, this.#kernel(), onOom);
+    return watchOom(memory.dir, memory.path, this.#changes().kernel, onOom);
   }
 
   enableControllersAlongPath(): void {
     // Controllers of v1 are hierarchies: they are there or not.
+  }
+
+  async apply(pid: number): Promise<void> {
+    assertPid(pid);
+    await moveIntoAll(this.#mounts, this.dirs, pid);
+  }
+
+  async set(resources: LinuxResources): Promise<void> {
+    if (!this.exists()) throw new CgroupNotFoundError(this.path);
+    const devices = this.#devices === 'apply';
+    this.#resources = setV1(this.dirs, this.#resources, resources, { devices }).resources;
+  }
+
+  events(options: EventsOptions = {}): AsyncIterableIterator<CgroupEvent> {
+    const watched = {
+      dir: this.#listingPlace().dir,
+      memory: this.#places.get('memory'),
+      oomKills: () => this.oomKills(),
+    };
+    const stream = watchV1Events(watched, this.#changes(), options);
+    this.#streams = [...this.#streams.filter((each) => !each.hasEnded), stream];
+    return stream;
+  }
+
+  async destroy(options: DestroyOptions = {}): Promise<void> {
+    this.#assertNotOurs('destroy');
+    const deadline = performance.now() + (options.timeoutMs ?? DESTROY_TIMEOUT_MS);
+    // The counters go with the group, so they are read between its last process and its end.
+    if (this.#streams.length > 0) await waitUntilEmpty(this.#listingPlace().dir, deadline - performance.now());
+    for (const stream of this.#streams) stream.check();
+    for (const dir of new Set(this.dirs.values())) await removeTree(dir, waitUntilEmpty, deadline);
+    for (const stream of this.#streams) stream.check();
+    this.close();
   }
 
   close(): void {

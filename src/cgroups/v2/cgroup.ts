@@ -1,45 +1,75 @@
 import { Code, codeOf } from '../../base/index.js';
+import type { LinuxResources } from '../../oci/index.js';
 import { SIGKILL } from '../../sys/index.js';
-import type { Cgroup, OnOom, OomWatch } from '../cgroup.js';
+import type { Cgroup, DestroyOptions, OnOom, OomWatch } from '../cgroup.js';
 import type { FileChanges } from '../changes.js';
+import { removeTree } from '../destroy.js';
 import type { CgroupMount } from '../detect.js';
 import { CgroupNotFoundError, isGone, isUnsupported } from '../errors.js';
+import type { EventStream } from '../event-stream.js';
+import type { CgroupEvent, EventsOptions } from '../events.js';
 import { isDirectory, readCgroupFile, writeCgroupFile } from '../file.js';
 import { cgroupDirectory, readMembership } from '../membership.js';
+import { assertPid, moveProcess } from '../move.js';
 import { parseKey } from '../parse.js';
 import { assertNotOurs, killProcesses, type SignalTarget, signalProcesses } from '../signal.js';
 import type { V2Stats } from '../stats.js';
 import { listProcesses } from '../tree.js';
 import { enableControllersAlongPath } from './controllers.js';
+import { isPopulated, watchV2Events } from './events.js';
 import { freeze, isFreezeAsked, isFrozen, thaw } from './freezer.js';
 import { watchOom } from './oom.js';
+import { applyResources } from './resources.js';
 import { V2StatsReader } from './stats.js';
 
 const FREEZE_TIMEOUT_MS = 10_000;
 const THAW_TIMEOUT_MS = 2_000;
 const KILL_TIMEOUT_MS = 10_000;
+const DESTROY_TIMEOUT_MS = 10_000;
+
+export interface V2CgroupOptions {
+  /** The limits in force. */
+  readonly resources?: LinuxResources;
+  /** Whether `set` enforces `devices`; default 'ignore'. */
+  readonly devices?: 'apply' | 'ignore';
+}
 
 /** A container's group in the v2 hierarchy. */
 export class V2Cgroup implements Cgroup {
   readonly mode = 'unified';
+  readonly driver = 'fs';
   readonly path: string;
   readonly #mount: CgroupMount;
   readonly #dir: string;
   readonly #changes: () => FileChanges;
   readonly #stats: V2StatsReader;
+  readonly #devices: 'apply' | 'ignore';
+  #resources: LinuxResources;
+  #streams: EventStream[] = [];
 
   /**
    * @param path as the kernel prints it in /proc/PID/cgroup
    * @param changes asked for when something has to be waited for
    * @throws {CgroupNotFoundError}
    */
-  constructor(mount: CgroupMount, path: string, changes: () => FileChanges) {
+  constructor(mount: CgroupMount, path: string, changes: () => FileChanges, options: V2CgroupOptions = {}) {
     this.path = path;
     this.#mount = mount;
     this.#dir = cgroupDirectory(mount, path);
     this.#changes = changes;
     this.#stats = new V2StatsReader(this.#dir);
+    this.#devices = options.devices ?? 'ignore';
+    this.#resources = options.resources ?? {};
     if (!this.exists()) throw new CgroupNotFoundError(path);
+  }
+
+  get resources(): LinuxResources {
+    return this.#resources;
+  }
+
+  /** Where the group's files are. */
+  get dir(): string {
+    return this.#dir;
   }
 
   exists(): boolean {
@@ -104,6 +134,34 @@ export class V2Cgroup implements Cgroup {
     enableControllersAlongPath(this.#mount.mountPoint, this.#dir);
   }
 
+  async apply(pid: number): Promise<void> {
+    assertPid(pid);
+    await moveProcess(this.#dir, pid);
+  }
+
+  async set(resources: LinuxResources): Promise<void> {
+    if (!this.exists()) throw new CgroupNotFoundError(this.path);
+    this.#resources = applyResources(this.#dir, this.#resources, resources, this.#devices).resources;
+  }
+
+  events(options: EventsOptions = {}): AsyncIterableIterator<CgroupEvent> {
+    const stream = watchV2Events(this.#dir, this.#changes(), options);
+    this.#streams = [...this.#streams.filter((each) => !each.hasEnded), stream];
+    return stream;
+  }
+
+  async destroy(options: DestroyOptions = {}): Promise<void> {
+    this.#assertNotOurs('destroy');
+    const deadline = performance.now() + (options.timeoutMs ?? DESTROY_TIMEOUT_MS);
+    const wait = (dir: string, leftMs: number): Promise<void> => this.#untilEmpty(dir, leftMs);
+    // The counters go with the group, so they are read between its last process and its end.
+    if (this.#streams.length > 0) await wait(this.#dir, deadline - performance.now());
+    for (const stream of this.#streams) stream.check();
+    await removeTree(this.#dir, wait, deadline);
+    for (const stream of this.#streams) stream.check();
+    this.close();
+  }
+
   close(): void {
     this.#stats.close();
   }
@@ -114,6 +172,14 @@ export class V2Cgroup implements Cgroup {
 
   #assertNotOurs(action: string): void {
     assertNotOurs(action, this.path, readMembership('self').unified);
+  }
+
+  async #untilEmpty(dir: string, timeoutMs: number): Promise<void> {
+    try {
+      await this.#changes().waitFor(`${dir}/cgroup.events`, () => !isPopulated(dir), timeoutMs);
+    } catch (error) {
+      if (!isGone(error)) throw error;
+    }
   }
 
   /** Without a freezer (before Linux 5.2) a group is never paused. */

@@ -100,6 +100,14 @@ export class FakeKernel implements CgroupKernel {
     return { [Symbol.dispose]: () => void this.open.delete(fd) };
   }
 
+  /** What is watched for pressure: descriptor → call-back. */
+  readonly priority = new Map<number, (isAlive: boolean) => void>();
+
+  watchPriority(fd: number, onEvent: (isAlive: boolean) => void): Disposable {
+    this.priority.set(fd, onEvent);
+    return { [Symbol.dispose]: () => void this.priority.delete(fd) };
+  }
+
   /** Notifies of a change of these files, all at once. */
   notify(paths: readonly string[], mask = 2): void {
     for (const path of paths) this.#events.push({ wd: this.watched.get(path) ?? -1, mask, name: '' });
