@@ -32,8 +32,20 @@ const GUEST_PACKAGES = [
   'busybox-static',
 ];
 
-/** The program that runs as the kernel. Bookworm's 6.1 crashes on processors with AMX, so it comes from forky. */
-export const KERNEL = { suite: 'forky', packages: ['user-mode-linux', 'libc6', 'libgcc-s1'] };
+/**
+ * What runs a guest: a folder to chroot into, and where in it the kernel's modules are.
+ *
+ * uml: bookworm's 6.1 crashes on processors with AMX, so it comes from forky. qemu: from forky too, so that it is the same program and
+ * firmware on every host; liblzma5 is for depmod, which has to read compressed modules.
+ */
+export const MACHINES = {
+  uml: { suite: 'forky', packages: ['user-mode-linux', 'libc6', 'libgcc-s1'], modules: 'usr/lib/uml/modules' },
+  qemu: {
+    suite: 'forky',
+    packages: ['qemu-system-x86', 'virtiofsd', 'linux-image-cloud-amd64', 'kmod', 'liblzma5'],
+    modules: 'usr/lib/modules',
+  },
+};
 
 /**
  * The guests. trixie has no Docker in its list on purpose: one Docker version is enough, and its daemon and client are half

@@ -1,4 +1,4 @@
-// Builds and caches what a VM run needs: a folder to run the kernel in, and one ext4 image per guest.
+// Builds and caches what a VM run needs: one folder per machine to run it in, and one ext4 image per guest.
 //
 // Everything is named by a hash of what it was made from (package lists, guest files, the builder itself), so a change makes
 // a new image and an unchanged one is never rebuilt. A build happens under a temporary name and is renamed at the end: a
@@ -21,7 +21,7 @@ import {
 import { arch } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { bootstrap, ensureTools, findProgram, GUESTS, KERNEL } from './debian.mjs';
+import { bootstrap, ensureTools, findProgram, GUESTS, MACHINES } from './debian.mjs';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 
@@ -29,19 +29,6 @@ const HERE = dirname(fileURLToPath(import.meta.url));
 const IMAGE_SIZE = '3G';
 
 const STALE_MS = 7 * 24 * 3600_000;
-
-/** Modules the guest may need, by folder: all of them would be 166 MB. */
-const MODULE_FOLDERS = [
-  'net',
-  'lib',
-  'crypto',
-  'fs/overlayfs',
-  'fs/fuse',
-  'fs/autofs',
-  'fs/configfs',
-  'drivers/net',
-  'drivers/block',
-];
 
 const MASKED_UNITS = [
   ...['configfs', 'drm', 'efi_pstore', 'fuse', 'dm_mod', 'loop'].map((name) => `modprobe@${name}.service`),
@@ -66,23 +53,25 @@ export function cacheFolder() {
 }
 
 /**
- * Returns the kernel's folder and the guest's image, building what is missing.
+ * Returns the machine's folder and the guest's image, building what is missing.
  *
- * @param guest a key of GUESTS
- * @param say   takes one line of progress
+ * @param guest   a key of GUESTS
+ * @param machine a key of MACHINES
+ * @param say     takes one line of progress
  */
-export async function ensureImages(guest, say) {
+export async function ensureImages(guest, machine, say) {
   const cache = cacheFolder();
   mkdirSync(cache, { recursive: true, mode: 0o755 });
   removeStale(cache);
-  const kernel = join(cache, `kernel-${digest(KERNEL, ['debian.mjs', 'images.mjs'])}`);
-  const recipe = { kernel: basename(kernel), guest: GUESTS[guest], size: IMAGE_SIZE, modules: MODULE_FOLDERS };
-  const image = join(cache, `${guest}-${digest(recipe, ['debian.mjs', 'images.mjs', ...rootfsFiles()])}.ext4`);
-  if (!existsSync(kernel)) await build(kernel, say, (path) => buildKernel(path, say));
-  if (!existsSync(image)) await build(image, say, (path) => buildGuest(path, { guest, kernel }, say));
+  const builders = ['debian.mjs', 'images.mjs'];
+  const folder = join(cache, `${machine}-${digest(MACHINES[machine], builders)}`);
+  const recipe = { guest: GUESTS[guest], size: IMAGE_SIZE };
+  const image = join(cache, `${guest}-${digest(recipe, [...builders, ...rootfsFiles()])}.ext4`);
+  if (!existsSync(folder)) await build(folder, say, (path) => buildMachine(path, machine, say));
+  if (!existsSync(image)) await build(image, say, (path) => buildGuest(path, guest, say));
   // Marks them as in use, for removeStale.
-  for (const path of [kernel, image]) utimesSync(path, new Date(), statSync(path).mtime);
-  return { kernel, image };
+  for (const path of [folder, image]) utimesSync(path, new Date(), statSync(path).mtime);
+  return { machine: folder, image };
 }
 
 /** Bytes really used by everything in the cache. */
@@ -107,24 +96,29 @@ async function build(path, say, make) {
   say(`built ${basename(path)} in ${((Date.now() - started) / 1000).toFixed(1)} s`);
 }
 
-async function buildKernel(path, say) {
+async function buildMachine(path, machine, say) {
+  const { modules, ...packages } = MACHINES[machine];
   mkdirSync(path);
-  await bootstrap({ ...KERNEL, variant: 'extract', target: path }, say);
+  await bootstrap({ ...packages, variant: 'extract', target: path }, say);
   // base-files, which is not needed otherwise, would bring these.
   for (const name of ['lib', 'lib64']) symlinkSync(`usr/${name}`, join(path, name));
-  for (const folder of ['dev', 'proc', 'tmp', 'share/repo', 'share/images', 'share/run']) {
+  for (const folder of ['dev', 'proc', 'tmp', 'share/repo', 'share/images', 'share/run', 'share/modules']) {
     mkdirSync(join(path, folder), { recursive: true });
   }
+  const [release] = readdirSync(join(path, modules));
+  if (existsSync(join(path, modules, release, 'modules.dep'))) return;
+  // Packages that are only unpacked have not run it.
+  const { status, stderr } = spawnSync('chroot', [path, '/usr/sbin/depmod', release], { encoding: 'utf8' });
+  if (status !== 0 || stderr !== '') throw new Error(`depmod ${release}: ${stderr.slice(0, 500)}`);
 }
 
-async function buildGuest(path, { guest, kernel }, say) {
+async function buildGuest(path, guest, say) {
   const root = `${path}.root`;
   mkdirSync(root);
   await bootstrap({ ...GUESTS[guest], variant: 'minbase', target: root }, say);
-  copyModules(kernel, root);
   cpSync(join(HERE, 'rootfs'), root, { recursive: true, verbatimSymlinks: true });
   trimBoot(root);
-  for (const folder of ['host', 'out']) mkdirSync(join(root, folder));
+  for (const folder of ['host', 'out', 'share', 'usr/lib/modules']) mkdirSync(join(root, folder), { recursive: true });
   const made = spawnSync(findProgram('mke2fs'), [
     '-q',
     '-t',
@@ -154,20 +148,6 @@ function trimBoot(root) {
   // Not a first boot, and nothing to update: both are conditions of many units.
   writeFileSync(join(root, 'etc/machine-id'), `${createHash('md5').update(root).digest('hex')}\n`);
   for (const folder of ['etc', 'var']) writeFileSync(join(root, folder, '.updated'), '');
-}
-
-function copyModules(kernel, root) {
-  const source = join(kernel, 'usr/lib/uml/modules');
-  const [release] = readdirSync(source);
-  const target = join(root, 'usr/lib/modules', release);
-  mkdirSync(target, { recursive: true });
-  for (const name of readdirSync(join(source, release)).filter((entry) => entry.startsWith('modules.'))) {
-    cpSync(join(source, release, name), join(target, name));
-  }
-  for (const folder of MODULE_FOLDERS) {
-    const from = join(source, release, 'kernel', folder);
-    if (existsSync(from)) cpSync(from, join(target, 'kernel', folder), { recursive: true });
-  }
 }
 
 function digest(recipe, files) {

@@ -1,37 +1,49 @@
 // Runs a command where cgroup v2, systemd, containerd and root are: on this machine if it is such a machine and may be used,
-// else in a guest under user-mode Linux. `node test/vm/run.mjs --help` tells the options.
-import { dirname, resolve } from 'node:path';
+// else in a guest under user-mode Linux or qemu. `node test/vm/run.mjs --help` tells the options.
+import { mkdirSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { makeImage } from '../../scripts/make-image.mjs';
 import { GUESTS } from './debian.mjs';
+import { runInGuest } from './guest.mjs';
 import { missingForHost, runOnHost } from './host.mjs';
 import { cacheFolder, cacheUsage, ensureImages } from './images.mjs';
-import { runInGuest } from './uml.mjs';
+import { QEMU } from './qemu.mjs';
+import { UML } from './uml.mjs';
 
 const USAGE = `usage: node test/vm/run.mjs [options] [-- command...]
 
   --guest forky|trixie    Debian release of the guest (default forky: containerd 2.1; trixie: 1.7)
+  --machine uml|qemu      what runs the guest (default uml: quick; qemu: also cpuset, hugetlb, PSI, I/O control, two processors)
   --on auto|host|guest    where to run; auto takes the host only if it can and CI is set (default auto)
   --memory MIB            memory of the guest (default 1536)
   --timeout SECONDS       bound for the command (default 900)
+  --bare                  do not start containerd (it takes seconds under qemu)
   --keep                  keep disk, console and journal of the guest
   --build-only            build the images and stop
 
 The command (default: node scripts/test.mjs vm-guest) starts as root in the repository, which is read-only in a guest.
+What it leaves in the folder $LAMINA_TEST_RESULTS comes to build/vm/MACHINE-GUEST.
 LAMINA_VM_CACHE: folder of the images (default /var/cache/lamina-vm). LAMINA_VM_MIRROR: Debian mirror to build from.
 `;
 
+const MACHINES = { uml: UML, qemu: QEMU };
 const REPOSITORY = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
+
+/** Where files that a command leaves for the host go, by place. */
+const RESULTS = join(REPOSITORY, 'build/vm');
 
 function parse() {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
       guest: { type: 'string', default: 'forky' },
+      machine: { type: 'string', default: 'uml' },
       on: { type: 'string', default: 'auto' },
       memory: { type: 'string', default: '1536' },
       timeout: { type: 'string', default: '900' },
+      bare: { type: 'boolean', default: false },
       keep: { type: 'boolean', default: false },
       'build-only': { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
@@ -42,6 +54,9 @@ function parse() {
     if (!(value > 0)) throw new Error(`--${name} "${values[name]}": want a positive number`);
   }
   if (!Object.hasOwn(GUESTS, values.guest)) throw new Error(`--guest "${values.guest}": know ${Object.keys(GUESTS)}`);
+  if (!Object.hasOwn(MACHINES, values.machine)) {
+    throw new Error(`--machine "${values.machine}": know ${Object.keys(MACHINES)}`);
+  }
   if (!['auto', 'host', 'guest'].includes(values.on)) throw new Error(`--on "${values.on}": know auto, host, guest`);
   const command = positionals.length > 0 ? positionals : ['node', 'scripts/test.mjs', 'vm-guest'];
   return { ...values, ...numbers, command };
@@ -51,20 +66,26 @@ function say(line) {
   process.stderr.write(`vm: ${line}\n`);
 }
 
+function guestOn({ machine }) {
+  return `${MACHINES[machine].about} (--machine ${machine})`;
+}
+
 /** Whether to run on this machine itself; says why. */
 function decideHost(options) {
   if (options.on === 'guest' || options['build-only']) return false;
   const missing = missingForHost();
   if (missing.length > 0) {
     if (options.on === 'host') throw new Error(`cannot run on this machine: ${missing.join(', ')}`);
-    say(`using a guest, because this machine has ${missing.join(', ')}`);
+    say(`using a guest under ${guestOn(options)}, because this machine has ${missing.join(', ')}`);
     return false;
   }
   if (options.on === 'host' || process.env.CI) {
     say('this machine has all that is needed: running on it directly');
     return true;
   }
-  say('using a guest; --on host would run on this machine and restart its containerd and Docker');
+  say(
+    `using a guest under ${guestOn(options)}; --on host would run on this machine and restart its containerd and Docker`,
+  );
   return false;
 }
 
@@ -76,22 +97,40 @@ async function main() {
   }
   if (process.getuid() !== 0) throw new Error('must be root, to build images and to run a guest in its own namespaces');
   const env = {
-    LAMINA_TEST_PLACE: `vm-${options.guest}`,
+    LAMINA_TEST_PLACE: `${options.machine === 'uml' ? 'vm' : options.machine}-${options.guest}`,
     LAMINA_TEST_ALONE: '1',
     ...Object.fromEntries(Object.entries(process.env).filter(([name]) => name.startsWith('LAMINA_TEST_'))),
   };
   const job = { repository: REPOSITORY, command: options.command, env, timeoutMs: options.timeout * 1000 };
   // Made here and not in the guest, which has no compiler and sees the repository read-only.
   if (!options['build-only']) makeImage();
-  if (decideHost(options))
-    return await runOnHost({ ...job, env: { ...env, LAMINA_TEST_PLACE: 'host', LAMINA_TEST_ALONE: '0' } });
+  if (decideHost(options)) {
+    const results = join(RESULTS, 'host');
+    mkdirSync(results, { recursive: true });
+    const own = { LAMINA_TEST_PLACE: 'host', LAMINA_TEST_ALONE: '0', LAMINA_TEST_RESULTS: results };
+    return await runOnHost({ ...job, env: { ...env, ...own } });
+  }
 
-  const images = await ensureImages(options.guest, say);
+  const images = await ensureImages(options.guest, options.machine, say);
   say(`images in ${cacheFolder()}: ${(cacheUsage() / 1e6).toFixed(0)} MB`);
   if (options['build-only']) return 0;
   const onOutput = (chunk) => process.stdout.write(chunk);
-  const ended = await runInGuest(images, { ...job, memoryMiB: options.memory, keep: options.keep, onOutput }, say);
-  say(`${options.guest}: booted in ${(ended.bootMs / 1000).toFixed(1)} s, exit status ${ended.status}`);
+  const ended = await runInGuest(
+    MACHINES[options.machine],
+    images,
+    {
+      ...job,
+      memoryMiB: options.memory,
+      parameters: options.bare ? 'systemd.mask=containerd.service' : '',
+      keep: options.keep,
+      results: join(RESULTS, `${options.machine}-${options.guest}`),
+      onOutput,
+    },
+    say,
+  );
+  say(
+    `${options.guest} under ${MACHINES[options.machine].about}: booted in ${(ended.bootMs / 1000).toFixed(1)} s, exit status ${ended.status}`,
+  );
   return ended.status;
 }
 
