@@ -30,8 +30,11 @@ export interface SystemdOptions {
   readonly bus?: 'system' | 'user';
   /** For every call and every job; default 30 s. */
   readonly timeoutMs?: number;
-  /** More unit properties: name → D-Bus signature and value. */
-  readonly properties?: Readonly<Record<string, { readonly signature: string; readonly value: unknown }>>;
+  /**
+   * More unit properties: name → D-Bus signature and value, or GVariant text as in the annotation org.systemd.property.NAME:
+   * `{ TimeoutStopSec: '5', CollectMode: "'inactive-or-failed'" }`.
+   */
+  readonly properties?: Readonly<Record<string, string | { readonly signature: string; readonly value: unknown }>>;
   readonly description?: string;
 }
 

@@ -25,7 +25,7 @@ const CODES: Readonly<Record<string, Code>> = {
   'org.freedesktop.DBus.Error.ServiceUnknown': Code.Unavailable,
   'org.freedesktop.DBus.Error.NameHasNoOwner': Code.Unavailable,
   'org.freedesktop.DBus.Error.Disconnected': Code.Unavailable,
-  'System.Error.ESRCH': Code.NotFound,
+  'org.freedesktop.DBus.Error.UnixProcessIdUnknown': Code.NotFound,
   'System.Error.EROFS': Code.InvalidArgument,
   'System.Error.EINVAL': Code.InvalidArgument,
 };

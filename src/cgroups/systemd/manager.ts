@@ -2,11 +2,12 @@
  * systemd's manager as this library uses it (org.freedesktop.systemd1(5)): typed calls with deadlines, jobs awaited to their end, and a
  * connection that is made when first needed, made again when it was lost, and never keeps the process alive.
  */
-import { Code, codeOf, createDeferred, LaminaError } from '../../base/index.js';
-import { type AddressEnvironment, type BusAddress, type BusKind, busAddresses } from './address.js';
+import { Code, codeOf, createDeferred } from '../../base/index.js';
+import type { AddressEnvironment, BusKind } from './address.js';
 import { type BusCall, type BusValue, BusVariant } from './bus.js';
-import { BusConnection, type Deadline, deadlineIn } from './connection.js';
+import { type BusConnection, type Deadline, deadlineIn, remainingMs } from './connection.js';
 import { ConnectionLostError, SystemdError } from './errors.js';
+import { BusLink } from './link.js';
 import { type UnitKind, unitKind, unitObjectPath } from './names.js';
 
 /** A property of a unit, with its D-Bus type. */
@@ -76,7 +77,7 @@ class JobWatch implements Disposable {
   /** @returns undefined if the deadline passes. @throws {ConnectionLostError} */
   async result(job: string, deadline: Deadline): Promise<string | undefined> {
     const { promise, resolve } = createDeferred<void>();
-    const timer = setTimeout(resolve, Math.max(0, deadline.at - performance.now()));
+    const timer = setTimeout(resolve, remainingMs(deadline));
     const check = (): void => {
       if (this.#results.has(job) || this.#lost !== undefined) resolve();
     };
@@ -106,21 +107,26 @@ interface Call {
 export class SystemdManager {
   readonly bus: BusKind;
   readonly timeoutMs: number;
-  readonly #environment: AddressEnvironment | undefined;
-  #connecting: Promise<BusConnection> | undefined;
-  #connection: BusConnection | undefined;
+  readonly #link: BusLink;
   // Asked once per connection: systemd may be upgraded under a process that runs for months.
   #version: { readonly of: BusConnection; readonly value: number } | undefined;
 
-  constructor(options: ManagerOptions = {}) {
+  /** @param link a connection to share */
+  constructor(options: ManagerOptions = {}, link?: BusLink) {
     this.bus = options.bus ?? 'system';
     this.timeoutMs = options.timeoutMs ?? TIMEOUT_MS;
-    this.#environment = options.environment;
+    this.#link = link ?? new BusLink(this.bus, options.environment);
+  }
+
+  /** The same, on the same connection, with another deadline. */
+  withTimeout(timeoutMs: number): SystemdManager {
+    return new SystemdManager({ bus: this.bus, timeoutMs }, this.#link);
   }
 
   /** systemd's version: 262. @throws {LaminaError} Unavailable, DeadlineExceeded */
   async version(): Promise<number> {
-    return await this.#repeat(this.#deadline(), async (connection, deadline) => {
+    const deadline = this.#deadline();
+    return await this.#link.run(deadline, async (connection) => {
       if (this.#version?.of === connection) return this.#version.value;
       const value = parseVersion(String(await this.#property(connection, deadline, MANAGER_PATH, MANAGER, 'Version')));
       this.#version = { of: connection, value };
@@ -130,7 +136,8 @@ export class SystemdManager {
 
   /** The cgroup this systemd has: "" for the machine's, "/user.slice/user-1000.slice/user@1000.service" for a user's. */
   async controlGroup(): Promise<string> {
-    return await this.#repeat(this.#deadline(), async (connection, deadline) =>
+    const deadline = this.#deadline();
+    return await this.#link.run(deadline, async (connection) =>
       String(await this.#property(connection, deadline, MANAGER_PATH, MANAGER, 'ControlGroup')).replace(/\/$/, ''),
     );
   }
@@ -156,7 +163,7 @@ export class SystemdManager {
     } catch (error) {
       if (codeOf(error) !== Code.AlreadyExists) throw error;
       if (unitKind(unit) === 'slice') return false;
-      await this.resetFailedUnit(unit, { timeoutMs: this.#left(deadline) });
+      await this.resetFailedUnit(unit, { timeoutMs: remainingMs(deadline) });
       await this.#job(call, deadline);
       return true;
     }
@@ -207,21 +214,17 @@ export class SystemdManager {
 
   /** Closes the connection; the next call makes another. */
   close(): void {
-    this.#connection?.close();
-    this.#connection = undefined;
+    this.#link.close();
   }
 
   #deadline(options: CallOptions = {}): Deadline {
     return deadlineIn(options.timeoutMs ?? this.timeoutMs);
   }
 
-  #left(deadline: Deadline): number {
-    return Math.max(1, deadline.at - performance.now());
-  }
-
   async #read(unit: string, from: string, names: readonly string[]): Promise<Map<string, unknown>> {
     const path = unitObjectPath(unit);
-    return await this.#repeat(this.#deadline(), async (connection, deadline) => {
+    const deadline = this.#deadline();
+    return await this.#link.run(deadline, async (connection) => {
       const read = names.map(
         async (name): Promise<[string, unknown]> => [
           name,
@@ -243,7 +246,7 @@ export class SystemdManager {
   }
 
   async #call(call: Call, deadline: Deadline): Promise<readonly unknown[]> {
-    return await this.#repeat(deadline, async (connection) => await this.#send(connection, call, deadline));
+    return await this.#link.run(deadline, async (connection) => await this.#send(connection, call, deadline));
   }
 
   async #send(
@@ -271,14 +274,14 @@ export class SystemdManager {
       });
     }
     // Else a unit that could not be started is listed as failed from now on.
-    if (call.unit !== undefined) await this.resetFailedUnit(call.unit, { timeoutMs: this.#left(deadline) });
+    if (call.unit !== undefined) await this.resetFailedUnit(call.unit, { timeoutMs: remainingMs(deadline) });
     throw new SystemdError(`the job ended with "${result}"`, { ...about, code: Code.FailedPrecondition, result });
   }
 
   async #jobResult(call: Call, deadline: Deadline): Promise<string | undefined> {
     let job: string | undefined;
     try {
-      return await this.#repeat(
+      return await this.#link.run(
         deadline,
         async (connection) => {
           using watch = new JobWatch(connection);
@@ -296,7 +299,7 @@ export class SystemdManager {
 
   /** What became of a job whose end was not heard because the connection was lost. */
   async #lostJobResult(job: string, { unit, method }: Call, deadline: Deadline): Promise<string | undefined> {
-    const result = await this.#repeat(deadline, async (connection) => {
+    const result = await this.#link.run(deadline, async (connection) => {
       using watch = new JobWatch(connection);
       await watch.subscribe(deadline);
       const call = { method: 'GetJob', signature: 'u', body: [Number(job.split('/').at(-1))] };
@@ -312,49 +315,6 @@ export class SystemdManager {
     const state = String((await this.unitState(unit, ['ActiveState'])).get('ActiveState'));
     return (state === 'active') === (method === 'StartTransientUnit') ? 'done' : state;
   }
-
-  /** Runs a step on the connection; when that is lost meanwhile, once more on a new one, unless `mayRepeat` says no. */
-  async #repeat<T>(
-    deadline: Deadline,
-    step: (connection: BusConnection, deadline: Deadline) => Promise<T>,
-    mayRepeat: () => boolean = () => true,
-  ): Promise<T> {
-    try {
-      return await step(await this.#connect(deadline), deadline);
-    } catch (error) {
-      if (!(error instanceof ConnectionLostError) || !mayRepeat()) throw error;
-      return await step(await this.#connect(deadline), deadline);
-    }
-  }
-
-  async #connect(deadline: Deadline): Promise<BusConnection> {
-    if (this.#connection?.isLost === false) return this.#connection;
-    this.#connecting ??= this.#open(deadline).finally(() => {
-      this.#connecting = undefined;
-    });
-    return await this.#connecting;
-  }
-
-  async #open(deadline: Deadline): Promise<BusConnection> {
-    const where = this.#environment ?? { env: process.env, uid: process.geteuid?.() ?? -1 };
-    this.#connection = await openFirst(busAddresses(this.bus, where), deadline);
-    return this.#connection;
-  }
-}
-
-/** Connects to the first address where somebody listens. @throws {LaminaError} the first failure */
-async function openFirst(addresses: readonly BusAddress[], deadline: Deadline): Promise<BusConnection> {
-  let failure: unknown;
-  for (const address of addresses) {
-    try {
-      return await BusConnection.open(address, deadline);
-    } catch (error) {
-      // A peer that is there and does not answer is no reason to look elsewhere.
-      if (codeOf(error) !== Code.Unavailable) throw error;
-      failure ??= error;
-    }
-  }
-  throw failure ?? new LaminaError(Code.Unavailable, 'systemd: no bus to connect to');
 }
 
 function toStruct({ name, signature, value }: UnitProperty): BusValue {
