@@ -15,6 +15,7 @@ import {
   LM_F_ENDED,
   LM_F_FINISH,
   LM_F_OVERSIZE,
+  LM_F_STANDING,
   LM_MSG_ACCEPTED,
   LM_MSG_ACK,
   LM_MSG_ADOPT,
@@ -280,9 +281,13 @@ export class KeeperLink implements Spawner {
     this.#send({ type: LM_MSG_ACK, arg: seq });
   }
 
-  /** Writes to a daemon's connection; with `seq`, that request frame is answered by it. */
-  sendFrame(connection: number, bytes: Uint8Array, seq: number): void {
-    this.#send({ type: LM_MSG_SEND, serial: seq, arg: connection, fields: [bytes] });
+  /**
+   * Writes to a daemon's connection; with `seq`, that request frame is answered by it.
+   * @param stands the keeper may give this answer to equal requests, until something happens
+   */
+  sendFrame(connection: number, bytes: Uint8Array, seq: number, stands: boolean): void {
+    const flags = stands ? LM_F_STANDING : 0;
+    this.#send({ type: LM_MSG_SEND, flags, serial: seq, arg: connection, fields: [bytes] });
   }
 
   /** Lets the keeper forget a request frame that gets no answer. */

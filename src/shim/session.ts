@@ -19,6 +19,7 @@ import { ExitRouter } from './exits.js';
 import type { ExitReport, Hello, KeeperEvents, KeeperLink, RelayState } from './keeper-link.js';
 import { LogFifo } from './log-fifo.js';
 import { decodeOptions, type EffectiveOptions, usesSystemdCgroup } from './options.js';
+import type { TrackedProcess } from './process/tracked.js';
 import { Publisher } from './publisher.js';
 import { type ContainerSettings, type DeletedProcess, fromDeletedRecord, toDeletedRecord } from './record.js';
 import { recoverContainers, storedEvents } from './recovery.js';
@@ -30,6 +31,8 @@ import { joinShimCgroup } from './shim-cgroup.js';
 const FLUSH_MS = 3_000;
 /** After this an answer has certainly been sent, unless the engine died. */
 const ANSWER_SENT_MS = 1_000;
+/** Methods that change nothing. */
+const READING = new Set(['State', 'Pids', 'Stats', 'Wait', 'Connect']);
 
 export interface SessionOptions {
   readonly config: ConfigFile;
@@ -66,6 +69,8 @@ export class Session implements KeeperEvents {
   /** What a predecessor had deleted just before it died, by the names of `remember`. */
   readonly #deleted = new Map<string, DeletedProcess>();
   #isRepeat = false;
+  /** Calls, and steps of a predecessor being resolved, that may change what State says. */
+  #changing = 0;
   #isEnding = false;
   /** By a signal: whatever is left, the keeper ends. */
   #isTerminated = false;
@@ -129,6 +134,11 @@ export class Session implements KeeperEvents {
     return this.#isRepeat;
   }
 
+  /** True if what State says of the process holds until a request or an exit comes. */
+  isSettled(container: Container, process: TrackedProcess): boolean {
+    return this.#changing === 0 && !container.init.isEnding && !process.isEnding;
+  }
+
   /** Makes a container of a bundle. On failure nothing of it is left. @returns init's pid, 0 for one to be restored */
   async create(request: taskV2.CreateTaskRequest): Promise<number> {
     const { id } = request;
@@ -189,11 +199,11 @@ export class Session implements KeeperEvents {
   onAccepted(connection: number): void {
     // The keeper keeps every request frame, by its number, until the answer that is sent under the same number replaces it.
     const channel: FrameChannel = {
-      send: (frame, answers) => this.#link.sendFrame(connection, frame, answers ?? 0),
+      send: (frame, answers, reusable) => this.#link.sendFrame(connection, frame, answers ?? 0, reusable === true),
       released: (seq) => this.#link.release(connection, seq),
       close: () => this.#link.shut(connection),
     };
-    const options = { interceptors: [this.#reportErrors] };
+    const options = { interceptors: [this.#reportErrors, this.#countChanges] };
     this.#connections.set(connection, new ServerConnection(this.#router, channel, options));
     this.#watchIdle();
   }
@@ -237,7 +247,11 @@ export class Session implements KeeperEvents {
     const starting = this.#context.exits.begin();
     for (const report of this.#heldExits) this.#context.exits.deliver(report);
     this.#heldExits = [];
-    void Promise.all(containers.map((container) => container.resolve())).then(() => starting[Symbol.dispose]());
+    this.#changing += 1;
+    void Promise.all(containers.map((container) => container.resolve())).then(() => {
+      starting[Symbol.dispose]();
+      this.#changing -= 1;
+    });
     for (const [name, { bytes }] of stored) {
       if (!name.startsWith('t/')) continue;
       this.#deleted.set(name.slice(2), fromDeletedRecord(bytes));
@@ -281,7 +295,7 @@ export class Session implements KeeperEvents {
     const spec = readSpec(bundle);
     writeOptions(bundle, options);
     writeRuntime(bundle, options.binaryName);
-    if (options.shimCgroup !== '') joinShimCgroup(options.shimCgroup, this.hello.keeperPid, this.#log);
+    if (options.shimCgroup !== '') await joinShimCgroup(options.shimCgroup, this.hello.keeperPid, this.#log);
     if (request.rootfs.length > 0) {
       mkdirSync(paths.rootfs, { recursive: true, mode: 0o711 });
       this.#link.put(`m/${id}`, Buffer.from(paths.rootfs));
@@ -323,6 +337,16 @@ export class Session implements KeeperEvents {
     } catch (error) {
       this.#log.debug({ method: call.method, error: messageOf(error) }, 'call failed');
       throw wireError(error);
+    }
+  };
+
+  readonly #countChanges: Interceptor<CallContext> = async (request, call, next) => {
+    if (READING.has(call.method)) return await next(request, call);
+    this.#changing += 1;
+    try {
+      return await next(request, call);
+    } finally {
+      this.#changing -= 1;
     }
   };
 

@@ -9,8 +9,9 @@ export interface FrameChannel {
    * until then a server connection accepts no more requests. A throw or rejection means that the connection is lost.
    * @param answers the tag (see `receive`) of the frame that is finally answered by this one; undefined for all but the
    *   last frame of an answer
+   * @param reusable the handler has said that this answer holds for equal requests (`CallContext.reusable`)
    */
-  send(frame: Uint8Array, answers?: number): void | Promise<void>;
+  send(frame: Uint8Array, answers?: number, reusable?: boolean): void | Promise<void>;
   /** Closes the connection once what was sent has been written. */
   close(): void;
   /**

@@ -16,6 +16,11 @@ export interface CallContext {
    * (Unavailable), or it broke the protocol. What the handler returns after that is dropped. Not aborted by success.
    */
   readonly signal: AbortSignal;
+  /**
+   * Set to true by a handler whose reply may be given again to equal requests until something changes. It is passed on to the channel
+   * with the reply; most channels make nothing of it.
+   */
+  reusable: boolean;
 }
 
 /** The server's side of a CallContext. Signal and metadata are made when first asked for: most handlers never do. */
@@ -23,6 +28,7 @@ export class ServerContext implements CallContext {
   readonly service: string;
   readonly method: string;
   readonly deadline: number | undefined;
+  reusable = false;
   readonly #pairs: readonly KeyValue[];
   #metadata: Metadata | undefined;
   #controller: AbortController | undefined;

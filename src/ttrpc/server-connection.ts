@@ -401,7 +401,7 @@ export class ServerConnection {
     call.context.settle();
     // Errors are dear, because of their stacks: the usual call, which has no inbox, must not make one.
     call.inbox?.discard(reason ?? closedError());
-    void this.#transmit(frame, call.tag);
+    void this.#transmit(frame, call.tag, reason === undefined && call.context.reusable);
   }
 
   /** Answers a frame that belongs to no call. */
@@ -412,10 +412,10 @@ export class ServerConnection {
   }
 
   /** Sends a frame; what is returned resolves when the peer has room for more. Never throws. */
-  #transmit(frame: Uint8Array, answers?: number): Promise<void> | undefined {
+  #transmit(frame: Uint8Array, answers?: number, reusable = false): Promise<void> | undefined {
     if (this.#state === 'ended') return undefined;
     try {
-      const sent = this.#channel.send(frame, answers);
+      const sent = this.#channel.send(frame, answers, reusable);
       return sent === undefined ? undefined : this.#waitForPeer(sent);
     } catch (error) {
       this.#lose(error);

@@ -39,6 +39,11 @@ export class TrackedProcess {
     this.stdio = stdio;
   }
 
+  /** It has ended, and that is not announced yet: what is said of it now will not hold. */
+  get isEnding(): boolean {
+    return this.reaped !== undefined && this.exit === undefined;
+  }
+
   /** Holds the running process. The descriptor, if there is one, belongs to this object from now on. */
   hold(pid: number, pidfd: number | undefined): void {
     this.#closePidfd();

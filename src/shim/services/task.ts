@@ -70,10 +70,11 @@ function required(any: Any | undefined, field: string): Any {
 export function createTaskService(session: Session) {
   const find = (id: string): Container => session.container(id);
   return {
-    async state({ id, execId }) {
+    async state({ id, execId }, call: CallContext) {
       const container = find(id);
       const process = container.process(execId);
       const { stdin, stdout, stderr, terminal } = process.stdio;
+      call.reusable = session.isSettled(container, process);
       return {
         id: execId === '' ? id : execId,
         bundle: container.settings.bundle,

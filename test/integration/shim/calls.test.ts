@@ -116,6 +116,42 @@ for (const runtime of testRuntimes()) {
       await finish(shim);
     });
 
+    it('says how things are to one client while another asks without a pause', async () => {
+      const shim = await daemon.launch(SLEEP);
+      await daemon.create(shim);
+      await shim.task.start({ id: shim.id, execId: '' });
+      const observer = createClient(api.taskV2.TaskDefinition, await daemon.connect(shim.address));
+      let over = false;
+      const observed = (async () => {
+        const seen = new Set<api.Status>();
+        while (!over) seen.add((await observer.state({ id: shim.id, execId: '' })).status);
+        return seen;
+      })();
+      const status = async (execId = '') => (await shim.task.state({ id: shim.id, execId })).status;
+      for (let round = 0; round < 10; round += 1) {
+        assert.equal(await status(), api.Status.RUNNING);
+        await shim.task.pause({ id: shim.id });
+        assert.equal(await status(), api.Status.PAUSED);
+        await shim.task.resume({ id: shim.id });
+        assert.equal(await status(), api.Status.RUNNING);
+        const execId = `exec-${round}`;
+        await exec(shim, execId, ['/bin/sh', '-c', `exit ${round}`]);
+        assert.equal(await status(execId), api.Status.CREATED);
+        const ended = shim.task.wait({ id: shim.id, execId });
+        await shim.task.start({ id: shim.id, execId });
+        assert.equal((await ended).exitStatus, round);
+        const { status: last, exitStatus } = await shim.task.state({ id: shim.id, execId });
+        assert.deepEqual({ last, exitStatus }, { last: api.Status.STOPPED, exitStatus: round });
+      }
+      const end = shim.task.wait({ id: shim.id, execId: '' });
+      await shim.task.kill({ id: shim.id, execId: '', signal: 9, all: false });
+      await end;
+      assert.equal(await status(), api.Status.STOPPED);
+      over = true;
+      assert.ok((await observed).has(api.Status.RUNNING));
+      await finish(shim);
+    });
+
     it('answers every waiter, on every connection', async () => {
       const shim = await daemon.launch(SLEEP);
       await daemon.create(shim);
