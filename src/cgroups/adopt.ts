@@ -7,6 +7,7 @@ import { CgroupNotFoundError } from './errors.js';
 import { type CgroupKernel, systemKernel } from './kernel.js';
 import { type CgroupMembership, parseMembership, readMembership } from './membership.js';
 import type { LoadOptions } from './options.js';
+import { adoptSystemdCgroup } from './systemd/cgroup.js';
 import { V1Cgroup } from './v1/cgroup.js';
 import { V2Cgroup } from './v2/cgroup.js';
 
@@ -33,7 +34,8 @@ function adopt(layout: CgroupLayout, paths: CgroupMembership, options: LoadOptio
     return new V1Cgroup(layout.mode, layout.controllers, paths.controllers, changes, { resources, devices });
   }
   if (paths.unified === undefined) throw new CgroupNotFoundError('0::');
-  return new V2Cgroup(layout.unified, paths.unified, changes, { resources, devices });
+  const cgroup = new V2Cgroup(layout.unified, paths.unified, changes, { resources, devices });
+  return options.driver === 'systemd' ? adoptSystemdCgroup(cgroup, { devices }) : cgroup;
 }
 
 /**

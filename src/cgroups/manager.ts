@@ -5,6 +5,7 @@ import type { Cgroup as AnyCgroup } from './cgroup.js';
 import type { FileChanges } from './changes.js';
 import { currentLayout } from './detect.js';
 import type { CreateOptions } from './options.js';
+import { createSystemdCgroup } from './systemd/create.js';
 import { createV1Cgroup } from './v1/create.js';
 import { createV2Cgroup } from './v2/create.js';
 
@@ -21,7 +22,11 @@ async function create(options: CreateOptions): Promise<AnyCgroup> {
   const layout = options.layout ?? currentLayout();
   const changes = (): FileChanges => sharedChanges(options.kernel);
   if (options.driver === 'systemd') {
-    throw new LaminaError(Code.Unimplemented, `create cgroup ${options.path}: the systemd driver is not there yet`);
+    if (layout.mode !== 'unified') {
+      throw new LaminaError(Code.Unimplemented, `create cgroup ${options.path}: the systemd driver needs cgroup v2`);
+    }
+    const { unified } = layout;
+    return await createSystemdCgroup(options, (group) => createV2Cgroup(unified, group, changes));
   }
   if (layout.mode === 'unified') return createV2Cgroup(layout.unified, options, changes);
   return createV1Cgroup(layout.mode, layout.controllers, options, changes);

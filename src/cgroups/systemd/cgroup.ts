@@ -313,21 +313,17 @@ function writeLimits(dir: string, files: ReadonlyMap<string, string>): void {
 }
 
 /**
- * Makes a systemd's group of a group: what is set from now on, systemd is told, too.
- * @param unit default: what the path says
+ * Takes a group for the unit its path says it is: what is set from now on, systemd is told, too.
  * @throws {LaminaError} FailedPrecondition if the group is no scope's or slice's own
  */
-export function adoptSystemdCgroup(inner: V2Cgroup, unit?: string, options: SystemdCgroupOptions = {}): SystemdCgroup {
-  const { bus = defaultBus() } = options;
+export function adoptSystemdCgroup(inner: V2Cgroup, options: SystemdCgroupOptions = {}): SystemdCgroup {
+  const { bus = defaultBus(), devices = 'ignore' } = options;
   // A user's systemd counts from its own group.
   const path = bus === 'user' ? inner.path.replace(/^.*\/user@\d+\.service(?=\/)/, '') : inner.path;
-  const found = unitFromCgroupPath(path);
-  const name = unit ?? (found?.below === '' ? found.unit : undefined);
-  if (name === undefined || !/\.(?:scope|slice)$/.test(name)) {
-    throw new LaminaError(Code.FailedPrecondition, `cgroup ${inner.path} is not a scope or slice of systemd`, {
-      subject: inner.path,
-    });
+  const { unit = '', below } = unitFromCgroupPath(path) ?? {};
+  if (below === '' && /\.(?:scope|slice)$/.test(unit)) {
+    return new SystemdCgroup(inner, unit, { manager: managerFor({ ...options, bus }), devices });
   }
-  const { devices = 'ignore' } = options;
-  return new SystemdCgroup(inner, name, { manager: managerFor({ ...options, bus }), devices });
+  const what = `cgroup ${inner.path} is not a scope or slice of systemd`;
+  throw new LaminaError(Code.FailedPrecondition, what, { subject: inner.path });
 }

@@ -3,7 +3,7 @@
  *
  * It waits for the end of its input, so it goes with this process, and the scope with it.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { Code, LaminaError } from '../../base/index.js';
 
 const PROGRAM = 'cat';
@@ -23,6 +23,8 @@ export class Placeholder {
 
   /** @throws {LaminaError} Unavailable if the program cannot be started */
   static async start(): Promise<Placeholder> {
+    // Not loaded with this file: an engine that only adopts groups starts nothing this way.
+    const { spawn } = await import('node:child_process');
     const child = spawn(PROGRAM, { stdio: ['pipe', 'ignore', 'ignore'], env: {}, cwd: '/' });
     await new Promise<void>((resolve, reject) => {
       child.once('spawn', () => resolve());
