@@ -1,6 +1,8 @@
 /**
  * Lamina's shim and another one (the Go shim) side by side: the same machine, the same runc, by turns in one run.
  *
+ * The group `cgroups` compares the cgroup library with runc instead.
+ *
  *   npm run bench -- --peer /usr/bin/containerd-shim-runc-v2 [--lamina PATH] [--rounds N] [--containers 1,10,50] [--json] [measures…]
  *
  * Prints a Markdown table (or JSON) to stdout, progress to stderr. Needs root. docs/performance.md explains the measures.
@@ -12,6 +14,7 @@ import { parseArgs } from 'node:util';
 import { findProgram, LAMINA_BIN } from '../test/lib/repo.js';
 import { burst } from './burst.js';
 import { calls } from './calls.js';
+import { cgroups } from './cgroups.js';
 import { cold, life } from './life.js';
 import { choose, type Group, MEMORY_COUNTS, measures } from './measures.js';
 import { idle, memory } from './memory.js';
@@ -70,7 +73,7 @@ function versions(): string {
   return `Node ${process.version}, ${text.split('\n')[0]?.replace(' version', '') ?? 'no runc'}`;
 }
 
-async function run(options: ReturnType<typeof commandLine>, sides: readonly Side[]): Promise<Report> {
+async function run(options: ReturnType<typeof commandLine>, sides: readonly Side[], stage: string): Promise<Report> {
   const samples = new Samples();
   const notes: string[] = [];
   const plan: Plan = {
@@ -89,6 +92,7 @@ async function run(options: ReturnType<typeof commandLine>, sides: readonly Side
     burst: () => burst(plan),
     memory: () => memory(plan, options.counts),
     idle: () => idle(plan),
+    cgroups: () => cgroups(plan, stage),
   };
   const chosen = options.all.filter((measure) => options.wanted.has(measure.name));
   const before = { load: loadAverage(), ticks: cpuTicks(), time: performance.now() };
@@ -131,9 +135,12 @@ async function main(): Promise<void> {
     abandon();
   }, RUN_MS);
   try {
-    sides.push(await Side.open('lamina', stageLamina(options.lamina, stage)));
-    sides.push(await Side.open('peer', stageProgram(options.peer, join(stage, 'peer'))));
-    const report = await run(options, sides);
+    // The library's own measures need no shims.
+    if (options.all.some(({ name, group }) => group !== 'cgroups' && options.wanted.has(name))) {
+      sides.push(await Side.open('lamina', stageLamina(options.lamina, stage)));
+      sides.push(await Side.open('peer', stageProgram(options.peer, join(stage, 'peer'))));
+    }
+    const report = await run(options, sides, stage);
     process.stdout.write(`${options.json ? JSON.stringify(report, null, 2) : markdown(report)}\n`);
   } finally {
     for (const side of sides) {

@@ -1,11 +1,11 @@
 /** Everything that can be measured: names for the command line, titles for the table. */
-export type Group = 'life' | 'cold' | 'stdout' | 'calls' | 'burst' | 'memory' | 'idle';
+export type Group = 'life' | 'cold' | 'stdout' | 'calls' | 'burst' | 'memory' | 'idle' | 'cgroups';
 
 export interface Measure {
   readonly name: string;
   readonly group: Group;
   readonly title: string;
-  readonly unit: 'ms' | 'µs' | 's' | 'MB' | 'MB/s' | 'calls/s' | '';
+  readonly unit: 'ms' | 'µs' | 's' | 'MB' | 'MB/s' | 'calls/s' | 'reads/s' | '';
 }
 
 /** Containers per side at which memory is measured, unless `--containers` says otherwise. */
@@ -53,6 +53,20 @@ export function measures(memoryCounts: readonly number[]): Measure[] {
       },
     ]),
     { name: 'idle', group: 'idle', title: 'wake-ups in 10 s, 10 idle containers', unit: '' },
+    {
+      name: 'cgroup-stats',
+      group: 'cgroups',
+      title: 'library: stats() against `runc events --stats`',
+      unit: 'reads/s',
+    },
+    {
+      name: 'cgroup-files',
+      group: 'cgroups',
+      title: 'library: stats() against readFile of its files',
+      unit: 'reads/s',
+    },
+    ms('cgroups', 'cgroup-set', 'library: set() against `runc update`'),
+    ms('cgroups', 'cgroup-set-systemd', 'library: set() of a scope against `runc update`'),
   ];
 }
 
