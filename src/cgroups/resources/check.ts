@@ -103,7 +103,7 @@ function object(checks: Readonly<Record<string, Check>>, required: boolean = fal
   return (value, field) => {
     const members = membersOf(value, field);
     for (const [name, check] of Object.entries(checks)) {
-      const member = Object.hasOwn(members, name) ? members[name] : undefined;
+      const member = members[name];
       if (member !== undefined) check(member, `${field}.${name}`);
       else if (required) throw new ResourceError(`${field}.${name}`, 'is missing');
     }
@@ -158,6 +158,9 @@ const v2Checks: Readonly<Record<string, Check>> = {
   hugepageLimits: list(object({ pageSize, limit: count }, true)),
   rdma: map(word, object({ hcaHandles: u32, hcaObjects: u32 })),
   unified: map(unifiedKey, text),
+  // Not set here, but kept.
+  devices: list(object({})),
+  network: object({ priorities: list(object({})) }),
 };
 
 /** v1 only. */

@@ -1,6 +1,5 @@
 /** Writing several cgroup files so that either all are written or none has changed. */
 import { basename, dirname } from 'node:path';
-import { isErrno } from '../../base/index.js';
 import { CgroupFileError, CgroupNotFoundError, isGone } from '../errors.js';
 import { isDirectory, readCgroupFile, writeCgroupFile } from '../file.js';
 import { LimitUnavailableError, RestoreError } from './errors.js';
@@ -168,7 +167,9 @@ export class Transaction {
         return new LimitUnavailableError(controller, error.path, detail, error.cause, error.data);
       }
     }
-    if (!isErrno(error.cause, 'ENOENT')) return error;
-    return new LimitUnavailableError(controller, error.path, 'this kernel has no such file', error.cause, error.data);
+    const detail = { ENOENT: 'this kernel has no such file', ENODEV: 'there is no such device' }[error.errno];
+    return detail === undefined
+      ? error
+      : new LimitUnavailableError(controller, error.path, detail, error.cause, error.data);
   }
 }

@@ -28,6 +28,8 @@ export function writeDeviceRules(files: Transaction, rules: readonly DeviceRule[
   for (const rule of rules) {
     const before = readList(files);
     files.writeWith(rule.allow ? 'devices.allow' : 'devices.deny', lineOf(rule), (write) => {
+      // What was an exception to "nothing allowed" is lost once all is allowed.
+      if (readList(files).has(ALL) && !before.has(ALL)) write('devices.deny', `${ALL} rwm`);
       const now = readList(files);
       for (const [device, access] of before) {
         const lost = subtract(access, now.get(device));

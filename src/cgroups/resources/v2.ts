@@ -120,7 +120,8 @@ function setQuota(files: Transaction, max: string): void {
 export function setV2(dir: string, saved: LinuxResources, update: LinuxResources, io: CgroupIo = cgroupIo): Applied {
   checkResources(update, saved, 'unified');
   checkMemoryUsage(dir, saved, update, io);
-  const resources = overlayResources(saved, update);
+  const { devices: _, ...limits } = update;
+  const resources = overlayResources(saved, limits);
   const files = new Transaction({ version: 'v2', dirOf: () => dir }, io);
   files.run(() => {
     if (update.pids?.limit !== undefined) files.write('pids.max', pidsMax(update.pids.limit));
