@@ -42,3 +42,4 @@ export type {
   V2MemoryStat,
   V2Stats,
 } from './stats.js';
+export { parseSystemdPath, type SystemdPath, unitPath } from './systemd/names.js';

@@ -19,6 +19,8 @@ import { Execs } from './execs.js';
 import type { OpenIoOptions } from './io/open.js';
 import { ioPrefix, type LeftStreams } from './io/process-io.js';
 import type { StdioRequest } from './io/stdio.js';
+import { removeLeftCgroup } from './left-cgroup.js';
+import { Limits } from './limits.js';
 import { ExecProcess } from './process/exec.js';
 import { launch, type RunRuntime } from './process/launch.js';
 import { type InitState, requireInit } from './process/state.js';
@@ -40,6 +42,7 @@ export class Container {
   readonly #context: ContainerContext;
   readonly #log: Logger;
   readonly #runc: Runc;
+  #limits: Limits;
   readonly #queue = new SerialQueue();
   #state: InitState;
   #step: PendingStep | undefined;
@@ -73,6 +76,7 @@ export class Container {
       debug: context.debug,
       timeoutMs: context.config.timeouts.runtimeMs,
     });
+    this.#limits = new Limits(settings.bundle, undefined);
     this.execs = new Execs({
       context,
       containerId: settings.id,
@@ -196,7 +200,9 @@ export class Container {
   update(resources: Uint8Array): Promise<void> {
     return this.#queue.run(async () => {
       requireInit(this.#state, 'update');
-      await this.#runc.update(this.id, resources);
+      if (this.#cgroup?.isSettable !== true) await this.#runc.update(this.id, resources);
+      else await prefixed('OCI runtime update failed', this.#limits.update(this.#cgroup, resources));
+      this.#save();
     });
   }
 
@@ -283,11 +289,12 @@ export class Container {
 
   /** A container as a predecessor engine left it. `resolve` is the second half. */
   static restore(context: ContainerContext, record: ContainerRecord, left: LeftStreams): Container {
-    const { state, step, init, execs, isFresh, cgroup, ...settings } = record;
+    const { state, step, init, execs, isFresh, cgroup, limits, ...settings } = record;
     const container = new Container(context, settings, init.stdio);
     container.#state = state;
     container.#step = step;
     container.#isFresh = isFresh;
+    container.#limits = new Limits(settings.bundle, limits);
     container.#takeover = new Takeover(container.#takeoverHost, record, left);
     if (cgroup !== undefined) container.#openCgroup(cgroup);
     return container;
@@ -313,10 +320,7 @@ export class Container {
   async discard(): Promise<void> {
     this.#isDisposed = true;
     try {
-      if (this.#isFresh && this.#step === 'create') {
-        await this.#context.link.inheritedRuns(this.id, this.#context.config.timeouts.runtimeMs);
-        await this.#runc.delete(this.id, { force: true });
-      }
+      if (this.#isFresh && this.#step === 'create') await this.#undoCreate();
     } catch (error) {
       this.#log.warn({ error: messageOf(error) }, 'remove the half-made container');
     }
@@ -378,7 +382,8 @@ export class Container {
   #openCgroup(membership: string): void {
     try {
       const onOom = (): void => this.#context.publish(events.taskOom(this.id));
-      this.#cgroup = new WatchedCgroup(membership, onOom, this.#log);
+      const isSystemd = this.settings.systemdCgroup;
+      this.#cgroup = new WatchedCgroup({ membership, isSystemd, onOom, log: this.#log });
     } catch (error) {
       this.#log.warn({ error: messageOf(error) }, 'no cgroup: no statistics, no OOM events');
     }
@@ -424,12 +429,30 @@ export class Container {
     this.#save();
   }
 
+  async #undoCreate(): Promise<void> {
+    await this.#context.link.inheritedRuns(this.id, this.#context.config.timeouts.runtimeMs);
+    // A runtime that fails undoes what it did; one that was killed leaves this, and what it had not noted there.
+    const isLeft = existsSync(join(this.#runtimeRoot, this.id));
+    await this.#runc.delete(this.id, { force: true });
+    if (isLeft) await this.#removeLeftCgroup();
+  }
+
+  /** Of a container that the runtime does not know, or not any more. */
+  async #removeLeftCgroup(): Promise<void> {
+    try {
+      await removeLeftCgroup(this.settings.bundle, this.settings.systemdCgroup);
+    } catch (error) {
+      this.#log.warn({ error: messageOf(error) }, 'remove the cgroup that the runtime has left');
+    }
+  }
+
   async #deleteFromRuntime(): Promise<void> {
     try {
       this.#wasKillAsked = true;
       await this.#runc.delete(this.id);
     } catch (error) {
       if (!messageOf(error).includes('does not exist')) throw error;
+      await this.#removeLeftCgroup();
     }
     // Deleting a container that was only created kills its init: its exit is announced first.
     if (this.init.exit !== undefined || this.init.pid === 0) return;
@@ -514,6 +537,7 @@ export class Container {
         step: this.#step,
         isFresh: this.#isFresh,
         cgroup: this.#cgroup?.membership,
+        limits: this.#limits.changed,
         init: this.init,
         execs: this.execs,
       });

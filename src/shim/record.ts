@@ -1,6 +1,7 @@
 /**
  * What a successor engine must know of a container: one JSON document in the keeper, rewritten before and after each step.
  */
+import type { LinuxResources } from '../oci/index.js';
 import type { StdioRequest } from './io/stdio.js';
 import type { EffectiveOptions } from './options.js';
 import type { ExecProcess } from './process/exec.js';
@@ -66,6 +67,8 @@ export interface ContainerRecord extends ContainerSettings {
   readonly isFresh: boolean;
   /** Init's /proc/PID/cgroup right after create. */
   readonly cgroup: string | undefined;
+  /** The limits in force, once they were changed. */
+  readonly limits: LinuxResources | undefined;
   readonly state: InitState;
   readonly step: PendingStep | undefined;
   readonly init: ProcessRecord;
@@ -78,6 +81,7 @@ export interface ContainerParts {
   readonly step: PendingStep | undefined;
   readonly isFresh: boolean;
   readonly cgroup: string | undefined;
+  readonly limits: LinuxResources | undefined;
   readonly init: TrackedProcess;
   readonly execs: Iterable<ExecProcess>;
 }

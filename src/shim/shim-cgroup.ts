@@ -1,29 +1,26 @@
 /** Places the shim's own processes into the cgroup a client asks for (option ShimCgroup). */
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { join, normalize } from 'node:path';
 import { type Logger, messageOf } from '../base/index.js';
-import { currentLayout } from '../cgroups/index.js';
+import { Cgroup, CgroupTreeError } from '../cgroups/index.js';
 
 /**
- * Puts a process into `path` below the root of the cgroup file system: of the unified one, or of every v1 controller that is
- * mounted. A failure is logged: the container runs all the same, as with the stock shim on a host without that controller.
+ * Puts a process into the group `path`, counted from the root of the hierarchy, or of every v1 hierarchy. It is made if it is not there. A
+ * failure is logged: the container runs all the same.
  */
-export function joinShimCgroup(path: string, pid: number, log: Logger): void {
-  const inside = normalize(`/${path}`);
-  for (const root of hierarchies()) {
-    const directory = join(root, inside);
-    try {
-      mkdirSync(directory, { recursive: true, mode: 0o755 });
-      writeFileSync(join(directory, 'cgroup.procs'), String(pid));
-    } catch (error) {
-      log.warn({ pid, cgroup: directory, error: messageOf(error) }, 'join the shim cgroup');
-    }
+export async function joinShimCgroup(path: string, pid: number, log: Logger): Promise<void> {
+  try {
+    using cgroup = await createOrLoad(path.startsWith('/') ? path : `/${path}`);
+    await cgroup.apply(pid);
+  } catch (error) {
+    log.warn({ pid, cgroup: path, error: messageOf(error) }, 'join the shim cgroup');
   }
 }
 
-/** Mount points: of the unified hierarchy, or of all v1 controllers, each once however many share it. */
-function hierarchies(): Set<string> {
-  const layout = currentLayout();
-  if (layout.mode === 'unified') return new Set([layout.unified.mountPoint]);
-  return new Set([...layout.controllers.values()].map(({ mountPoint }) => mountPoint));
+/** A group that has processes already is another shim's, or the client's. */
+async function createOrLoad(path: string): Promise<Cgroup> {
+  try {
+    return await Cgroup.create({ path });
+  } catch (error) {
+    if (error instanceof CgroupTreeError && error.situation === 'not-empty') return Cgroup.load(path);
+    throw error;
+  }
 }

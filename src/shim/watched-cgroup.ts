@@ -1,35 +1,64 @@
 /**
  * The cgroup of one container as the shim uses it: found once, right after create; watched for OOM kills; its last statistics
- * kept for clients that ask after the exit.
+ * kept for clients that ask after the exit; its limits changed.
  */
 import { readFileSync } from 'node:fs';
 import type { Any } from '../api/index.js';
 import { type Logger, messageOf } from '../base/index.js';
-import { type Cgroup, type InitExit, loadFromMembership, type OomWatch } from '../cgroups/index.js';
+import { Cgroup, type InitExit, type OomWatch } from '../cgroups/index.js';
+import type { LinuxResources } from '../oci/index.js';
 import { SIGKILL } from '../sys/index.js';
 import { packMetrics } from './metrics.js';
 
 const FREEZE_MS = 10_000;
 
+export interface WatchedCgroupOptions {
+  /** The text of init's /proc/PID/cgroup at create. */
+  readonly membership: string;
+  /** systemd has made it, and is to be told of changes. */
+  readonly isSystemd: boolean;
+  readonly onOom: () => void;
+  readonly log: Logger;
+}
+
 export class WatchedCgroup {
   /** The text of init's /proc/PID/cgroup at create, by which a successor engine finds the group again. */
   readonly membership: string;
+  readonly #isSystemd: boolean;
   readonly #cgroup: Cgroup;
   readonly #log: Logger;
   readonly #oom: OomWatch | undefined;
   #lastStats: Any | undefined;
 
   /** @throws LaminaError NotFound when the group is gone or not to be seen from here */
-  constructor(membership: string, onOom: () => void, log: Logger) {
+  constructor({ membership, isSystemd, onOom, log }: WatchedCgroupOptions) {
     this.membership = membership;
+    this.#isSystemd = isSystemd;
     this.#log = log;
-    this.#cgroup = loadFromMembership(membership);
+    this.#cgroup = Cgroup.loadFromMembership(membership);
     this.#oom = this.#watch(onOom);
   }
 
   /** Where a process is now. @throws errno ENOENT or ESRCH when it is gone */
   static membershipOf(pid: number): string {
     return readFileSync(`/proc/${pid}/cgroup`, 'latin1');
+  }
+
+  /** Whether `set` does all that the runtime would: on v1 only the runtime tells systemd. */
+  get isSettable(): boolean {
+    return !this.#isSystemd || this.#cgroup.mode === 'unified';
+  }
+
+  /**
+   * Lays limits over those in force, or changes nothing. A frozen group stays frozen.
+   * @returns those in force from now on
+   * @throws as Cgroup.set
+   */
+  async set(update: LinuxResources, inForce: LinuxResources): Promise<LinuxResources> {
+    const driver = this.#isSystemd ? 'systemd' : 'fs';
+    using cgroup = Cgroup.loadFromMembership(this.membership, { driver, resources: inForce });
+    await cgroup.set(update);
+    return cgroup.resources;
   }
 
   /** Host pids of all processes. */

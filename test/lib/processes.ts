@@ -6,14 +6,19 @@ import type { Containerd } from './containerd.js';
 import { isAlive, listProcesses, readProcess, readProcFile } from './proc.js';
 import { until } from './wait.js';
 
+/** A daemon, real or played, by the environment its shims run in. */
+interface Environment {
+  readonly env: NodeJS.ProcessEnv;
+}
+
 const ENGINE = /engine\.mjs( --dedicated)?$/;
 const KEEPER = /containerd-shim-lamina-v2 .* start$/;
 
-export function stateDir(daemon: Containerd): string {
+export function stateDir(daemon: Environment): string {
   return daemon.env['LAMINA_STATE_DIR'] ?? '';
 }
 
-function processesOf(daemon: Containerd, program: RegExp): number[] {
+function processesOf(daemon: Environment, program: RegExp): number[] {
   const variable = `LAMINA_STATE_DIR=${stateDir(daemon)}`;
   return listProcesses()
     .filter((info) => info.state !== 'Z' && program.test(info.commandLine))
@@ -22,12 +27,12 @@ function processesOf(daemon: Containerd, program: RegExp): number[] {
 }
 
 /** Pids of the engines that serve this daemon's state directory. */
-export function engines(daemon: Containerd): number[] {
+export function engines(daemon: Environment): number[] {
   return processesOf(daemon, ENGINE);
 }
 
 /** The one engine of a daemon in shared mode. */
-export async function theEngine(daemon: Containerd): Promise<number> {
+export async function theEngine(daemon: Environment): Promise<number> {
   let seen: number[] = [];
   return await until(
     'one engine runs',
@@ -48,12 +53,12 @@ export async function keeperOf(box: Box, id: string): Promise<number> {
   return keeper;
 }
 
-export function keepers(daemon: Containerd): number[] {
+export function keepers(daemon: Environment): number[] {
   return processesOf(daemon, KEEPER);
 }
 
 /** Kills every engine of the daemon with SIGKILL and waits until they are gone. */
-export async function killEngine(daemon: Containerd): Promise<number[]> {
+export async function killEngine(daemon: Environment): Promise<number[]> {
   const pids = engines(daemon);
   if (pids.length === 0) throw new Error('no engine to kill');
   for (const pid of pids) process.kill(pid, 'SIGKILL');
@@ -62,19 +67,19 @@ export async function killEngine(daemon: Containerd): Promise<number[]> {
 }
 
 /** Kills the engine and waits for its successor, which keepers start at once. */
-export async function replaceEngine(daemon: Containerd): Promise<number> {
+export async function replaceEngine(daemon: Environment): Promise<number> {
   const before = await killEngine(daemon);
   return await until('a new engine runs', () => engines(daemon).find((pid) => !before.includes(pid)));
 }
 
 /** What the state directory holds. */
-export function stateFiles(daemon: Containerd): string[] {
+export function stateFiles(daemon: Environment): string[] {
   const dir = stateDir(daemon);
   return existsSync(dir) ? readdirSync(dir) : [];
 }
 
 /** What the engines have written to stderr. Empty when all is well. */
-export function engineLog(daemon: Containerd): string {
+export function engineLog(daemon: Environment): string {
   return stateFiles(daemon)
     .filter((name) => name.endsWith('.log'))
     .map((name) => readFileSync(join(stateDir(daemon), name), 'utf8'))

@@ -51,6 +51,11 @@ function decodeEvent(any: api.Any | undefined): Readonly<Record<string, unknown>
   return { ...type.decode(any.value) };
 }
 
+/** What a bundle is made of; the cgroup of its container is below one of this daemon's own unless it says otherwise. */
+export interface BundleOptions extends Omit<BareSpecOptions, 'rootfs' | 'cgroupsPath'> {
+  readonly cgroupsPath?: (id: string) => string;
+}
+
 /** What one started shim answers to. */
 export interface ShimHandle {
   readonly id: string;
@@ -108,7 +113,7 @@ export class FakeDaemon {
 
   /** Makes a bundle: config.json, rootfs (a copy of the image's), the log FIFO, which is drained into nothing. */
   async bundle(
-    spec: Omit<BareSpecOptions, 'rootfs' | 'cgroupsPath'>,
+    { cgroupsPath = (id) => `/${this.namespace}/${id}`, ...spec }: BundleOptions,
     name = 'c',
   ): Promise<{ id: string; path: string }> {
     this.#count += 1;
@@ -116,7 +121,7 @@ export class FakeDaemon {
     const path = join(this.dir, 'bundles', id);
     mkdirSync(path, { recursive: true, mode: 0o711 });
     copyRootfs(join(path, 'rootfs'));
-    const config = bareSpec({ ...spec, rootfs: 'rootfs', cgroupsPath: `/${this.namespace}/${id}` });
+    const config = bareSpec({ ...spec, rootfs: 'rootfs', cgroupsPath: cgroupsPath(id) });
     writeFileSync(join(path, 'config.json'), JSON.stringify(config));
     await mustRun(['mkfifo', '-m', '700', join(path, 'log')]);
     // As the daemon does: read and write, so that the shim's open for writing never waits for a reader.
@@ -149,19 +154,24 @@ export class FakeDaemon {
     return { code: Number(code), stdout: Buffer.concat(out), stderr: Buffer.concat(err).toString('utf8') };
   }
 
-  /** The start verb with the plain-address dialect, then a connection. */
-  async launch(spec: Omit<BareSpecOptions, 'rootfs' | 'cgroupsPath'>): Promise<ShimHandle> {
+  /** The start verb, as containerd 1.6 runs it or, for shims of 2.0 and later, which answer so, with JSON; then a connection. */
+  async launch(spec: BundleOptions): Promise<ShimHandle> {
     const bundle = await this.bundle(spec);
     const started = await this.verb(bundle, ['start']);
     if (started.code !== 0) throw new Error(`start: exit ${started.code}: ${started.stderr}`);
-    const address = started.stdout.toString('utf8').trim();
+    const answer = started.stdout.toString('utf8').trim();
+    const { address, version } = answer.startsWith('{') ? JSON.parse(answer) : { address: answer, version: 2 };
     const connection = await this.connect(address);
     return {
       id: bundle.id,
       bundle: bundle.path,
       address,
       connection,
-      task: createClient(api.taskV2.TaskDefinition, connection),
+      // The messages are the same in both packages.
+      task:
+        version === 2
+          ? createClient(api.taskV2.TaskDefinition, connection)
+          : (createClient(api.taskV3.TaskDefinition, connection) as unknown as TaskClient),
     };
   }
 
@@ -175,7 +185,9 @@ export class FakeDaemon {
   /** Create with the bundle's own root file system. */
   async create(
     shim: ShimHandle,
-    io: Partial<Pick<api.taskV2.CreateTaskRequest, 'stdin' | 'stdout' | 'stderr' | 'terminal' | 'rootfs'>> = {},
+    io: Partial<
+      Pick<api.taskV2.CreateTaskRequest, 'stdin' | 'stdout' | 'stderr' | 'terminal' | 'rootfs' | 'options'>
+    > = {},
   ): Promise<number> {
     const { pid } = await shim.task.create({
       id: shim.id,

@@ -10,6 +10,8 @@ export interface BareSpecOptions {
   /** The container stays in the host's pid namespace. */
   readonly hostPid?: boolean;
   readonly memoryLimitBytes?: number;
+  /** More of `linux.resources`. */
+  readonly resources?: Readonly<Record<string, unknown>>;
   /** As in the spec: kind → list of `{ path, args?, env? }`. */
   readonly hooks?: Readonly<Record<string, readonly object[]>>;
 }
@@ -44,6 +46,7 @@ export function bareSpec(options: BareSpecOptions): Record<string, unknown> {
       resources: {
         devices: [{ allow: false, access: 'rwm' }],
         ...(memory === undefined ? {} : { memory: { limit: memory } }),
+        ...options.resources,
       },
     },
   };

@@ -1,0 +1,27 @@
+/** The cgroup of a container that its runtime knows nothing of. */
+import { normalize } from 'node:path';
+import { Code, codeOf } from '../base/index.js';
+import { Cgroup, parseSystemdPath, unitPath } from '../cgroups/index.js';
+import { readSpec } from '../oci/index.js';
+
+/** How long what was in it may take to go. */
+const LEFT_MS = 2_000;
+
+/**
+ * Removes the cgroup that a runtime had made and not come to note: killed in between, it leaves one that its own `delete` does not know of.
+ * What was in it ends by itself, as its parent is gone.
+ * @throws {LaminaError} FailedPrecondition when processes are in it
+ */
+export async function removeLeftCgroup(bundle: string, isSystemd: boolean): Promise<void> {
+  const configured = readSpec(bundle).linux?.cgroupsPath;
+  if (configured === undefined) return;
+  const path = isSystemd ? unitPath(parseSystemdPath(configured)) : configured;
+  // A relative one begins where the runtime was; the root is nobody's.
+  if (!path.startsWith('/') || normalize(path) === '/') return;
+  try {
+    using cgroup = Cgroup.load(path);
+    await cgroup.destroy({ timeoutMs: LEFT_MS });
+  } catch (error) {
+    if (codeOf(error) !== Code.NotFound) throw error;
+  }
+}
