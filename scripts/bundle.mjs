@@ -18,4 +18,8 @@ await build({
   format: 'esm',
   sourcemap: true,
   logLevel: 'warning',
+  // CommonJS packages ask for Node's own modules with require(), which an ES module has not.
+  banner: {
+    js: "import { createRequire as $createRequire } from 'node:module'; const require = $createRequire(import.meta.url);",
+  },
 });
