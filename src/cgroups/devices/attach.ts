@@ -2,8 +2,11 @@
  * Puts a device policy in force on a cgroup2 group, in place of whatever was attached to it.
  *
  * All programs of a group and of its ancestors must allow an access, so while two are attached the stricter answer counts; there is
- * never a moment with none. Programs that came from others (runc, systemd's DeviceAllow) are replaced too: what is
- * attached to a group of ours is its policy and nothing else. systemd attaches its own again when the unit's DeviceAllow changes.
+ * never a moment with none. Programs that came from others (runc, systemd) are replaced too: what is attached to a group of
+ * ours is its policy and nothing else.
+ *
+ * systemd leaves our program alone, but attaches its own beside it at every daemon-reload and every change of any property of the unit (seen
+ * with 262), if the unit has DeviceAllow or a DevicePolicy other than auto: those must not allow less than the policy does.
  */
 import { codeOf, LaminaError, messageOf } from '../../base/index.js';
 import { inUserNamespace } from '../../sys/index.js';

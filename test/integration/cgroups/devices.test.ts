@@ -36,6 +36,11 @@ const ALLOW_ALL: DevicePolicy = { allowByDefault: true, exceptions: [] };
 const USER = join(dirname(fileURLToPath(import.meta.url)), 'device-user.js');
 const { O_RDONLY, O_WRONLY, O_RDWR } = fs.constants;
 const MULTI = 2;
+const noSystemd = requires({ systemd: true });
+
+function run(program: string, args: readonly string[]): Promise<{ stdout: string }> {
+  return promisify(execFile)(program, args, { timeout: 60_000 });
+}
 
 function v2Root(): string | undefined {
   const layout = currentLayout();
@@ -273,6 +278,30 @@ describe('device policy on cgroup2', { skip: missing() }, () => {
     assert.throws(() => attachDevicePolicy('/tmp', NULL_ONLY), { op: 'query', errno: 'EBADF', subject: '/tmp' });
   });
 
+  it('stays in force in a unit without a policy of systemd’s, whatever systemd does', { skip: noSystemd }, async () => {
+    const unit = `lamina-test-${process.pid}.service`;
+    const start = ['--unit', unit, '--property', 'Delegate=yes', '--property', 'DevicePolicy=auto', 'sleep', '600'];
+    await run('systemd-run', start);
+    try {
+      const { stdout: group } = await run('systemctl', ['show', '--property', 'ControlGroup', '--value', unit]);
+      const dir = `${root}${group.trim()}`;
+      const user = new DeviceUser(dir);
+      const deny: DeviceRule = { allow: false, type: 'c', major: 1, minor: 5, access: 'r' };
+      attachDevicePolicy(dir, simplifyDeviceRules([{ allow: true, access: 'rwm' }, deny]))[Symbol.dispose]();
+      for (const command of [
+        ['daemon-reload'],
+        ['set-property', '--runtime', unit, 'TasksMax=100'],
+        ['daemon-reexec'],
+      ]) {
+        await run('systemctl', command);
+        assert.equal(await user.open('/dev/zero', O_RDONLY), 'EPERM', command.join(' '));
+        assert.equal(await user.open('/dev/zero', O_WRONLY), 'ok', command.join(' '));
+      }
+    } finally {
+      await run('systemctl', ['stop', unit]);
+    }
+  });
+
   it('does without in a user namespace', async () => {
     const dir = makeGroup();
     const library = join(dirname(USER), '../../../src/cgroups/devices/index.js');
@@ -281,7 +310,7 @@ describe('device policy on cgroup2', { skip: missing() }, () => {
       console.log(attachDevicePolicy(${JSON.stringify(dir)}, policy).enforced);
     })`;
     const unshare = ['--user', '--map-root-user', process.execPath, '-e', script];
-    const { stdout } = await promisify(execFile)('unshare', unshare, { timeout: 60_000 });
+    const { stdout } = await run('unshare', unshare);
     assert.equal(stdout, 'false\n');
     assert.deepEqual(programsOf(dir).ids, []);
   });
