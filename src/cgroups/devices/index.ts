@@ -1,6 +1,6 @@
 /** Which devices a group's processes may use: rules, their simplest form, and the eBPF program that enforces it on cgroup v2. */
 export { type AppliedDevicePolicy, attachDevicePolicy } from './attach.js';
-export { DEFAULT_DEVICE_RULES } from './defaults.js';
+export { containerDevicePolicy, DEFAULT_DEVICE_RULES } from './defaults.js';
 export {
   type DeviceException,
   type DeviceNumber,
