@@ -5,10 +5,15 @@
  * that of the time its descriptor was added and is dropped when that has changed, so a number that is closed and used
  * again never gets an event of its predecessor.
  *
+ * A pressure trigger's poll takes the event it reports, so an epoll instance inside another would lose it: the one's
+ * look for readiness takes what the other was to deliver. Such a descriptor gets a poller of its own, which the loop
+ * watches directly.
+ *
  * Lifetime: held by the JavaScript object and by the loop, which lets go when its handle has been closed. */
 #include "addon.h"
 #include "uv.h"
 
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -28,7 +33,8 @@ struct poller {
   napi_async_context async;
   napi_async_cleanup_hook_handle hook;
   uv_handle_t *handle;
-  int epoll_fd;
+  int epoll_fd;  /* -1 when the loop watches direct_fd */
+  int direct_fd; /* not ours */
   uint32_t generation;
   struct slot *slots; /* by descriptor */
   size_t slot_count;
@@ -52,6 +58,12 @@ static bool is_active(const struct poller *poller, int fd) {
   return fd >= 0 && (size_t)fd < poller->slot_count && poller->slots[fd].active;
 }
 
+/* False for an event of a descriptor that had the number before. */
+static bool is_meant(const struct poller *poller, int fd, uint32_t generation) {
+  if (poller->epoll_fd < 0) return true;
+  return is_active(poller, fd) && poller->slots[fd].generation == generation;
+}
+
 /* [fd, events, fd, events, ...] of the events that still concern somebody; NULL when none do, or with a pending
  * exception. */
 static napi_value make_pairs(struct poller *poller, const struct epoll_event *events, int count) {
@@ -61,7 +73,7 @@ static napi_value make_pairs(struct poller *poller, const struct epoll_event *ev
   TRY(env, napi_create_array(env, &array));
   for (int i = 0; i < count; i++) {
     int fd = (int)(events[i].data.u64 & UINT32_MAX);
-    if (!is_active(poller, fd) || poller->slots[fd].generation != (uint32_t)(events[i].data.u64 >> 32)) continue;
+    if (!is_meant(poller, fd, (uint32_t)(events[i].data.u64 >> 32))) continue;
     napi_value number = value_int(env, fd), bits = value_int(env, events[i].events);
     if (number == NULL || bits == NULL) return NULL;
     TRY(env, napi_set_element(env, array, length++, number));
@@ -97,6 +109,26 @@ static void on_readable(uv_handle_t *handle, int status, int events) {
   if (count <= 0 || napi_open_handle_scope(poller->env, &scope) != napi_ok) return;
   poller->holders++; /* the call-back may close the poller */
   deliver(poller, ready, count);
+  (void)napi_close_handle_scope(poller->env, scope);
+  drop(poller);
+}
+
+/* Called by the loop for POLLPRI on direct_fd; what libuv does not tell is asked again. */
+static void on_priority(uv_handle_t *handle, int status, int events) {
+  (void)status;
+  (void)events;
+  struct poller *poller = uv_handle_get_data(handle);
+  struct pollfd now = {.fd = poller->direct_fd, .events = POLLPRI};
+  int count;
+  RETRY(count, poll(&now, 1, 0));
+  struct epoll_event event = {.events = EPOLLPRI | (count > 0 ? (uint32_t)now.revents & EPOLLERR : 0),
+                              .data.u64 = (uint32_t)poller->direct_fd};
+  napi_handle_scope scope;
+  if (napi_open_handle_scope(poller->env, &scope) != napi_ok) return;
+  /* With POLLERR, which stays, nothing else can come. */
+  if ((event.events & EPOLLERR) != 0) (void)uv_poll_stop(handle);
+  poller->holders++;
+  deliver(poller, &event, 1);
   (void)napi_close_handle_scope(poller->env, scope);
   drop(poller);
 }
@@ -260,29 +292,33 @@ static bool keep(napi_env env, struct poller *poller, napi_value callback) {
   return true;
 }
 
-/* Puts epoll_fd into the loop, unreferenced. 0 or an errno. */
+/* Puts its descriptor into the loop, unreferenced. 0 or an errno. */
 static int join_loop(napi_env env, struct poller *poller) {
   struct uv_loop_s *loop;
   poller->handle = calloc(1, uv_handle_size(UV_POLL));
   if (poller->handle == NULL) return ENOMEM;
   if (napi_get_uv_event_loop(env, &loop) != napi_ok) return ENOSYS;
-  int err = -uv_poll_init(loop, poller->handle, poller->epoll_fd);
+  bool is_direct = poller->epoll_fd < 0;
+  int err = -uv_poll_init(loop, poller->handle, is_direct ? poller->direct_fd : poller->epoll_fd);
   if (err != 0) return err;
   uv_handle_set_data(poller->handle, poller);
   poller->holders++;
-  err = -uv_poll_start(poller->handle, UV_READABLE, on_readable);
+  err = is_direct ? -uv_poll_start(poller->handle, UV_PRIORITIZED, on_priority)
+                  : -uv_poll_start(poller->handle, UV_READABLE, on_readable);
   uv_unref(poller->handle);
   return err;
 }
 
-/* A poller held once by the caller, and by the loop; NULL with an exception pending. */
-static struct poller *poller_new(napi_env env, napi_value callback) {
+/* A poller held once by the caller, and by the loop; NULL with an exception pending.
+ * direct_fd: what the loop is to watch in place of an epoll instance, or -1 */
+static struct poller *poller_new(napi_env env, napi_value callback, int direct_fd) {
   struct poller *poller = calloc(1, sizeof(*poller));
   if (poller == NULL) return throw_errno(env, ENOMEM, "malloc", NULL), NULL;
   poller->env = env;
   poller->holders = 1;
-  poller->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-  int err = poller->epoll_fd < 0 ? errno : 0;
+  poller->direct_fd = direct_fd;
+  poller->epoll_fd = direct_fd >= 0 ? -1 : epoll_create1(EPOLL_CLOEXEC);
+  int err = direct_fd < 0 && poller->epoll_fd < 0 ? errno : 0;
   if (err == 0 && keep(env, poller, callback)) {
     err = join_loop(env, poller);
     if (err == 0) return poller;
@@ -293,18 +329,16 @@ static struct poller *poller_new(napi_env env, napi_value callback) {
     close_fd(poller->epoll_fd);
   }
   drop(poller);
-  return err == 0 ? NULL : (throw_errno(env, err, "epoll_create1", NULL), NULL);
+  return err == 0 ? NULL : (throw_errno(env, err, direct_fd < 0 ? "epoll_create1" : "epoll_ctl", NULL), NULL);
 }
 
-static napi_value create_poller(napi_env env, napi_callback_info info) {
-  napi_value args[1];
+static napi_value make_poller(napi_env env, napi_value callback, int direct_fd) {
   napi_valuetype type;
-  if (!get_args(env, info, args, 1, NULL)) return NULL;
-  TRY(env, napi_typeof(env, args[0], &type));
+  TRY(env, napi_typeof(env, callback, &type));
   if (type != napi_function) return throw_arg(env, "onReady", "a function"), NULL;
   napi_value object = make_object(env);
   if (object == NULL) return NULL;
-  struct poller *poller = poller_new(env, args[0]);
+  struct poller *poller = poller_new(env, callback, direct_fd);
   if (poller == NULL) return NULL;
   if (napi_add_async_cleanup_hook(env, on_environment_end, poller, &poller->hook) == napi_ok &&
       napi_wrap(env, object, poller, on_object_finalized, NULL, NULL) == napi_ok) {
@@ -316,7 +350,21 @@ static napi_value create_poller(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
+static napi_value create_poller(napi_env env, napi_callback_info info) {
+  napi_value args[1];
+  if (!get_args(env, info, args, 1, NULL)) return NULL;
+  return make_poller(env, args[0], -1);
+}
+
+static napi_value watch_priority(napi_env env, napi_callback_info info) {
+  napi_value args[2];
+  int fd;
+  if (!get_args(env, info, args, 2, NULL) || !arg_int(env, args[0], "fd", &fd)) return NULL;
+  if (fd < 0) return throw_errno(env, EBADF, "epoll_ctl", NULL);
+  return make_poller(env, args[1], fd);
+}
+
 bool register_poller(napi_env env, napi_value exports) {
-  const struct function table[] = {{"createPoller", create_poller}};
+  const struct function table[] = {{"createPoller", create_poller}, {"watchPriority", watch_priority}};
   return REGISTER(env, exports, table);
 }

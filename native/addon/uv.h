@@ -12,6 +12,7 @@ typedef struct uv_handle_s uv_handle_t;
 
 #define UV_POLL 8
 #define UV_READABLE 1
+#define UV_PRIORITIZED 8
 
 size_t uv_handle_size(int type);
 void *uv_handle_get_data(const uv_handle_t *handle);
@@ -22,6 +23,7 @@ void uv_close(uv_handle_t *handle, void (*closed)(uv_handle_t *handle));
 
 /* These take the handle as a uv_poll_t, which begins with it. 0 or a negative errno. */
 int uv_poll_init(struct uv_loop_s *loop, uv_handle_t *handle, int fd);
+int uv_poll_stop(uv_handle_t *handle);
 int uv_poll_start(uv_handle_t *handle, int events, void (*ready)(uv_handle_t *handle, int status, int events));
 
 #endif

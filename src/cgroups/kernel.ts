@@ -1,7 +1,7 @@
 /** The few system calls behind notifications, as this folder uses them; tests and embedders may bring their own. */
 import * as fs from 'node:fs';
 import { isErrno } from '../base/index.js';
-import { binding, type InotifyEvent, POLLERR, POLLIN, POLLPRI, sharedPoller } from '../sys/index.js';
+import { binding, type InotifyEvent, POLLERR, POLLIN, sharedPoller } from '../sys/index.js';
 
 export interface CgroupKernel {
   inotifyInit(): number;
@@ -46,8 +46,10 @@ export function systemKernel(): CgroupKernel {
     readLog: readLogRecord,
     closeLog: (fd) => fs.closeSync(fd),
     watchReadable: (fd, onReadable) => sharedPoller().watch(fd, POLLIN, onReadable, { ref: false }),
-    watchPriority: (fd, onEvent) =>
-      sharedPoller().watch(fd, POLLPRI, (events) => onEvent((events & POLLERR) === 0), { ref: false }),
+    watchPriority: (fd, onEvent) => {
+      const watch = native.watchPriority(fd, ([, events = 0]) => onEvent((events & POLLERR) === 0));
+      return { [Symbol.dispose]: () => watch.close() };
+    },
   };
 }
 

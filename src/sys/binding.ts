@@ -50,6 +50,11 @@ export interface AttachedPrograms {
 export interface NativeBinding {
   /** onReady gets pairs [fd, events, fd, events, ...]: all that became ready since the last call. */
   createPoller(onReady: (ready: number[]) => void): NativePoller;
+  /**
+   * Watches one descriptor for POLLPRI, directly in Node's own loop, until close(): for pressure triggers, whose event the poller would
+   * lose. onReady gets [fd, events], with POLLERR once the trigger's group has gone, and nothing after that.
+   */
+  watchPriority(fd: number, onReady: (ready: number[]) => void): Pick<NativePoller, 'ref' | 'unref' | 'close'>;
 
   /**
    * Sends one message with descriptors (at most 253); false when the socket is full (EAGAIN). Never waits. On a stream socket that

@@ -58,6 +58,7 @@ const PARAMETERS: Readonly<Record<keyof NativeBinding, number>> = {
   socketPair: 1,
   umount: 2,
   userNamespace: 2,
+  watchPriority: 2,
   windowSize: 1,
 };
 const POLLER_METHODS: Readonly<Record<keyof NativePoller, true>> = {

@@ -225,6 +225,19 @@ describe('poller', () => {
     for (const pair of pairs) closeFds(pair);
   });
 
+  it('refuses a descriptor that cannot be watched directly either, and can be closed twice', () => {
+    const file = binding().memfd('regular', Buffer.alloc(0));
+    assert.throws(() => binding().watchPriority(file, () => undefined), { code: 'EPERM' });
+    closeSync(file);
+    for (const fd of [file, -1]) assert.throws(() => binding().watchPriority(fd, () => undefined), { code: 'EBADF' });
+    const [read, write] = binding().pipe();
+    const watch = binding().watchPriority(read, () => assert.fail('a pipe has no urgent data'));
+    writeSync(write, 'x');
+    watch.close();
+    watch.close();
+    closeFds([read, write]);
+  });
+
   it('does nothing after close', async () => {
     const [read, write] = binding().pipe();
     poller.watch(read, POLLIN, () => assert.fail('called after close'));
