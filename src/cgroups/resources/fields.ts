@@ -30,7 +30,12 @@ export const RESOURCE_FIELDS: readonly ResourceField[] = [
   { field: 'cpu.cpus', v2: ['cpuset.cpus'], v1: ['cpuset.cpus'], systemd: 'AllowedCPUs' },
   { field: 'cpu.mems', v2: ['cpuset.mems'], v1: ['cpuset.mems'], systemd: 'AllowedMemoryNodes' },
   { field: 'pids.limit', v2: ['pids.max'], v1: ['pids.max'], systemd: 'TasksMax' },
-  { field: 'blockIO.weight', v2: ['io.bfq.weight', 'io.weight'], v1: ['blkio.weight', 'blkio.bfq.weight'] },
+  {
+    field: 'blockIO.weight',
+    v2: ['io.bfq.weight', 'io.weight'],
+    v1: ['blkio.weight', 'blkio.bfq.weight'],
+    systemd: 'IOWeight',
+  },
   { field: 'blockIO.leafWeight', v2: [], v1: ['blkio.leaf_weight'] },
   {
     field: 'blockIO.weightDevice[].weight',

@@ -155,8 +155,9 @@ function cpuIdle(properties: Properties, idle: number, weight: number | undefine
 }
 
 function cpuQuota(properties: Properties, quota: number, period: number): void {
-  if (properties.knows('CPUQuotaPeriodUSec')) {
-    properties.number('CPUQuotaPeriodUSec', period === 0 || period === DEFAULT_PERIOD_USEC ? INFINITY : period);
+  // Its default, 100 ms, is "not set".
+  if (properties.knows('CPUQuotaPeriodUSec') && !(period === 0 && properties.options.atCreation)) {
+    properties.number('CPUQuotaPeriodUSec', period === 0 ? INFINITY : period);
   }
   properties.number('CPUQuotaPerSecUSec', cpuQuotaPerSec(quota, period) ?? INFINITY);
 }
