@@ -29,15 +29,12 @@ async function start(dir: string, driver: CgroupDriver): Promise<Running> {
   const bundle = join(dir, id);
   mkdirSync(bundle);
   copyRootfs(join(bundle, 'rootfs'));
-  const cgroupsPath = driver === 'fs' ? `/lamina-bench-${process.pid}/${id}` : `system.slice:lamina:${id}`;
+  const cgroupsPath = driver === 'fs' ? `/${id}` : `system.slice:lamina:${id}`;
   const spec = bareSpec({ args: ['/bin/sleep', '1000'], rootfs: 'rootfs', cgroupsPath, memoryLimitBytes: 64 * MIB });
   writeFileSync(join(bundle, 'config.json'), JSON.stringify(spec));
   const systemdCgroup = driver === 'systemd';
   const runc = new Runc({ spawner: nodeSpawner, root: join(dir, 'runc'), systemdCgroup, timeoutMs: STEP_MS });
-  const end = async (): Promise<void> => {
-    await runc.delete(id, { force: true });
-    if (driver === 'fs') await Cgroup.load(`/lamina-bench-${process.pid}`).destroy();
-  };
+  const end = async (): Promise<void> => void (await runc.delete(id, { force: true }));
   try {
     const pid = await runc.create(id, { bundle });
     await runc.start(id);
