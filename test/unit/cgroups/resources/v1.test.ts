@@ -273,7 +273,7 @@ describe('setV1 failing', () => {
         applied?.undo();
         assert.deepEqual(group.sorted(), before);
       }),
-      { numRuns: 1000 },
+      { numRuns: 500 },
     );
   });
 });
