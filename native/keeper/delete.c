@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "cgroup.h"
 #include "json.h"
 #include "proto.h"
 #include "run.h"
@@ -70,6 +71,16 @@ static bool read_json(int bundle, const char *name, struct lm_json_want *wants, 
   return false;
 }
 
+/* The runtime knows a cgroup from its state file, which it writes after it has made the cgroup: killed in between, it
+ * leaves one that its own `delete` does not find. */
+static void remove_left_cgroup(int bundle) {
+  struct lm_json_want want = {.path = {"linux", "cgroupsPath"}, .kind = LM_JSON_STRING};
+  if (bundle < 0 || !read_json(bundle, "config.json", &want, 1)) return;
+  struct lm_error err;
+  if (want.text != NULL && lm_remove_cgroup(want.text, &err) < 0) warn("%s", err.text);
+  lm_json_free(&want, 1);
+}
+
 static void delete_container(int bundle, const char *namespace, const char *id) {
   struct lm_json_want options[] = {
       {.path = {"root"}, .kind = LM_JSON_STRING},
@@ -105,6 +116,7 @@ static void delete_container(int bundle, const char *namespace, const char *id) 
     warn("%s delete --force %s: %s", argv[0], id, failure);
   }
   lm_run_free(&run);
+  remove_left_cgroup(bundle);
 }
 
 static void unmount_rootfs(const char *bundle) {

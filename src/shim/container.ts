@@ -12,7 +12,7 @@ import { copyFileSync, existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Any, Mount, runc } from '../api/index.js';
 import { Code, codeOf, createDeferred, LaminaError, type Logger, messageOf, SerialQueue } from '../base/index.js';
-import { bundlePaths, Runc, writeFileAtomic } from '../oci/index.js';
+import { bundlePaths, Runc, RuncError, writeFileAtomic } from '../oci/index.js';
 import { SIGKILL, unmountRecursive } from '../sys/index.js';
 import type { ContainerContext } from './context.js';
 import { Execs } from './execs.js';
@@ -49,6 +49,8 @@ export class Container {
   #cgroup: WatchedCgroup | undefined;
   /** The runtime knew no container of this id when create began: what it knows now is ours to remove. */
   #isFresh = false;
+  /** The runtime was killed during create, by whomever. */
+  #wasInterrupted = false;
   #isDisposed = false;
   /** Init was to be killed by SIGKILL, if it was not by something else before. */
   #wasKillAsked = false;
@@ -125,6 +127,7 @@ export class Container {
       this.#step = undefined;
       this.#save();
     } catch (error) {
+      this.#wasInterrupted = error instanceof RuncError && error.signal !== undefined;
       // Whatever becomes of its init, this container was never announced.
       if (this.#state !== 'restorable') this.#isDisposed = true;
       throw error;
@@ -431,8 +434,8 @@ export class Container {
 
   async #undoCreate(): Promise<void> {
     await this.#context.link.inheritedRuns(this.id, this.#context.config.timeouts.runtimeMs);
-    // A runtime that fails undoes what it did; one that was killed leaves this, and what it had not noted there.
-    const isLeft = existsSync(join(this.#runtimeRoot, this.id));
+    // A runtime that fails undoes what it did; one that was killed leaves its directory, and what it had not noted there.
+    const isLeft = this.#wasInterrupted || existsSync(join(this.#runtimeRoot, this.id));
     await this.#runc.delete(this.id, { force: true });
     if (isLeft) await this.#removeLeftCgroup();
   }

@@ -1,7 +1,7 @@
 /** The cgroup of a container that its runtime knows nothing of. */
 import { normalize } from 'node:path';
 import { Code, codeOf } from '../base/index.js';
-import { Cgroup, parseSystemdPath, unitPath } from '../cgroups/index.js';
+import { Cgroup, type CgroupLayout, currentLayout, parseSystemdPath, unitPath } from '../cgroups/index.js';
 import { readSpec } from '../oci/index.js';
 
 /** How long what was in it may take to go. */
@@ -18,8 +18,15 @@ export async function removeLeftCgroup(bundle: string, isSystemd: boolean): Prom
   const path = isSystemd ? unitPath(parseSystemdPath(configured)) : configured;
   // A relative one begins where the runtime was; the root is nobody's.
   if (!path.startsWith('/') || normalize(path) === '/') return;
+  const layout = currentLayout();
+  await removeGroup(path, layout);
+  // On such hosts runc makes one there as well.
+  if (layout.mode === 'hybrid') await removeGroup(path, { mode: 'unified', unified: layout.unified });
+}
+
+async function removeGroup(path: string, layout: CgroupLayout): Promise<void> {
   try {
-    using cgroup = Cgroup.load(path);
+    using cgroup = Cgroup.load(path, { layout });
     await cgroup.destroy({ timeoutMs: LEFT_MS });
   } catch (error) {
     if (codeOf(error) !== Code.NotFound) throw error;

@@ -2,6 +2,7 @@
 import { closeSync } from 'node:fs';
 import { Code, codeOf, LaminaError, messageOf } from '../../base/index.js';
 import { ConsoleSocket, type Stdio } from '../../oci/index.js';
+import { SIGKILL } from '../../sys/index.js';
 import type { ContainerContext } from '../context.js';
 import type { ExitHandler } from '../exits.js';
 import { connectTerminal, type OpenIoOptions, openIo } from '../io/open.js';
@@ -69,7 +70,7 @@ export async function launch(context: ContainerContext, options: LaunchOptions):
 function killIfStarted(process: TrackedProcess): void {
   if (process.pid === 0) return;
   try {
-    process.signal(9);
+    process.signal(SIGKILL);
   } catch (error) {
     if (codeOf(error) !== Code.NotFound) throw error;
   }

@@ -1,0 +1,172 @@
+/**
+ * A runtime, a keeper or both are killed while a container or an exec is being made (containerd #10590, #10649): nothing of it stays, no process,
+ * no cgroup, no scope, no state. Held in a hook, `runc create` has made the cgroup and started `runc init`, and not written its state yet.
+ */
+import assert from 'node:assert/strict';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
+import * as api from '../../src/api/index.js';
+import { LAMINA } from './box.js';
+import { mustRun } from './command.js';
+import { isAlive, listProcesses, readProcess, readProcFile } from './proc.js';
+import { FakeDaemon, type ShimHandle } from './shim-client.js';
+import { bareProcess } from './spec.js';
+import { until } from './wait.js';
+
+/** Directories of the cgroup file system whose name has this in it. */
+async function groupsOf(id: string): Promise<string[]> {
+  const found = await mustRun(['find', '/sys/fs/cgroup', '-type', 'd', '-name', `*${id}*`]);
+  return found.split('\n').filter(Boolean);
+}
+
+function processesOf(id: string): string[] {
+  return listProcesses()
+    .filter(({ pid }) => readProcFile(pid, 'cgroup').includes(id))
+    .map(({ pid, commandLine }) => `${pid} ${commandLine}`);
+}
+
+async function unitsOf(id: string): Promise<string[]> {
+  const units = await mustRun(['systemctl', 'list-units', '--all', '--plain', '--no-legend', `*${id}*`]);
+  return units.split('\n').filter(Boolean);
+}
+
+export interface HalfMadePlace {
+  readonly skip: string | false;
+  /** Let systemd make the scopes. */
+  readonly systemd?: boolean;
+}
+
+export function halfMadeSuite({ skip, systemd = false }: HalfMadePlace): void {
+  describe(`what is half made, with ${systemd ? 'systemd' : 'cgroupfs'}`, { skip: skip || LAMINA.skip }, () => {
+    let daemon: FakeDaemon;
+    let dir: string;
+    let shim: ShimHandle;
+
+    before(async () => {
+      daemon = await FakeDaemon.start('containerd-shim-lamina-v2');
+    });
+    after(() => daemon.stop());
+
+    beforeEach(() => {
+      dir = join(daemon.dir, `held-${Math.random().toString(36).slice(2)}`);
+      mkdirSync(dir);
+    });
+
+    /** Whatever is held goes on, and ends. */
+    afterEach(() => writeFileSync(join(dir, 'go'), ''));
+
+    const hold = (): string =>
+      `echo $$ $PPID >${dir}/held.new; mv ${dir}/held.new ${dir}/held; while [ ! -e ${dir}/go ]; do sleep 0.02; done`;
+
+    /** Pids of what is held and of its parent. */
+    const held = async (): Promise<[number, number]> => {
+      await until('something is held', () => existsSync(join(dir, 'held')));
+      const [own = '', parent = ''] = readFileSync(join(dir, 'held'), 'utf8').trim().split(' ');
+      return [Number(own), Number(parent)];
+    };
+
+    const launch = async (hooks: Readonly<Record<string, readonly object[]>> = {}): Promise<void> => {
+      const cgroupsPath = systemd ? { cgroupsPath: (id: string) => `system.slice:lamina:${id}` } : {};
+      shim = await daemon.launch({ args: ['/bin/sleep', '1000'], hooks, ...cgroupsPath });
+    };
+
+    const create = async (binaryName = ''): Promise<number> => {
+      const options = api.runc.Options.fromPartial({ systemdCgroup: systemd, binaryName });
+      return await daemon.create(shim, { options: api.packMessage(api.runc.Options, options) });
+    };
+
+    const keeper = async (): Promise<number> => (await shim.task.connect({ id: shim.id })).shimPid;
+
+    const assertNothingLeft = async (): Promise<void> => {
+      const left: Record<string, string[]> = {};
+      const isClean = async (): Promise<boolean> => {
+        const root = `/run/containerd/runc/${daemon.namespace}`;
+        left['processes'] = processesOf(shim.id);
+        left['cgroups'] = await groupsOf(shim.id);
+        left['state'] = existsSync(root) ? readdirSync(root).filter((name) => name === shim.id) : [];
+        left['units'] = systemd ? await unitsOf(shim.id) : [];
+        return Object.values(left).every((names) => names.length === 0);
+      };
+      await until('nothing is left', isClean, { deadlineMs: 5_000, detail: () => JSON.stringify(left, undefined, 2) });
+    };
+
+    const hooks = (): Readonly<Record<string, readonly object[]>> => ({
+      createRuntime: [{ path: '/bin/sh', args: ['sh', '-c', hold()], env: ['PATH=/usr/bin:/bin'] }],
+    });
+
+    it('of a create whose runtime is killed is removed before the create has failed', async () => {
+      await launch(hooks());
+      const creating = assert.rejects(create(), /OCI runtime create failed/);
+      const [, runtime] = await held();
+      assert.notDeepEqual(await groupsOf(shim.id), [], 'the runtime has made the cgroup');
+      process.kill(runtime, 'SIGKILL');
+      await creating;
+      await assertNothingLeft();
+      await shim.task.shutdown({ id: shim.id, now: false });
+    });
+
+    it('of a create whose keeper is killed is removed by the delete verb', async () => {
+      await launch(hooks());
+      const creating = assert.rejects(create());
+      const [, runtime] = await held();
+      process.kill(await keeper(), 'SIGKILL');
+      await creating;
+      await until('the runtime has ended', () => !isAlive(runtime));
+      await daemon.deleteVerb(shim);
+      await assertNothingLeft();
+    });
+
+    it('of a create whose engine and keeper are killed, too', async () => {
+      await launch(hooks());
+      const creating = assert.rejects(create());
+      await held();
+      const pid = await keeper();
+      for (const { pid: engine } of listProcesses().filter(
+        (info) =>
+          info.commandLine.includes('engine.mjs') && readProcFile(info.pid, 'environ').includes(`${daemon.dir}/lamina`),
+      ))
+        process.kill(engine, 'SIGKILL');
+      process.kill(pid, 'SIGKILL');
+      await creating;
+      await daemon.deleteVerb(shim);
+      await assertNothingLeft();
+    });
+
+    it('of an exec whose keeper is killed is removed with its container', async () => {
+      const runtime = join(dir, 'runtime');
+      const script = `case "$*" in *" exec "*) runc "$@"; ${hold()};; *) exec runc "$@";; esac`;
+      writeFileSync(runtime, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+      await launch();
+      const init = await create(runtime);
+      await shim.task.start({ id: shim.id, execId: '' });
+      const spec = api.packJson(api.OCI_TYPE_URL.process, bareProcess(['/bin/sleep', '1001']));
+      const exec = { id: shim.id, execId: 'e' };
+      await shim.task.exec({ ...exec, terminal: false, stdin: '', stdout: '', stderr: '', spec });
+      const starting = assert.rejects(shim.task.start(exec));
+      await held();
+      assert.equal(processesOf(shim.id).length, 2);
+      process.kill(readProcess(init)?.ppid ?? 0, 'SIGKILL');
+      await starting;
+      await daemon.deleteVerb(shim);
+      await assertNothingLeft();
+    });
+
+    it('of a container that leaves children behind is removed with it', async () => {
+      await launch();
+      const init = await create();
+      await shim.task.start({ id: shim.id, execId: '' });
+      const spec = api.packJson(api.OCI_TYPE_URL.process, bareProcess(['/bin/probe', 'orphans', '5']));
+      const exec = { id: shim.id, execId: 'e' };
+      await shim.task.exec({ ...exec, terminal: false, stdin: '', stdout: '', stderr: '', spec });
+      await shim.task.start(exec);
+      await shim.task.wait(exec);
+      assert.equal(processesOf(shim.id).length, 6);
+      process.kill(init, 'SIGKILL');
+      await shim.task.wait({ id: shim.id, execId: '' });
+      await shim.task.delete({ id: shim.id, execId: '' });
+      await assertNothingLeft();
+      await shim.task.shutdown({ id: shim.id, now: false });
+    });
+  });
+}
