@@ -52,7 +52,7 @@ export function measures(memoryCounts: readonly number[]): Measure[] {
         unit: 'MB',
       },
     ]),
-    { name: 'idle', group: 'idle', title: 'wake-ups in 10 s, 10 idle containers', unit: '' },
+    { name: 'idle', group: 'idle', title: 'wake-ups in 20 s, 10 idle containers', unit: '' },
     {
       name: 'cgroup-stats',
       group: 'cgroups',

@@ -27,7 +27,9 @@ export async function memory(plan: Plan, counts: readonly number[]): Promise<voi
 }
 
 const IDLE_CONTAINERS = 10;
-const IDLE_MS = 10_000;
+/** V8 tidies up for some seconds after the last call; a node's containers are idle for longer. */
+const IDLE_SETTLE_MS = 12_000;
+const IDLE_MS = 20_000;
 
 /** Both sides at the same time: ten containers each that do nothing. */
 export async function idle(plan: Plan): Promise<void> {
@@ -37,7 +39,7 @@ export async function idle(plan: Plan): Promise<void> {
     shims.set(side, list);
     while (list.length < IDLE_CONTAINERS) list.push(await side.running());
   }
-  await delay(SETTLE_MS);
+  await delay(IDLE_SETTLE_MS);
   const pids = new Map(plan.sides.map((side) => [side, side.pids]));
   const before = new Map([...pids].map(([side, list]) => [side, sleeps(list)]));
   await delay(IDLE_MS);

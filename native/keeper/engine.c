@@ -81,15 +81,22 @@ static void kill_engine(struct lm_keeper *keeper) {
   lm_engine_lost(keeper);
 }
 
+/* At the same moments in every keeper, multiples of ping_every on the clock they share: the engine wakes up once for
+ * all. */
+static void arm_ping(struct lm_keeper *keeper) {
+  struct lm_engine *engine = &keeper->engine;
+  lm_timer_arm(&keeper->loop, &engine->ping, engine->ping_every - lm_now_ms() % engine->ping_every);
+}
+
 /* Counts pings, not time: after the machine has stood still, the engine gets its chances again. */
 static void ping_fired(struct lm_timer *timer) {
   struct lm_keeper *keeper = LM_CONTAINER_OF(timer, struct lm_keeper, engine.ping);
   struct lm_engine *engine = &keeper->engine;
   if (!lm_link_up(keeper)) return;
   lm_keeper_trim(keeper);
-  int64_t quiet = lm_now_ms() - engine->heard_at;
-  if (quiet < engine->ping_every) {
-    lm_timer_arm(&keeper->loop, &engine->ping, engine->ping_every - quiet);
+  /* Heard of just now: its next turn is soon enough. */
+  if (lm_now_ms() - engine->heard_at < engine->ping_every / 2) {
+    arm_ping(keeper);
     return;
   }
   if (engine->unanswered >= PINGS_MAX) {
@@ -97,7 +104,7 @@ static void ping_fired(struct lm_timer *timer) {
     return;
   }
   engine->unanswered++;
-  lm_timer_arm(&keeper->loop, &engine->ping, engine->ping_every);
+  arm_ping(keeper);
   lm_link_post(keeper, LM_MSG_PING, 0, ++engine->ping_serial, 0, NULL);
 }
 
@@ -109,7 +116,7 @@ void lm_engine_heard(struct lm_keeper *keeper) {
 void lm_engine_linked(struct lm_keeper *keeper) {
   lm_engine_heard(keeper);
   lm_timer_stop(&keeper->engine.seek);
-  lm_timer_arm(&keeper->loop, &keeper->engine.ping, keeper->engine.ping_every);
+  arm_ping(keeper);
 }
 
 void lm_engine_welcome(struct lm_keeper *keeper, uint64_t arg) {
