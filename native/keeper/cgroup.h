@@ -4,8 +4,9 @@
 #include "../common/error.h"
 
 /* Removes a container's cgroup, with those below it, that its runtime had made and not come to note. `path` is the
- * linux.cgroupsPath of config.json: absolute ones are looked for in every hierarchy; a relative one cannot be found, and
- * one of systemd's (slice:prefix:name) goes by itself when it is empty. Waits a moment for processes to go; kills none. */
+ * linux.cgroupsPath of config.json: absolute ones are looked for in every hierarchy; a relative one cannot be found,
+ * and one of systemd's (slice:prefix:name) goes by itself when it is empty. Waits a moment for processes to go; kills
+ * none. */
 int lm_remove_cgroup(const char *path, struct lm_error *err);
 
 #endif
