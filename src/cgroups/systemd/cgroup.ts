@@ -10,7 +10,7 @@ import { readMembership } from '../membership.js';
 import { assertPid } from '../move.js';
 import { checkMemoryUsage, checkResources, overlayResources } from '../resources/index.js';
 import { assertNotOurs } from '../signal.js';
-import type { V2Stats } from '../stats.js';
+import type { StatsOptions, V2Stats } from '../stats.js';
 import type { V2Cgroup } from '../v2/cgroup.js';
 import type { BusKind } from './address.js';
 import type { BusValue } from './bus.js';
@@ -40,9 +40,15 @@ interface UnitOptions {
   readonly placeholder?: Placeholder | undefined;
 }
 
-/** The bus for this user. */
+/** The bus of this user's systemd. Root of a user namespace that a user has made for itself is still that user. */
 export function defaultBus(): BusKind {
-  return process.geteuid?.() === 0 ? 'system' : 'user';
+  if (process.geteuid?.() !== 0) return 'user';
+  const { DBUS_SESSION_BUS_ADDRESS: session, XDG_RUNTIME_DIR: runtimeDir } = process.env;
+  return (session ?? runtimeDir) !== undefined && !isInitialUserNamespace() ? 'user' : 'system';
+}
+
+function isInitialUserNamespace(): boolean {
+  return /^\s*0\s+0\s+4294967295\s*$/.test(fs.readFileSync('/proc/self/uid_map', 'latin1'));
 }
 
 /** On the connection everybody shares. */
@@ -88,8 +94,8 @@ export class SystemdCgroup implements Cgroup {
     return this.#inner.exists();
   }
 
-  stats(): V2Stats {
-    return this.#inner.stats();
+  stats(options?: StatsOptions): V2Stats {
+    return this.#inner.stats(options);
   }
 
   pids(): number[] {
