@@ -25,12 +25,14 @@ export const THROTTLES = [
   'throttleWriteIOPSDevice',
 ] as const;
 
-/** 0 in these fields means "not given", as it does to runc. */
+/** 0 in these fields means "not given", as it does to runc; Docker sends all of them with every update. */
 const ZERO_IS_ABSENT: ReadonlySet<string> = new Set([
   'memory.limit',
   'memory.reservation',
   'memory.swap',
   'cpu.shares',
+  'cpu.quota',
+  'cpu.period',
   'cpu.realtimeRuntime',
   'cpu.realtimePeriod',
   'cpu.cpus',
@@ -61,13 +63,6 @@ function overlayMemory(saved: MemoryResources, update: MemoryResources): MemoryR
 
 function overlayCpu(saved: CpuResources, update: CpuResources): CpuResources {
   const result = { ...saved, ...given('cpu', update) };
-  // 0 lifts the quota, or sets the default period, but with nothing to go with it nothing is written at all.
-  if (!result.quota && !result.period) {
-    delete result.quota;
-    delete result.period;
-    if (saved.quota !== undefined) result.quota = saved.quota;
-    if (saved.period !== undefined) result.period = saved.period;
-  }
   const hasShares = isGiven('cpu.shares', update.shares);
   // An idle group has no weight, and a weight ends its being idle.
   if (update.idle === 1 && !hasShares) delete result.shares;

@@ -43,10 +43,10 @@ const ROWS: readonly [what: string, saved: LinuxResources, update: LinuxResource
     { cpu: { period: 50_000, quota: 5000 } },
   ],
   [
-    'lifts a quota with 0 if there is a period',
+    'keeps a quota when given 0, as Docker does to change the period alone',
     { cpu: { period: 50_000, quota: 9000 } },
-    { cpu: { quota: 0 } },
-    { cpu: { period: 50_000, quota: 0 } },
+    { cpu: { quota: 0, period: 60_000 } },
+    { cpu: { period: 60_000, quota: 9000 } },
   ],
   [
     'keeps a quota if nothing would be written',

@@ -72,7 +72,7 @@ describe('typed fields as properties', () => {
       CPUQuotaPeriodUSec: 50_000n,
       CPUQuotaPerSecUSec: 400_000n,
     });
-    assert.deepEqual(set({ cpu: { quota: 0 } }, { cpu: { quota: 20_000, period: 50_000 } }), {
+    assert.deepEqual(set({ cpu: { quota: -1 } }, { cpu: { quota: 20_000, period: 50_000 } }), {
       CPUQuotaPeriodUSec: 50_000n,
       CPUQuotaPerSecUSec: MAX,
     });
