@@ -1,7 +1,7 @@
 import type { LinuxResources } from '../oci/index.js';
 import type { CgroupMode } from './detect.js';
 import type { CgroupEvent, EventsOptions } from './events.js';
-import type { CgroupStats } from './stats.js';
+import type { CgroupStats, StatsOptions } from './stats.js';
 
 /** How the init of a group has ended, which `OomWatch.drain` asks when the group cannot tell any more. */
 export interface InitExit {
@@ -57,7 +57,7 @@ export interface Cgroup extends Disposable {
   exists(): boolean;
 
   /** All counters, read through descriptors that stay open until `close`. @throws {CgroupNotFoundError} */
-  stats(): CgroupStats;
+  stats(options?: StatsOptions): CgroupStats;
 
   /** Every process of the group and of the groups below it, once each, in no particular order. @throws {CgroupNotFoundError} */
   pids(): number[];

@@ -21,6 +21,7 @@ export type { CgroupEvent, EventsOptions, PressureThreshold } from './events.js'
 export type { CgroupKernel } from './kernel.js';
 export { Cgroup } from './manager.js';
 export type { CreateOptions, LoadOptions, SystemdOptions } from './options.js';
+export { type RuncStats, type RuncValue, runcStats, runcStatsLine } from './runc-stats.js';
 export type {
   CgroupStats,
   PidsStat,
@@ -28,18 +29,22 @@ export type {
   PsiStats,
   RdmaEntry,
   RdmaStat,
+  StatsOptions,
   V1BlkioEntry,
   V1BlkioStat,
   V1CpuStat,
+  V1Cpuset,
   V1HugetlbStat,
   V1MemoryEntry,
   V1MemoryStat,
+  V1RawStats,
   V1Stats,
   V2CpuStat,
   V2HugetlbStat,
   V2IoEntry,
   V2MemoryEvents,
   V2MemoryStat,
+  V2RawStats,
   V2Stats,
 } from './stats.js';
 export { parseSystemdPath, type SystemdPath, unitPath } from './systemd/names.js';

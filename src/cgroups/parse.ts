@@ -120,6 +120,14 @@ export function parseKey(text: string, key: string): bigint | undefined {
   return undefined;
 }
 
+/** Every line of a flat keyed text. */
+export function parseFlatKeyed(text: string): Record<string, bigint> {
+  const lines = text.split('\n').map((line) => line.split(' '));
+  return Object.fromEntries(
+    lines.filter(({ length }) => length === 2).map(([key = '', value = '']) => [key, parseCounterText(value)]),
+  );
+}
+
 const PSI_LINE = /^(some|full) avg10=(\d+(?:\.\d+)?) avg60=(\d+(?:\.\d+)?) avg300=(\d+(?:\.\d+)?) total=(\d+)$/;
 
 /** Parses a *.pressure file; undefined if it has neither line. cpu.pressure has no `full` line before Linux 5.13. */

@@ -130,6 +130,14 @@ export interface V2HugetlbStat {
   readonly failcnt: bigint;
 }
 
+/** What runc shows beyond `V2Stats`. */
+export interface V2RawStats {
+  /** All of memory.stat. */
+  readonly memory: Readonly<Record<string, bigint>>;
+  /** Page size ("2MB") → hugetlb.SIZE.rsvd.current, where the kernel has it (Linux 5.7). */
+  readonly hugetlbReserved: ReadonlyMap<string, bigint>;
+}
+
 /** io.containerd.cgroups.v2.Metrics, without `network`, which no cgroup file tells. */
 export interface V2Stats {
   readonly version: 2;
@@ -140,6 +148,8 @@ export interface V2Stats {
   readonly io: { readonly usage: V2IoEntry[]; readonly psi: PsiStats | undefined };
   readonly hugetlb: V2HugetlbStat[];
   readonly memoryEvents: V2MemoryEvents | undefined;
+  /** With `stats({ raw: true })`. */
+  readonly raw?: V2RawStats;
 }
 
 /** Keys of v1's memory.stat. */
@@ -245,6 +255,33 @@ export interface V1HugetlbStat {
   readonly pagesize: string;
 }
 
+/** The files of the same names of v1's cpuset. */
+export interface V1Cpuset {
+  readonly cpus: number[];
+  readonly mems: number[];
+  readonly cpuExclusive: bigint;
+  readonly memHardwall: bigint;
+  readonly memExclusive: bigint;
+  readonly memoryMigrate: bigint;
+  readonly memorySpreadPage: bigint;
+  readonly memorySpreadSlab: bigint;
+  readonly memoryPressure: bigint;
+  readonly schedLoadBalance: bigint;
+  readonly schedRelaxDomainLevel: number;
+}
+
+/** What runc shows beyond `V1Stats`. */
+export interface V1RawStats {
+  /** All of memory.stat. */
+  readonly memory: Readonly<Record<string, bigint>>;
+  /** Of cpuacct.usage_all (Linux 4.10), ns. */
+  readonly perCpuUser: bigint[];
+  readonly perCpuKernel: bigint[];
+  readonly cpuset: V1Cpuset | undefined;
+  /** The reservations, where the kernel has them (Linux 5.7). */
+  readonly hugetlbReserved: V1HugetlbStat[];
+}
+
 /** io.containerd.cgroups.v1.Metrics, without `network` and `cgroup_stats`, which no cgroup file tells. */
 export interface V1Stats {
   readonly version: 1;
@@ -255,6 +292,13 @@ export interface V1Stats {
   readonly blkio: V1BlkioStat | undefined;
   readonly rdma: RdmaStat | undefined;
   readonly memoryOomControl: Counters<typeof V1_OOM_CONTROL_FIELDS> | undefined;
+  /** With `stats({ raw: true })`. */
+  readonly raw?: V1RawStats;
+}
+
+export interface StatsOptions {
+  /** Reads as well what only `runcStats` needs. */
+  readonly raw?: boolean;
 }
 
 export type CgroupStats = V1Stats | V2Stats;

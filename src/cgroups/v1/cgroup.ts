@@ -15,7 +15,7 @@ import { assertPid } from '../move.js';
 import { parseKey } from '../parse.js';
 import { setV1 } from '../resources/index.js';
 import { assertNotOurs, killProcesses, type SignalTarget, signalProcesses } from '../signal.js';
-import type { V1Stats } from '../stats.js';
+import type { StatsOptions, V1Stats } from '../stats.js';
 import { listProcesses } from '../tree.js';
 import { watchV1Events } from './events.js';
 import { freeze, isFreezeAsked, isFrozen, thaw } from './freezer.js';
@@ -133,8 +133,8 @@ export class V1Cgroup implements Cgroup {
     return isDirectory(this.#listingPlace().dir);
   }
 
-  stats(): V1Stats {
-    return this.#stats.read();
+  stats(options: StatsOptions = {}): V1Stats {
+    return this.#stats.read(options);
   }
 
   pids(): number[] {

@@ -3,7 +3,9 @@ import { CgroupNotFoundError } from '../errors.js';
 import { contentBuffer, isDirectory, StatFile } from '../file.js';
 import { hugepageSizes } from '../hugepages.js';
 import { FlatKeyedParser, parseCounter, parseCounterText, parseKey, parseRdma, U64_MAX } from '../parse.js';
+import { readV1Raw } from '../raw-stats.js';
 import {
+  type StatsOptions,
   V1_MEMORY_FIELDS,
   V1_OOM_CONTROL_FIELDS,
   V1_THROTTLING_FIELDS,
@@ -20,7 +22,7 @@ import { BLKIO_FAMILIES, blockDeviceName, parseBlkio } from './blkio.js';
 const NS_PER_TICK = 10_000_000n;
 
 /** Those that have statistics. */
-const CONTROLLERS = new Set(['cpu', 'cpuacct', 'memory', 'pids', 'blkio', 'rdma', 'hugetlb']);
+const CONTROLLERS = new Set(['cpu', 'cpuacct', 'cpuset', 'memory', 'pids', 'blkio', 'rdma', 'hugetlb']);
 
 const memoryParser = new FlatKeyedParser(V1_MEMORY_FIELDS);
 const oomControlParser = new FlatKeyedParser(V1_OOM_CONTROL_FIELDS);
@@ -40,11 +42,11 @@ export class V1StatsReader {
   }
 
   /** @throws {CgroupNotFoundError} after the group was removed from one of its hierarchies */
-  read(): V1Stats {
+  read(options: StatsOptions = {}): V1Stats {
     const stats = this.#readAll();
     // Only then can a group have gone; so while nothing changes there is nothing to look up.
     if (this.#isFileMissing) this.#assertGroupsExist();
-    return stats;
+    return options.raw === true ? { ...stats, raw: readV1Raw(this.#dirs) } : stats;
   }
 
   #readAll(): V1Stats {

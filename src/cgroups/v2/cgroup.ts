@@ -13,7 +13,7 @@ import { cgroupDirectory, readMembership } from '../membership.js';
 import { assertPid, moveProcess } from '../move.js';
 import { parseKey } from '../parse.js';
 import { assertNotOurs, killProcesses, type SignalTarget, signalProcesses } from '../signal.js';
-import type { V2Stats } from '../stats.js';
+import type { StatsOptions, V2Stats } from '../stats.js';
 import { listProcesses } from '../tree.js';
 import { enableControllersAlongPath } from './controllers.js';
 import { isPopulated, watchV2Events } from './events.js';
@@ -76,8 +76,8 @@ export class V2Cgroup implements Cgroup {
     return isDirectory(this.#dir);
   }
 
-  stats(): V2Stats {
-    return this.#stats.read();
+  stats(options: StatsOptions = {}): V2Stats {
+    return this.#stats.read(options);
   }
 
   pids(): number[] {

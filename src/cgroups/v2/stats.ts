@@ -3,8 +3,10 @@ import { CgroupNotFoundError } from '../errors.js';
 import { contentBuffer, StatFile } from '../file.js';
 import { hugepageSizes } from '../hugepages.js';
 import { FlatKeyedParser, parseCounter, parseIoStat, parseKey, parsePressure, parseRdma } from '../parse.js';
+import { readV2Raw } from '../raw-stats.js';
 import {
   type PsiStats,
+  type StatsOptions,
   V2_CPU_FIELDS,
   V2_MEMORY_EVENT_FIELDS,
   V2_MEMORY_FIELDS,
@@ -28,8 +30,13 @@ export class V2StatsReader {
   }
 
   /** @throws {CgroupNotFoundError} after the group was removed */
-  read(): V2Stats {
+  read(options: StatsOptions = {}): V2Stats {
     this.#lookForNewFiles();
+    const stats = this.#readAll();
+    return options.raw === true ? { ...stats, raw: readV2Raw(this.#dir) } : stats;
+  }
+
+  #readAll(): V2Stats {
     return {
       version: 2,
       pids: { current: this.#counter('pids.current'), limit: this.#counter('pids.max') },
