@@ -9,7 +9,7 @@ import type { CgroupMode } from '../detect.js';
 import { MAX_SHARES, MIN_SHARES, swapMax, UNLIMITED } from './convert.js';
 import { cpuListBits } from './cpu-list.js';
 import { ResourceError } from './errors.js';
-import { overlayResources, THROTTLES } from './overlay.js';
+import { overlayResources, THROTTLES, UNSET_SWAPPINESS } from './overlay.js';
 
 const MIN_QUOTA_USEC = 1000;
 const MIN_PERIOD_USEC = 1000;
@@ -91,6 +91,10 @@ const quota: Check = (value, field) => {
   }
 };
 
+const swappiness: Check = (value, field) => {
+  if (value !== UNSET_SWAPPINESS) integer({ min: 0, max: MAX_SWAPPINESS })(value, field);
+};
+
 function membersOf(value: unknown, field: string): Members {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new ResourceError(field, `expected an object, not ${show(value)}`);
@@ -167,7 +171,7 @@ const v2Checks: Readonly<Record<string, Check>> = {
 const v1Checks: Readonly<Record<string, Check>> = {
   memory: object({
     kernelTCP: bytes,
-    swappiness: integer({ min: 0, max: MAX_SWAPPINESS }),
+    swappiness,
     disableOOMKiller: flag,
   }),
   cpu: object({

@@ -30,6 +30,7 @@ const ZERO_IS_ABSENT: ReadonlySet<string> = new Set([
   'memory.limit',
   'memory.reservation',
   'memory.swap',
+  'memory.kernelTCP',
   'cpu.shares',
   'cpu.quota',
   'cpu.period',
@@ -42,9 +43,12 @@ const ZERO_IS_ABSENT: ReadonlySet<string> = new Set([
   'network.classID',
 ]);
 
+/** The -1 of clients, in the spec's unsigned type: leave it. */
+export const UNSET_SWAPPINESS = 2 ** 64;
+
 /** True if an update says something with this value. */
 export function isGiven(field: string, value: unknown): boolean {
-  if (value === undefined) return false;
+  if (value === undefined || (field === 'memory.swappiness' && value === UNSET_SWAPPINESS)) return false;
   return !ZERO_IS_ABSENT.has(field) || (value !== 0 && value !== '');
 }
 
@@ -116,8 +120,10 @@ function overlayRdma(saved: LinuxResources['rdma'] = {}, update: LinuxResources[
 }
 
 /** The v2 files an update's typed fields decide on. */
-function typedFiles(update: LinuxResources): Set<string> {
+function typedFiles(update: LinuxResources, inForce: LinuxResources): Set<string> {
   const files = new Set<string>();
+  // It is the difference of two fields.
+  if (update.memory?.limit && inForce.memory?.swap) files.add('memory.swap.max');
   for (const section of ['memory', 'cpu', 'pids'] as const) {
     for (const [name, value] of Object.entries(update[section] ?? {})) {
       const field = `${section}.${name}`;
@@ -129,8 +135,11 @@ function typedFiles(update: LinuxResources): Set<string> {
 }
 
 /** Per key; what a typed field now says otherwise is no longer in force. */
-function overlayUnified(saved: LinuxResources, update: LinuxResources): Record<string, string> {
-  const typed = typedFiles(update);
+function overlayUnified(
+  saved: LinuxResources,
+  update: LinuxResources,
+  typed: ReadonlySet<string>,
+): Record<string, string> {
   const kept = Object.entries(saved.unified ?? {}).filter(([file]) => !typed.has(file));
   return Object.fromEntries([...kept, ...Object.entries(update.unified ?? {})]);
 }
@@ -153,7 +162,8 @@ export function overlayResources(saved: LinuxResources, update: LinuxResources):
   }
   if (update.network !== undefined) result.network = overlayNetwork(saved.network ?? {}, update.network);
   if (update.rdma !== undefined) result.rdma = overlayRdma(saved.rdma, update.rdma) ?? {};
-  const unified = overlayUnified(saved, update);
-  if (saved.unified !== undefined || update.unified !== undefined) result.unified = unified;
+  if (saved.unified !== undefined || update.unified !== undefined) {
+    result.unified = overlayUnified(saved, update, typedFiles(update, result));
+  }
   return result;
 }

@@ -65,11 +65,12 @@ function setMemory(
   if (isGiven('memory.reservation', update.reservation)) {
     files.write('memory.soft_limit_in_bytes', String(update.reservation));
   }
-  if (update.kernelTCP !== undefined) files.write('memory.kmem.tcp.limit_in_bytes', String(update.kernelTCP));
+  if (isGiven('memory.kernelTCP', update.kernelTCP))
+    files.write('memory.kmem.tcp.limit_in_bytes', String(update.kernelTCP));
   // false is the default, and some groups do not take a write at all.
   if (update.disableOOMKiller === true) files.write('memory.oom_control', '1');
   else if (update.disableOOMKiller === false && saved.disableOOMKiller === true) files.write('memory.oom_control', '0');
-  if (update.swappiness !== undefined) files.write('memory.swappiness', String(update.swappiness));
+  if (isGiven('memory.swappiness', update.swappiness)) files.write('memory.swappiness', String(update.swappiness));
 }
 
 /**

@@ -65,3 +65,30 @@ export const resources: fc.Arbitrary<LinuxResources> = some<Omit<LinuxResources,
     fc.constantFrom('0', '1', '100', '5000'),
   ),
 });
+
+const anyValue = fc.oneof(
+  fc.anything({ withBigInt: false, withDate: false, withMap: false, withSet: false }),
+  fc.constantFrom(-1, 0, 1, 5000, 2 ** 53, '', '0', 'max', null),
+);
+const MEMBERS = [
+  'limit',
+  'swap',
+  'swappiness',
+  'quota',
+  'period',
+  'shares',
+  'idle',
+  'cpus',
+  'weight',
+  'weightDevice',
+  'rate',
+  'priorities',
+  'a.b',
+];
+const SECTIONS = ['memory', 'cpu', 'pids', 'blockIO', 'hugepageLimits', 'rdma', 'network', 'unified', 'devices'];
+
+/** What JSON, or a careless caller, may bring. */
+export const anyResources: fc.Arbitrary<unknown> = fc.oneof(
+  anyValue,
+  fc.dictionary(fc.constantFrom(...SECTIONS), fc.oneof(anyValue, fc.dictionary(fc.constantFrom(...MEMBERS), anyValue))),
+);

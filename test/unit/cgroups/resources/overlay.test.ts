@@ -7,6 +7,24 @@ import { resources } from './arbitrary.js';
 
 const ROWS: readonly [what: string, saved: LinuxResources, update: LinuxResources, result: LinuxResources][] = [
   [
+    'drops of unified a swap that moves with the limit',
+    { memory: { limit: 5, swap: 9 }, unified: { 'memory.swap.max': '1' } },
+    { memory: { limit: 6 } },
+    { memory: { limit: 6, swap: 9 }, unified: {} },
+  ],
+  [
+    'keeps of unified a swap that does not',
+    { unified: { 'memory.swap.max': '1' } },
+    { memory: { limit: 6 } },
+    { memory: { limit: 6 }, unified: { 'memory.swap.max': '1' } },
+  ],
+  [
+    'leaves a swappiness of unsigned -1',
+    { memory: { swappiness: 5 } },
+    { memory: { swappiness: 2 ** 64 } },
+    { memory: { swappiness: 5 } },
+  ],
+  [
     'keeps what is not given',
     { pids: { limit: 5 }, cpu: { burst: 7, cpus: '0' } },
     { cpu: { quota: 5000 } },

@@ -11,7 +11,7 @@ import {
   setV2,
 } from '../../../../src/cgroups/resources/index.js';
 import type { LinuxResources } from '../../../../src/oci/index.js';
-import { resources } from './arbitrary.js';
+import { anyResources, resources } from './arbitrary.js';
 import { DIR, FakeGroup, V2_FILES } from './fake-group.js';
 
 function set(group: FakeGroup, update: LinuxResources, saved: LinuxResources = {}): Applied {
@@ -131,6 +131,17 @@ describe('setV2 failing', () => {
         /cpu\.max.*not restored.*memory\.max/.test(error.message),
     );
     assert.equal(group.files.get('pids.max'), 'max\n');
+  });
+
+  it('throws nothing but what is promised, whatever the JSON', () => {
+    fc.assert(
+      fc.property(anyResources, (json) => {
+        const group = new FakeGroup();
+        const before = group.sorted();
+        if (attempt(group, {}, json as LinuxResources) === undefined) assert.deepEqual(group.sorted(), before);
+      }),
+      { numRuns: 2000 },
+    );
   });
 
   it('leaves every file as it was, whichever write fails', () => {
