@@ -23,10 +23,12 @@ function readCounter(path: string): bigint | undefined {
 
 /** @param dir of the group */
 export function readV2Raw(dir: string): V2RawStats {
-  const reserved = hugepageSizes().map((size) => [size, readCounter(`${dir}/hugetlb.${size}.rsvd.current`)] as const);
+  const counter = (size: string): bigint | undefined =>
+    readCounter(`${dir}/hugetlb.${size}.rsvd.current`) ?? readCounter(`${dir}/hugetlb.${size}.current`);
+  const usage = hugepageSizes().map((size) => [size, counter(size)] as const);
   return {
     memory: parseFlatKeyed(read(`${dir}/memory.stat`) ?? ''),
-    hugetlbReserved: new Map(reserved.filter((entry): entry is [string, bigint] => entry[1] !== undefined)),
+    hugetlbUsage: new Map(usage.filter((entry): entry is [string, bigint] => entry[1] !== undefined)),
   };
 }
 

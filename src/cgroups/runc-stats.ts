@@ -125,8 +125,9 @@ function fromV2(stats: V2Stats, raw: V2RawStats): RuncStats {
   const { cpu, memory, pids, io } = stats;
   const [user, kernel] = [cpu.userUsec * NS_PER_USEC, cpu.systemUsec * NS_PER_USEC];
   const usage = { limit: memory.usageLimit, usage: memory.usage, max: memory.maxUsage, failcnt: 0n };
-  const pages = stats.hugetlb.map(({ pagesize, current, failcnt }) => {
-    return { pagesize, usage: raw.hugetlbReserved.get(pagesize) ?? current, max: 0n, failcnt };
+  const pages = stats.hugetlb.flatMap(({ pagesize, failcnt }) => {
+    const used = raw.hugetlbUsage.get(pagesize);
+    return used === undefined ? [] : [{ pagesize, usage: used, max: 0n, failcnt }];
   });
   return {
     cpu: {

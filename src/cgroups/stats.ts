@@ -134,8 +134,8 @@ export interface V2HugetlbStat {
 export interface V2RawStats {
   /** All of memory.stat. */
   readonly memory: Readonly<Record<string, bigint>>;
-  /** Page size ("2MB") → hugetlb.SIZE.rsvd.current, where the kernel has it (Linux 5.7). */
-  readonly hugetlbReserved: ReadonlyMap<string, bigint>;
+  /** Page size ("2MB") → hugetlb.SIZE.rsvd.current, or .current before Linux 5.7; empty without the controller. */
+  readonly hugetlbUsage: ReadonlyMap<string, bigint>;
 }
 
 /** io.containerd.cgroups.v2.Metrics, without `network`, which no cgroup file tells. */
