@@ -127,8 +127,8 @@ export class SystemdCgroup implements Cgroup {
     return this.#inner.oomKills();
   }
 
-  watchOom(onOom: OnOom): OomWatch {
-    return this.#inner.watchOom(onOom);
+  watchOom(onOom: OnOom, from?: bigint): OomWatch {
+    return this.#inner.watchOom(onOom, from);
   }
 
   enableControllersAlongPath(): void {

@@ -7,6 +7,7 @@ const CODES: Readonly<Record<string, Code>> = {
   'org.freedesktop.systemd1.NoSuchUnit': Code.NotFound,
   'org.freedesktop.systemd1.NoUnitForPID': Code.NotFound,
   'org.freedesktop.systemd1.NoSuchJob': Code.NotFound,
+  'org.freedesktop.DBus.Error.UnknownObject': Code.NotFound,
   'org.freedesktop.systemd1.ScopeNotRunning': Code.FailedPrecondition,
   'org.freedesktop.systemd1.BadUnitSetting': Code.InvalidArgument,
   'org.freedesktop.DBus.Error.InvalidArgs': Code.InvalidArgument,

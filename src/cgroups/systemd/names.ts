@@ -21,8 +21,8 @@ export const DEFAULT_SLICE = { system: 'system.slice', user: 'user.slice' } as c
 const SLICE_SUFFIX = '.slice';
 /** systemd.unit(5): "may not exceed 255 characters". */
 const MAX_UNIT_NAME = 255;
-/** Besides letters and digits. A backslash is there for the escapes themselves. */
-const INVALID_CHARACTER = /[^A-Za-z0-9:\-_.\\@]/u;
+/** A backslash is there for the escapes themselves. "@" would make an instance of a template, which scopes and slices do not have. */
+const INVALID_CHARACTER = /[^A-Za-z0-9:\-_.\\]/u;
 const UNIT_TYPE = /\.(?:service|socket|target|device|mount|automount|swap|timer|path|slice|scope)$/;
 /** Names that cgroupfs uses for its own files; a unit's directory of such a name is given a "_" in front by systemd. */
 const RESERVED_DIRECTORY =
@@ -46,9 +46,7 @@ export function escapeUnitName(name: string): string {
   const stem = name.replace(UNIT_TYPE, '');
   if (stem === name) throw nameError('unit name without a type such as ".scope":', name);
   if (stem === '') throw nameError('unit name with nothing before its type:', name);
-  // "@" parts a template from its instance, and both must be there.
-  const ends = stem.replace(/^@|@$/g, escapeCharacter);
-  const escaped = [...ends].map((each) => (INVALID_CHARACTER.test(each) ? escapeCharacter(each) : each)).join('');
+  const escaped = [...stem].map((each) => (INVALID_CHARACTER.test(each) ? escapeCharacter(each) : each)).join('');
   const unit = escaped + name.slice(stem.length);
   if (unit.length > MAX_UNIT_NAME) throw nameError(`unit name longer than ${MAX_UNIT_NAME} bytes:`, unit);
   return unit;
