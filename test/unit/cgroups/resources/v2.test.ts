@@ -192,7 +192,11 @@ describe('setV2 writes', () => {
       if (file === 'cpu.max') group.files.set('cpu.max.burst', '20\n');
       return undefined;
     };
-    assert.deepEqual(written({ cpu: { quota: 60_000 } }, {}, group), ['cpu.max=60000 100000', 'cpu.max.burst=20000']);
+    const applied = set(group, { cpu: { quota: 60_000 } });
+    assert.deepEqual(group.log, ['cpu.max=60000 100000', 'cpu.max.burst=20000']);
+    applied.undo();
+    assert.equal(group.files.get('cpu.max'), '50000 100000\n');
+    assert.equal(group.files.get('cpu.max.burst'), '20000\n');
   });
 
   it('raw weights to BFQ, per device if it shows a default', () => {
