@@ -15,6 +15,8 @@ export interface InitExit {
 
 /** A running watch for OOM kills. Disposing it ends it; nothing is reported afterwards. */
 export interface OomWatch extends Disposable {
+  /** The value of `oomKills` up to which all were reported: where a later watch can go on. */
+  readonly counted: bigint;
   /**
    * Reads the counter once more and reports a rise that was not reported yet, before it returns. To be called before an
    * exit is announced, so that the OOM goes out first.
@@ -87,8 +89,11 @@ export interface Cgroup extends Disposable {
   /** How many processes of the group an OOM killer has killed; 0 without the memory controller. @throws {CgroupNotFoundError} */
   oomKills(): bigint;
 
-  /** Reports every rise of `oomKills` from now on. @throws {CgroupFileError} NotFound without the memory controller */
-  watchOom(onOom: OnOom): OomWatch;
+  /**
+   * Reports every rise of `oomKills` from now on, or, given the `counted` of an earlier watch, from there on.
+   * @throws {CgroupFileError} NotFound without the memory controller
+   */
+  watchOom(onOom: OnOom, from?: bigint): OomWatch;
 
   /**
    * v2: makes every controller of the root available to the group, by enabling it in each ancestor. v1: nothing to do.
@@ -132,6 +137,3 @@ export interface Cgroup extends Disposable {
   /** Closes what `stats` keeps open. Does not end OOM watches. */
   close(): void;
 }
-
-/** The same: every cgroup is a managed one. */
-export type ManagedCgroup = Cgroup;

@@ -8,19 +8,26 @@ export interface OomReading {
   readonly shortages: bigint;
 }
 
-export interface OomCounterOptions {
+/** What is watched, and for whom. */
+export interface OomPlace {
+  readonly dir: string;
+  /** From the root of the hierarchy that limits memory. */
+  readonly path: string;
+  readonly onOom: OnOom;
+  /** The count up to which an earlier watch has reported; default: what it is now. */
+  readonly from?: bigint | undefined;
+}
+
+export interface OomCounterOptions extends Omit<OomPlace, 'dir'> {
   /** The counters now; undefined if the group has gone. */
   readonly read: () => OomReading | undefined;
-  readonly onOom: OnOom;
-  /** Path of the group in the hierarchy that limits memory. */
-  readonly path: string;
   /** Asked when the counters have gone; undefined where the log cannot be read. Disposed by `end`. */
   readonly log: KernelLogWatch | undefined;
 }
 
 /**
  * Turns readings of an oom_kill counter into reports: one per rise, none lost between readings. The first reading, when the
- * watch begins, is the baseline.
+ * watch begins, is the baseline, unless an earlier watch has one.
  */
 export class OomCounter {
   readonly #options: OomCounterOptions;
@@ -34,8 +41,14 @@ export class OomCounter {
 
   constructor(options: OomCounterOptions) {
     this.#options = options;
-    this.#last = options.read() ?? { kills: 0n, shortages: 0n };
+    const now = options.read() ?? { kills: 0n, shortages: 0n };
+    this.#last = { ...now, kills: options.from ?? now.kills };
     this.#explained = this.#last.shortages;
+  }
+
+  /** The value up to which all kills were reported. */
+  get counted(): bigint {
+    return this.#last.kills;
   }
 
   /** Reports a rise since the last report. To be called when notified. @returns false if there was none */

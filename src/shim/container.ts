@@ -292,14 +292,16 @@ export class Container {
 
   /** A container as a predecessor engine left it. `resolve` is the second half. */
   static restore(context: ContainerContext, record: ContainerRecord, left: LeftStreams): Container {
-    const { state, step, init, execs, isFresh, cgroup, limits, ...settings } = record;
+    const { state, step, init, execs, isFresh, cgroup, oomKills, limits, ...settings } = record;
     const container = new Container(context, settings, init.stdio);
     container.#state = state;
     container.#step = step;
     container.#isFresh = isFresh;
     container.#limits = new Limits(settings.bundle, limits);
     container.#takeover = new Takeover(container.#takeoverHost, record, left);
-    if (cgroup !== undefined) container.#openCgroup(cgroup);
+    if (cgroup !== undefined) {
+      container.#openCgroup(cgroup, oomKills === undefined ? undefined : BigInt(oomKills));
+    }
     return container;
   }
 
@@ -382,11 +384,16 @@ export class Container {
     }
   }
 
-  #openCgroup(membership: string): void {
+  /** @param oomKills those a predecessor has reported */
+  #openCgroup(membership: string, oomKills?: bigint): void {
+    const onOom = (): void => {
+      this.#context.publish(events.taskOom(this.id));
+      // Only now may a successor take it for told.
+      queueMicrotask(() => this.#save());
+    };
     try {
-      const onOom = (): void => this.#context.publish(events.taskOom(this.id));
       const isSystemd = this.settings.systemdCgroup;
-      this.#cgroup = new WatchedCgroup({ membership, isSystemd, onOom, log: this.#log });
+      this.#cgroup = new WatchedCgroup({ membership, isSystemd, onOom, oomKills, log: this.#log });
     } catch (error) {
       this.#log.warn({ error: messageOf(error) }, 'no cgroup: no statistics, no OOM events');
     }
@@ -540,6 +547,7 @@ export class Container {
         step: this.#step,
         isFresh: this.#isFresh,
         cgroup: this.#cgroup?.membership,
+        oomKills: this.#cgroup?.oomKills,
         limits: this.#limits.changed,
         init: this.init,
         execs: this.execs,

@@ -67,6 +67,8 @@ export interface ContainerRecord extends ContainerSettings {
   readonly isFresh: boolean;
   /** Init's /proc/PID/cgroup right after create. */
   readonly cgroup: string | undefined;
+  /** OOM kills reported, decimal. */
+  readonly oomKills: string | undefined;
   /** The limits in force, once they were changed. */
   readonly limits: LinuxResources | undefined;
   readonly state: InitState;
@@ -81,6 +83,7 @@ export interface ContainerParts {
   readonly step: PendingStep | undefined;
   readonly isFresh: boolean;
   readonly cgroup: string | undefined;
+  readonly oomKills: bigint | undefined;
   readonly limits: LinuxResources | undefined;
   readonly init: TrackedProcess;
   readonly execs: Iterable<ExecProcess>;
@@ -91,7 +94,8 @@ export function toContainerRecord(settings: ContainerSettings, parts: ContainerP
   for (const exec of parts.execs) {
     execs[exec.id] = { ...toProcessRecord(exec), state: exec.state, failed: exec.failed, step: exec.step };
   }
-  return { ...settings, ...parts, init: toProcessRecord(parts.init), execs };
+  const oomKills = parts.oomKills?.toString();
+  return { ...settings, ...parts, oomKills, init: toProcessRecord(parts.init), execs };
 }
 
 function toProcessRecord({ stdio, pid, reaped, exit }: TrackedProcess): ProcessRecord {

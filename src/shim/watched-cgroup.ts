@@ -18,6 +18,8 @@ export interface WatchedCgroupOptions {
   /** systemd has made it, and is to be told of changes. */
   readonly isSystemd: boolean;
   readonly onOom: () => void;
+  /** OOM kills that a predecessor engine has reported; undefined for a container that is new. */
+  readonly oomKills: bigint | undefined;
   readonly log: Logger;
 }
 
@@ -31,17 +33,22 @@ export class WatchedCgroup {
   #lastStats: Any | undefined;
 
   /** @throws LaminaError NotFound when the group is gone or not to be seen from here */
-  constructor({ membership, isSystemd, onOom, log }: WatchedCgroupOptions) {
+  constructor({ membership, isSystemd, onOom, oomKills, log }: WatchedCgroupOptions) {
     this.membership = membership;
     this.#isSystemd = isSystemd;
     this.#log = log;
     this.#cgroup = Cgroup.loadFromMembership(membership);
-    this.#oom = this.#watch(onOom);
+    this.#oom = this.#watch(onOom, oomKills);
   }
 
   /** Where a process is now. @throws errno ENOENT or ESRCH when it is gone */
   static membershipOf(pid: number): string {
     return readFileSync(`/proc/${pid}/cgroup`, 'latin1');
+  }
+
+  /** How many OOM kills were reported, of all that the group has seen. */
+  get oomKills(): bigint | undefined {
+    return this.#oom?.counted;
   }
 
   /** Whether `set` does all that the runtime would: on v1 only the runtime tells systemd. */
@@ -124,10 +131,10 @@ export class WatchedCgroup {
     this.#cgroup.close();
   }
 
-  #watch(onOom: () => void): OomWatch | undefined {
+  #watch(onOom: () => void, from: bigint | undefined): OomWatch | undefined {
     try {
       this.#cgroup.enableControllersAlongPath();
-      return this.#cgroup.watchOom(onOom);
+      return this.#cgroup.watchOom(onOom, from);
     } catch (error) {
       this.#log.warn({ error: messageOf(error) }, 'no OOM events');
       return undefined;

@@ -177,10 +177,10 @@ export class V1Cgroup implements Cgroup {
     }
   }
 
-  watchOom(onOom: OnOom): OomWatch {
+  watchOom(onOom: OnOom, from?: bigint): OomWatch {
     const memory = this.#places.get('memory');
     if (memory === undefined) throw new LaminaError(Code.NotFound, `cgroup ${this.path} has no memory controller`);
-    return watchOom(memory.dir, memory.path, this.#changes().kernel, onOom);
+    return watchOom({ ...memory, onOom, from }, this.#changes().kernel);
   }
 
   enableControllersAlongPath(): void {

@@ -33,7 +33,7 @@ class V1EventSource implements EventSource {
     try {
       const { memory } = watched;
       const report = (count: bigint): void => this.#report(count);
-      this.#oom = memory === undefined ? undefined : watchOom(memory.dir, memory.path, changes.kernel, report);
+      this.#oom = memory === undefined ? undefined : watchOom({ ...memory, onOom: report }, changes.kernel);
     } catch (error) {
       this.#removal[Symbol.dispose]();
       throw error;

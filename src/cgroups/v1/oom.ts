@@ -6,12 +6,12 @@
  * which may kill nobody here; and when the group is removed. So it only starts a short series of readings.
  */
 import * as fs from 'node:fs';
-import type { InitExit, OnOom, OomWatch } from '../cgroup.js';
+import type { InitExit, OomWatch } from '../cgroup.js';
 import { CgroupFileError } from '../errors.js';
 import { StatFile, writeCgroupFile } from '../file.js';
 import type { CgroupKernel } from '../kernel.js';
 import { kernelLog } from '../kmsg.js';
-import { OomCounter, type OomReading } from '../oom.js';
+import { OomCounter, type OomPlace, type OomReading } from '../oom.js';
 import { parseKey } from '../parse.js';
 
 /** When to read again after the eventfd has fired without a rise; the kill follows within a few ms, or there is none. */
@@ -47,13 +47,18 @@ class V1OomWatch implements OomWatch {
   #poll: Disposable | undefined;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(dir: string, path: string, kernel: CgroupKernel, onOom: OnOom) {
+  constructor({ dir, path, onOom, from }: OomPlace, kernel: CgroupKernel) {
     this.#kernel = kernel;
     this.#eventfd = registerEventfd(dir, kernel);
     this.#file = new StatFile(`${dir}/memory.oom_control`);
     const log = kernelLog(kernel).watch();
-    this.#counter = new OomCounter({ read: () => this.#read(), onOom, path, log });
+    this.#counter = new OomCounter({ read: () => this.#read(), onOom, path, from, log });
     this.#poll = kernel.watchReadable(this.#eventfd, () => this.#fired());
+    this.#counter.check();
+  }
+
+  get counted(): bigint {
+    return this.#counter.counted;
   }
 
   drain(exit?: InitExit): void {
@@ -95,10 +100,7 @@ class V1OomWatch implements OomWatch {
   }
 }
 
-/**
- * @param path of the group from the root of the memory hierarchy
- * @throws {CgroupFileError} NotFound if the group has no memory.oom_control or the kernel no cgroup.event_control
- */
-export function watchOom(dir: string, path: string, kernel: CgroupKernel, onOom: OnOom): OomWatch {
-  return new V1OomWatch(dir, path, kernel, onOom);
+/** @throws {CgroupFileError} NotFound if the group has no memory.oom_control or the kernel no cgroup.event_control */
+export function watchOom(place: OomPlace, kernel: CgroupKernel): OomWatch {
+  return new V1OomWatch(place, kernel);
 }

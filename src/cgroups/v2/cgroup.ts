@@ -126,8 +126,8 @@ export class V2Cgroup implements Cgroup {
     }
   }
 
-  watchOom(onOom: OnOom): OomWatch {
-    return watchOom(this.#dir, this.path, this.#changes(), onOom);
+  watchOom(onOom: OnOom, from?: bigint): OomWatch {
+    return watchOom({ dir: this.#dir, path: this.path, onOom, from }, this.#changes());
   }
 
   enableControllersAlongPath(): void {

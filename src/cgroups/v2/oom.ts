@@ -1,17 +1,14 @@
 /** OOM kills on v2: memory.events notifies of every change. Its counts include the groups below. */
 
-import type { OnOom, OomWatch } from '../cgroup.js';
+import type { OomWatch } from '../cgroup.js';
 import type { FileChanges } from '../changes.js';
 import { StatFile } from '../file.js';
 import { kernelLog } from '../kmsg.js';
-import { OomCounter, type OomReading } from '../oom.js';
+import { OomCounter, type OomPlace, type OomReading } from '../oom.js';
 import { parseKey } from '../parse.js';
 
-/**
- * @param path of the group from the root of the hierarchy
- * @throws {CgroupFileError} NotFound if there is no memory.events
- */
-export function watchOom(dir: string, path: string, changes: FileChanges, onOom: OnOom): OomWatch {
+/** @throws {CgroupFileError} NotFound if there is no memory.events */
+export function watchOom({ dir, path, onOom, from }: OomPlace, changes: FileChanges): OomWatch {
   const events = `${dir}/memory.events`;
   const file = new StatFile(events);
   const read = (): OomReading | undefined => {
@@ -23,8 +20,12 @@ export function watchOom(dir: string, path: string, changes: FileChanges, onOom:
   // Watched before the baseline is read: a kill in between is part of neither otherwise.
   let counter: OomCounter | undefined;
   const watch = changes.watch(events, () => counter?.check());
-  counter = new OomCounter({ read, onOom, path, log: kernelLog(changes.kernel).watch() });
+  counter = new OomCounter({ read, onOom, path, from, log: kernelLog(changes.kernel).watch() });
+  counter.check();
   return {
+    get counted() {
+      return counter.counted;
+    },
     drain(exit) {
       // Notifications that wait in the queue outlive the file.
       changes.flush();

@@ -149,8 +149,9 @@ describe('OomCounter', () => {
   /** What the kernel log says; undefined: it cannot tell. */
   let logged: number | undefined;
 
-  const counter = (): OomCounter =>
+  const counter = (from?: bigint): OomCounter =>
     new OomCounter({
+      from,
       read: () => now,
       onOom: (rise) => seen.push(rise),
       path: '/web',
@@ -177,6 +178,18 @@ describe('OomCounter', () => {
     oom.end();
     now = { kills: 9n, shortages: 0n };
     assert.equal(oom.check(), false);
+  });
+
+  it('goes on where an earlier one has ended', () => {
+    const earlier = counter();
+    now = { kills: 5n, shortages: 0n };
+    earlier.check();
+    earlier.end();
+    now = { kills: 7n, shortages: 0n };
+    const oom = counter(earlier.counted);
+    assert.equal(oom.check(), true);
+    assert.deepEqual(seen, [2n, 2n]);
+    assert.equal(oom.counted, 7n);
   });
 
   it('believes its counter more than the log', () => {

@@ -1,0 +1,2 @@
+// On cgroup v2.
+import '../../integration/shim/oom.test.js';
