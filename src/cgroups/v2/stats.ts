@@ -11,8 +11,10 @@ import {
   V2_MEMORY_EVENT_FIELDS,
   V2_MEMORY_FIELDS,
   type V2HugetlbStat,
+  type V2MemoryStat,
   type V2Stats,
 } from '../stats.js';
+import { rootMemory } from './root-stats.js';
 
 const cpuParser = new FlatKeyedParser(V2_CPU_FIELDS);
 const memoryParser = new FlatKeyedParser(V2_MEMORY_FIELDS);
@@ -41,16 +43,7 @@ export class V2StatsReader {
       version: 2,
       pids: { current: this.#counter('pids.current'), limit: this.#counter('pids.max') },
       cpu: { ...this.#flat('cpu.stat', cpuParser), psi: this.#pressure('cpu.pressure') },
-      memory: {
-        ...this.#flat('memory.stat', memoryParser),
-        usage: this.#counter('memory.current'),
-        usageLimit: this.#counter('memory.max'),
-        swapUsage: this.#counter('memory.swap.current'),
-        swapLimit: this.#counter('memory.swap.max'),
-        maxUsage: this.#counter('memory.peak'),
-        swapMaxUsage: this.#counter('memory.swap.peak'),
-        psi: this.#pressure('memory.pressure'),
-      },
+      memory: this.#memory(),
       rdma: { current: parseRdma(this.#text('rdma.current')), limit: parseRdma(this.#text('rdma.max')) },
       io: { usage: parseIoStat(this.#text('io.stat')), psi: this.#pressure('io.pressure') },
       hugetlb: hugepageSizes().map((size) => this.#hugetlb(size)),
@@ -103,6 +96,25 @@ export class V2StatsReader {
 
   #pressure(name: string): PsiStats | undefined {
     return parsePressure(this.#text(name));
+  }
+
+  #memory(): V2MemoryStat {
+    const length = this.#file('memory.stat').read();
+    const stat = memoryParser.parse(contentBuffer(), length);
+    const usage = this.#file('memory.current').read();
+    // Only the root has the one and not the other.
+    const isRoot = length >= 0 && usage < 0;
+    return {
+      ...stat,
+      usage: parseCounter(contentBuffer(), usage),
+      usageLimit: this.#counter('memory.max'),
+      swapUsage: this.#counter('memory.swap.current'),
+      swapLimit: this.#counter('memory.swap.max'),
+      maxUsage: this.#counter('memory.peak'),
+      swapMaxUsage: this.#counter('memory.swap.peak'),
+      psi: this.#pressure('memory.pressure'),
+      ...(isRoot ? rootMemory(stat) : {}),
+    };
   }
 
   #memoryEvents(): V2Stats['memoryEvents'] {

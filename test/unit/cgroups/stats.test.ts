@@ -10,6 +10,25 @@ const PSI_PARSED = {
   full: { avg10: 0, avg60: 0, avg300: 0, total: 7n },
 };
 
+describe('statistics of the root on v2', () => {
+  it('are those of the machine, without limits', () => {
+    using fake = new FakeHierarchy();
+    fake.write({ 'cgroup.controllers': 'memory\n', 'memory.stat': 'anon 4096\nfile 8192\n' });
+    using cgroup = load('/', { layout: fake.unified });
+    const { memory } = cgroup.stats() as V2Stats;
+    assert.deepEqual([memory.usage, memory.usageLimit, memory.swapLimit], [12288n, U64_MAX, U64_MAX]);
+    assert.ok(memory.swapUsage >= 0n);
+  });
+
+  it('are nothing without the memory controller', () => {
+    using fake = new FakeHierarchy();
+    fake.write({ 'cgroup.controllers': '\n' });
+    using cgroup = load('/', { layout: fake.unified });
+    const { memory } = cgroup.stats() as V2Stats;
+    assert.deepEqual([memory.usage, memory.usageLimit, memory.swapLimit], [0n, 0n, 0n]);
+  });
+});
+
 describe('statistics on v2', () => {
   let fake: FakeHierarchy;
 
