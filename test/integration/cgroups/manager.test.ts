@@ -207,16 +207,17 @@ for (const backend of backends) {
       });
 
       it('hold', async () => {
-        const cgroup = await create({ resources: { pids: { limit: 1 } }, pid: shell.pid });
-        shell.go();
-        await shell.printed('ready');
-        assert.equal(readFileOf(backend, PATH, 'pids.current'), '1');
-        await using forker = await startShell('(exec true) 2>/dev/null || echo refused');
-        await cgroup.set({ pids: { limit: 2 } });
-        await cgroup.apply(forker.pid);
-        forker.go();
-        await forker.exit;
-        await cgroup.kill();
+        const cgroup = await create({ resources: { pids: { limit: 1 } } });
+        for (const [limit, code] of [
+          [1, 2],
+          [2, 0],
+        ] as const) {
+          await cgroup.set({ pids: { limit } });
+          await using forker = await startShell('exec 2>/dev/null; (true)');
+          await cgroup.apply(forker.pid);
+          forker.go();
+          assert.equal((await forker.exit).code, code, `with a limit of ${limit}`);
+        }
         await cgroup.destroy();
       });
     });
@@ -418,6 +419,51 @@ function createAs(path: string, more = ''): string {
     );
     process.stdin.resume();`.replaceAll('\n', ' ');
 }
+
+describe('a hierarchy that is mounted otherwise', { skip: v2.skip }, () => {
+  const module = new URL('../../../src/cgroups/index.js', import.meta.url).href;
+
+  /** Runs a program with mounts of its own, on a second mount of the hierarchy at `/mnt`; it may use `at(path)`. */
+  async function inside(mounts: string, code: string): Promise<string> {
+    const program = `import { Cgroup } from "${module}";
+      const layout = { mode: "unified", unified: { mountPoint: "/mnt", root: "/" } };
+      const told = (error) => console.log(error.code, error.situation, error.message);
+      ${code}`;
+    await using shell = await startShell(
+      `unshare -m sh -c 'mount --bind "$0" /mnt && ${mounts} && exec "$1" --input-type=module -e "$2"' ` +
+        `"$ROOT" "$NODE" "$PROGRAM"`,
+      { env: { ROOT: v2.roots[0] ?? '', NODE: process.execPath, PROGRAM: program } },
+    );
+    shell.go();
+    assert.equal((await shell.exit).code, 0);
+    return shell.output;
+  }
+
+  afterEach(() => removeEmpty(v2, TOP));
+
+  it('is not written when that is read-only', async () => {
+    const group = await Cgroup.create({ path: TOP, layout: v2.layout });
+    const output = await inside(
+      'mount -o remount,bind,ro /mnt',
+      `await Cgroup.create({ path: "${TOP}/a", layout }).catch(told);
+       const group = Cgroup.load("${TOP}", { layout });
+       await group.destroy().catch(told);
+       await group.apply(process.pid).catch(told);`,
+    );
+    assert.match(output, /^9 read-only create .*\n9 read-only remove .*\n9 read-only move .*\n$/);
+    await group.destroy();
+  });
+
+  it('is not left for something else that is mounted over a group', async () => {
+    const group = await Cgroup.create({ path: TOP, layout: v2.layout });
+    const output = await inside(
+      `mount -t tmpfs none /mnt${TOP}`,
+      `await Cgroup.create({ path: "${TOP}/a", layout }).catch(told);`,
+    );
+    assert.match(output, /^3 undefined cgroup .*: something else is mounted there\n$/);
+    await group.destroy();
+  });
+});
 
 describe('the hierarchies of v1', { skip: v1.skip }, () => {
   const { layout } = v1;

@@ -21,13 +21,16 @@ export interface Shell extends AsyncDisposable {
 export interface ShellOptions {
   /** Run as this user and group. */
   readonly uid?: number;
+  /** More environment variables. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** Starts one. Disposing it kills it and waits for its end. */
-export async function startShell(script: string, { uid }: ShellOptions = {}): Promise<Shell> {
+export async function startShell(script: string, { uid, env }: ShellOptions = {}): Promise<Shell> {
   const child = spawn('sh', ['-c', `read start; ${script}`], {
     stdio: ['pipe', 'pipe', 'inherit'],
     cwd: '/',
+    env: { ...process.env, ...env },
     ...(uid === undefined ? {} : { uid, gid: uid }),
   });
   const exit = new Promise<Exit>((resolve) => {
