@@ -62,7 +62,7 @@ export class Poller {
 
   /**
    * Watches fd.
-   * @param events POLLIN, POLLPRI, POLLOUT; 0 starts paused
+   * @param events POLLIN, POLLPRI, POLLOUT; 0 starts paused. Pressure triggers lose their events here: NativeBinding.watchPriority
    * @throws LaminaError AlreadyExists when fd is watched already; EPERM for what epoll cannot watch (regular files)
    */
   watch(fd: number, events: number, callback: ReadyCallback, options: WatchOptions = {}): Registration {

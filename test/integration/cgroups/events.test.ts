@@ -4,7 +4,10 @@ import { execFile } from 'node:child_process';
 import * as fs from 'node:fs';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { promisify } from 'node:util';
+import { createDeferred } from '../../../src/base/index.js';
+import { FileChanges } from '../../../src/cgroups/changes.js';
 import { Cgroup, type CgroupEvent, CgroupNotFoundError, type EventsOptions } from '../../../src/cgroups/index.js';
+import { systemKernel } from '../../../src/cgroups/kernel.js';
 import { within } from '../../lib/wait.js';
 import { type Backend, backends, dirsOf, v1, v2 } from './backends.js';
 import { startShell } from './shell.js';
@@ -77,9 +80,20 @@ for (const backend of backends) {
       const early = cgroup.events();
       const late = collect(cgroup.events());
       for (const dir of dirsOf(backend, PATH)) fs.rmdirSync(dir);
-      assert.deepEqual(await within('the end', 200, late), []);
+      assert.deepEqual(await within('the end', 5000, late), []);
       assert.equal((await early.next()).done, true);
       assert.throws(() => cgroup.events(), CgroupNotFoundError);
+    });
+
+    it('are told of a removal by the kernel, at once', async () => {
+      const changes = new FileChanges(systemKernel());
+      const { promise, resolve } = createDeferred<void>();
+      const [dir = ''] = dirsOf(backend, PATH);
+      fs.mkdirSync(`${dir}/other`);
+      using _other = changes.watchRemoval(`${dir}/other2`, () => assert.fail('another group was removed'));
+      using _watch = changes.watchRemoval(`${dir}/other`, resolve);
+      fs.rmdirSync(`${dir}/other`);
+      await within('the notification', 5000, promise);
     });
 
     it('end when they are aborted or the loop is left, and not by themselves', async () => {
@@ -88,7 +102,7 @@ for (const backend of backends) {
       const other = cgroup.events();
       const pending = other.next();
       abort.abort();
-      assert.deepEqual(await within('the end', 200, all), []);
+      assert.deepEqual(await within('the end', 5000, all), []);
       await other.return?.();
       assert.equal((await pending).done, true);
       assert.equal((await other.next()).done, true);
