@@ -99,7 +99,9 @@ int lm_read_file(int dirfd, const char *path, size_t max, struct lm_buf *out) {
 }
 
 int lm_write_file_atomic(int dirfd, const char *name, const char *temp, const void *data, size_t len, mode_t mode) {
-  int fd = openat(dirfd, temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
+  /* A file of our own making, whatever stood there: a FIFO would make us wait, a link would be written through. */
+  (void)unlinkat(dirfd, temp, 0);
+  int fd = openat(dirfd, temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
   if (fd < 0) return -errno;
   int result = lm_write_all(fd, data, len);
   if (close(fd) < 0 && result == 0) result = -errno;

@@ -188,8 +188,11 @@ int lm_receive(int sock, void *buffer, size_t size, struct lm_message *message) 
   }
   size_t got = (size_t)n;
   memcpy(&message->head, buffer, got < sizeof message->head ? got : sizeof message->head);
-  whole =
-      whole && got >= sizeof message->head && message->head.magic == LM_MAGIC && message->head.version == LM_PROTOCOL;
+  whole = whole && got >= sizeof message->head && message->head.magic == LM_MAGIC;
+  if (whole && message->head.version != LM_PROTOCOL) {
+    lm_message_end(message);
+    return -EPROTO;
+  }
   if (whole) {
     const uint8_t *body = (const uint8_t *)buffer + sizeof message->head;
     size_t len = got - sizeof message->head;

@@ -47,8 +47,8 @@ struct lm_message {
 int lm_send(int sock, const struct lm_header *head, const struct lm_blob *body, int send_flags);
 
 /* Receives one message into `buffer` (at least LM_INLINE_MAX bytes). 1: a message; 0: end of file; -EBADMSG: one that
- * is ill-formed (head is filled as far as it came, nothing else to release); any other negative errno: recvmsg failed.
- */
+ * is ill-formed (head is filled as far as it came, nothing else to release); -EPROTO: one in another version (head is
+ * filled, nothing else was looked at); any other negative errno: recvmsg failed. */
 int lm_receive(int sock, void *buffer, size_t size, struct lm_message *message);
 void lm_message_end(struct lm_message *message);
 /* Takes a descriptor out of the message: the caller owns it. -1 when there is none. */

@@ -12,6 +12,7 @@
 
 #include "cgroup.h"
 #include "json.h"
+#include "paths.h"
 #include "proto.h"
 #include "run.h"
 #include "socket.h"
@@ -192,12 +193,7 @@ static char *bundle_of(const struct lm_flags *flags) {
 
 int lm_delete(const struct lm_flags *flags, struct lm_error *err) {
   if (*flags->id == '\0') return lm_fail(err, 0, "shim id cannot be empty");
-  const char *const names[] = {flags->id, flags->namespace};
-  for (int i = 0; i < 2; i++) {
-    if (strchr(names[i], '/') != NULL || strcmp(names[i], "..") == 0 || strcmp(names[i], ".") == 0) {
-      return lm_fail(err, 0, "%s is not a usable %s", names[i], i == 0 ? "id" : "namespace");
-    }
-  }
+  if (lm_check_name("id", flags->id, err) < 0 || lm_check_name("namespace", flags->namespace, err) < 0) return -1;
   (void)unsetenv("NOTIFY_SOCKET");
   LM_CLEANUP_FREE char *path = bundle_of(flags);
   LM_CLEANUP_CLOSE int bundle = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);

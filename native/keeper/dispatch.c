@@ -10,6 +10,7 @@
 
 #define NAME_MAX_LEN 1024
 #define STRINGS_MAX 131072
+#define ENV_EDITS_MAX 4096 /* each is compared with all that is there */
 
 static bool is_name(struct lm_field f) {
   return f.len > 0 && f.len <= NAME_MAX_LEN;
@@ -20,10 +21,7 @@ static void do_welcome(struct lm_keeper *keeper, struct lm_message *m) {
 }
 
 static void do_decline(struct lm_keeper *keeper, struct lm_message *m) {
-  (void)m;
-  lm_link_close(keeper);
-  keeper->engine.dedicated = true;
-  lm_engine_seek(keeper);
+  lm_engine_declined(keeper, m->head.version);
 }
 
 static void do_put(struct lm_keeper *keeper, struct lm_message *m) {
@@ -119,8 +117,8 @@ static void do_spawn(struct lm_keeper *keeper, struct lm_message *m) {
   LM_CLEANUP_FREE char **argv = strings(m->fields[2], &argv_text, &argc);
   LM_CLEANUP_FREE char **edit = strings(m->fields[3], &env_text, &edits);
   struct lm_field where = m->fields[1];
-  if (argv == NULL || edit == NULL || argc == 0 || m->fields[4].len != m->fd_count * sizeof(int32_t) ||
-      memchr(where.data, '\0', where.len) != NULL) {
+  if (argv == NULL || edit == NULL || argc == 0 || edits > ENV_EDITS_MAX ||
+      m->fields[4].len != m->fd_count * sizeof(int32_t) || memchr(where.data, '\0', where.len) != NULL) {
     lm_link_fail(keeper, m->head.serial, EBADMSG, "spawn");
     return;
   }

@@ -147,6 +147,21 @@ void lm_engine_lost(struct lm_keeper *keeper) {
   seek_later(keeper);
 }
 
+void lm_engine_declined(struct lm_keeper *keeper, unsigned version) {
+  bool own = keeper->link.dedicated;
+  if (version != LM_PROTOCOL) lm_log("warning", "the engine speaks version %u, not %u", version, LM_PROTOCOL);
+  lm_link_close(keeper);
+  if (own) {
+    /* There is no other to turn to: it may have been replaced by the next try. */
+    lm_log("error", "our own engine does not serve us");
+    lm_engine_lost(keeper);
+    return;
+  }
+  lm_timer_stop(&keeper->engine.ping);
+  keeper->engine.dedicated = true;
+  lm_engine_seek(keeper);
+}
+
 /* Starts node with `sock` as descriptor 3. Returns its pid or -1. */
 static pid_t start_engine(struct lm_keeper *keeper, int sock, bool dedicated, struct lm_error *err) {
   struct lm_engine *engine = &keeper->engine;
@@ -197,6 +212,7 @@ static void start_dedicated(struct lm_keeper *keeper) {
   keeper->engine.dedicated = false;
   keeper->engine.pid = pid;
   keeper->engine.pidfd = pidfd_open(pid, 0);
+  keeper->link.dedicated = true;
   lm_link_open(keeper, ends[0]);
 }
 
@@ -207,15 +223,22 @@ static int unix_address(const char *path, struct sockaddr_un *address) {
   return 0;
 }
 
-/* A connection, or -errno. */
+/* Who listens there will be handed descriptors and obeyed. These are the credentials of listen(2): a keeper's. */
+static bool is_trusted(int fd) {
+  struct ucred peer;
+  socklen_t len = sizeof peer;
+  return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && (peer.uid == geteuid() || peer.uid == 0);
+}
+
+/* A connection, or -errno; -EPERM: somebody else listens there. */
 static int reach(const char *path) {
   struct sockaddr_un address;
   int result = unix_address(path, &address);
   if (result < 0) return result;
   int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return -errno;
-  if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0) return fd;
-  result = -errno;
+  result = connect(fd, (struct sockaddr *)&address, sizeof address) < 0 ? -errno : is_trusted(fd) ? 0 : -EPERM;
+  if (result == 0) return fd;
   (void)close(fd);
   return result;
 }
@@ -254,10 +277,12 @@ static int start_shared(struct lm_keeper *keeper, int lock, struct lm_error *err
   return fd;
 }
 
-/* Whoever can create files there could pose as the engine, and be handed every descriptor. */
+/* Whoever can create files there could pose as the engine, and be handed every descriptor. Absent is fine: it will be
+ * ours. A link is not: its owner may turn it elsewhere. */
 static bool is_private(const char *directory) {
   struct stat info;
-  return stat(directory, &info) == 0 && info.st_uid == geteuid() && (info.st_mode & 022) == 0;
+  if (lstat(directory, &info) < 0) return errno == ENOENT;
+  return S_ISDIR(info.st_mode) && info.st_uid == geteuid() && (info.st_mode & 022) == 0;
 }
 
 /* Whether `path` still names the file behind fd: a lock on a file that was removed keeps nobody out. */
@@ -277,15 +302,15 @@ void lm_engine_seek(struct lm_keeper *keeper) {
     start_dedicated(keeper);
     return;
   }
+  if (!is_private(engine->state_dir)) {
+    failed(keeper, "the state directory is not ours alone");
+    return;
+  }
   int fd = reach(engine->socket);
   if (fd == -ECONNREFUSED || fd == -ENOENT) {
     struct lm_error err;
     if (lm_make_dirs(engine->state_dir, 0700, NULL, &err) < 0) {
       failed(keeper, err.text);
-      return;
-    }
-    if (!is_private(engine->state_dir)) {
-      failed(keeper, "the state directory is not ours alone");
       return;
     }
     LM_CLEANUP_CLOSE int lock = open(engine->lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -308,6 +333,7 @@ void lm_engine_seek(struct lm_keeper *keeper) {
     failed(keeper, strerror(-fd));
     return;
   }
+  keeper->link.dedicated = false;
   lm_link_open(keeper, fd);
 }
 

@@ -38,7 +38,7 @@ struct lm_link {
   TAILQ_HEAD(, lm_out) queue; /* in order, not yet sent */
   unsigned answers;           /* of these, how many answer requests */
   bool welcomed;
-  bool declined;
+  bool dedicated;        /* to an engine of our own */
   struct lm_timer retry; /* the kernel had no memory or descriptors for a message */
 };
 
@@ -187,6 +187,9 @@ void lm_engine_heard(struct lm_keeper *keeper);
 void lm_engine_welcome(struct lm_keeper *keeper, uint64_t pid);
 /* The link is down: another is sought after a while. */
 void lm_engine_lost(struct lm_keeper *keeper);
+/* The linked engine does not serve us, by its own word or because its messages have another version: we start one of
+ * our own. */
+void lm_engine_declined(struct lm_keeper *keeper, unsigned version);
 
 /* deposit.c */
 void lm_deposit_init(struct lm_keeper *keeper);

@@ -149,7 +149,6 @@ void lm_link_open(struct lm_keeper *keeper, int fd) {
   struct lm_link *link = &keeper->link;
   link->watch.fd = fd;
   link->welcomed = false;
-  link->declined = false;
   if (lm_set_nonblock(fd) < 0 || lm_loop_add(&keeper->loop, &link->watch, EPOLLIN) < 0) {
     lm_close(&link->watch.fd);
     lm_engine_lost(keeper);
@@ -180,11 +179,15 @@ static bool read_some(struct lm_keeper *keeper) {
   struct lm_message message;
   for (int turn = 0; turn < READ_TURNS && link->answers <= ANSWERS_MAX; turn++) {
     int result = lm_receive(link->watch.fd, keeper->scratch, LM_SCRATCH_SIZE, &message);
-    /* An engine that went with messages of ours unread. It is told once, ahead of what the engine had sent: DECLINE, say. */
+    /* An engine that went with messages of ours unread. It is told once, ahead of what the engine had sent: DECLINE,
+     * say. */
     if (result == -ECONNRESET) result = lm_receive(link->watch.fd, keeper->scratch, LM_SCRATCH_SIZE, &message);
     if (result == -EAGAIN) return true;
-    if (result == -EBADMSG) {
-      lm_engine_heard(keeper);
+    if (result == -EPROTO && !link->welcomed) {
+      lm_engine_declined(keeper, message.head.version);
+      return true;
+    }
+    if (result == -EBADMSG || result == -EPROTO) {
       lm_link_fail(keeper, message.head.serial, EBADMSG, "message");
       continue;
     }

@@ -32,7 +32,7 @@ static size_t quote(char *out, size_t size, const char *text) {
 
 void lm_log(const char *level, const char *format, ...) {
   if (log_path == NULL) return;
-  LM_CLEANUP_CLOSE int fd = open(log_path, O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_APPEND | O_NOCTTY);
+  LM_CLEANUP_CLOSE int fd = open(log_path, O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_APPEND | O_NOCTTY | O_NOFOLLOW);
   if (fd < 0) return;
   char text[600];
   va_list args;

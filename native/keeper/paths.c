@@ -72,6 +72,20 @@ void lm_engine_key(const char *library, char out[17]) {
   out[16] = '\0';
 }
 
+int lm_check_name(const char *what, const char *name, struct lm_error *err) {
+  if (strchr(name, '/') == NULL && strcmp(name, ".") != 0 && strcmp(name, "..") != 0) return 0;
+  return lm_fail(err, 0, "%s is not a usable %s", name, what);
+}
+
+int lm_check_no_ascent(const char *what, const char *path, struct lm_error *err) {
+  for (const char *at = path; *at != '\0'; at += strspn(at, "/")) {
+    size_t len = strcspn(at, "/");
+    if (len == 2 && at[0] == '.' && at[1] == '.') return lm_fail(err, 0, "%s is not a usable %s", path, what);
+    at += len;
+  }
+  return 0;
+}
+
 int lm_make_dirs(const char *path, mode_t mode, struct lm_made *made, struct lm_error *err) {
   if (*path != '/') return lm_fail(err, EINVAL, "mkdir %s", path);
   LM_CLEANUP_FREE char *part = lm_strdup(path);

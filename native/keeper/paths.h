@@ -16,6 +16,12 @@ char *lm_state_dir(void);
 /* 16 hex digits of what makes engines different. */
 void lm_engine_key(const char *library, char out[17]);
 
+/* That a name is one component of a path, neither "." nor "..": it becomes part of the runtime's paths. 0, or -1 with
+ * err. */
+int lm_check_name(const char *what, const char *name, struct lm_error *err);
+/* That no component of a relative path is "..". 0, or -1 with err. */
+int lm_check_no_ascent(const char *what, const char *path, struct lm_error *err);
+
 /* The made part of a path, for undoing. */
 struct lm_made {
   char *path;   /* as given, NULL when nothing was made */

@@ -65,7 +65,11 @@ static void address_of(const char *path, struct sockaddr_un *address) {
 
 int lm_socket_probe(const char *path) {
   struct sockaddr_un address;
+  struct stat info;
   if (strlen(path) >= sizeof address.sun_path) return -ENAMETOOLONG;
+  if (lstat(path, &info) < 0) return -errno;
+  /* connect(2) says "refused" of any file, and who hears it unlinks. */
+  if (!S_ISSOCK(info.st_mode)) return -ENOTSOCK;
   address_of(path, &address);
   LM_CLEANUP_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return -errno;

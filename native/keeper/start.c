@@ -63,7 +63,8 @@ static int grouping_id(const char *bundle, const char *id, char **group, struct 
   const char *found = wants[0].text != NULL ? wants[0].text : wants[1].text != NULL ? wants[1].text : id;
   *group = lm_strdup(*found == '\0' ? id : found);
   lm_json_free(wants, 2);
-  return 0;
+  /* The socket's name is computed from a cleaned path: "../other/group" would be a keeper of another namespace. */
+  return lm_check_no_ascent("group", *group, err);
 }
 
 /* A cookie for core scheduling: the process group, and whatever it starts, shares no core with others. */
@@ -224,6 +225,7 @@ static int start_with(const struct lm_flags *flags, const struct lm_bootstrap *b
 
 int lm_start(const struct lm_flags *flags, struct lm_error *err) {
   if (*flags->id == '\0') return lm_fail(err, 0, "shim id cannot be empty");
+  if (lm_check_name("id", flags->id, err) < 0 || lm_check_name("namespace", flags->namespace, err) < 0) return -1;
   char bundle[PATH_MAX];
   if (getcwd(bundle, sizeof bundle) == NULL) return lm_fail(err, errno, "working directory");
   LM_CLEANUP_FREE char *log = lm_format("%s/log", bundle);

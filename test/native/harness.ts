@@ -312,6 +312,11 @@ export class Bed {
     return hello;
   }
 
+  /** Has close() end this keeper, which `replayed` never saw. */
+  owns(keeper: number): void {
+    this.#keepers.add(keeper);
+  }
+
   async connect(path: string): Promise<Socket> {
     const socket = connect(path);
     socket.on('error', () => {});

@@ -8,7 +8,9 @@
  *                 hold LINK | go LINK (stop and go on reading)  drop LINK    pty    shut FD    quit
  * FIELDS: hex joined by ',', '-' for none, '=' for an empty field. FDS: numbers joined by ',', or '-'; when sending
  * also r:PATH, w:PATH, rw:PATH to open. Descriptors that were received stay open (look at /proc/PID/fd). Answers by
- * itself: WELCOME (DECLINE with FAKE_DECLINE set, unless started with --dedicated) and PONG (not with FAKE_MUTE). */
+ * itself: WELCOME (DECLINE with FAKE_DECLINE set, unless started with --dedicated; FAKE_DECLINE=all: then, too) and
+ * PONG (not with FAKE_MUTE). FAKE_VERSION is the version byte of that first answer, FAKE_OWN_VERSION that of one with
+ * --dedicated. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -88,6 +90,8 @@ static void answer(int i, uint16_t type, uint32_t serial) {
   (void)lm_send(links[i], &head, NULL, 0);
 }
 
+static void answer_hello(int i);
+
 static void from_keeper(int i) {
   struct lm_message m;
   int result = lm_receive(links[i], buffer, sizeof buffer, &m);
@@ -99,10 +103,23 @@ static void from_keeper(int i) {
   show(i, &m);
   m.fd_count = 0; /* kept for the test */
   lm_message_end(&m);
-  if (m.head.type == LM_MSG_HELLO) {
-    answer(i, getenv("FAKE_DECLINE") != NULL && !dedicated ? LM_MSG_DECLINE : LM_MSG_WELCOME, 0);
-  }
+  if (m.head.type == LM_MSG_HELLO) answer_hello(i);
   if (m.head.type == LM_MSG_PING && getenv("FAKE_MUTE") == NULL) answer(i, LM_MSG_PONG, m.head.serial);
+}
+
+static void send_packet(int sock, const void *data, size_t len, int *fds, uint32_t fd_count);
+
+static void answer_hello(int i) {
+  const char *decline = getenv("FAKE_DECLINE");
+  bool declines = decline != NULL && (!dedicated || strcmp(decline, "all") == 0);
+  const char *version = getenv(dedicated ? "FAKE_OWN_VERSION" : "FAKE_VERSION");
+  const struct lm_header head = {
+      .magic = LM_MAGIC,
+      .version = version == NULL ? LM_PROTOCOL : (uint8_t)strtoul(version, NULL, 10),
+      .type = declines ? LM_MSG_DECLINE : LM_MSG_WELCOME,
+      .arg = (uint64_t)getpid(),
+  };
+  send_packet(links[i], &head, sizeof head, NULL, 0);
 }
 
 static int open_spec(const char *spec) {

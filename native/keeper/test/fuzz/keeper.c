@@ -1,0 +1,357 @@
+/* libFuzzer target: a whole keeper in one process, between an engine and a daemon that do what the input says. Programs
+ * are not run, pids and time are invented (the linker's --wrap), everything else is the keeper's own code. After each
+ * input nothing may be left: no descriptor, and no memory, which the leak sanitizer looks after.
+ *
+ * keeper.c and children.c are included for their static functions. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#include "../../keeper.c"
+#include "../../spawn.h"
+#include "input.h"
+
+#define CONNS 4
+#define FIRST_PID 1000
+#define STEPS_MAX 400
+#define FDS_CHECKED 96
+
+static int64_t now_ms = 1000;
+static pid_t next_pid = FIRST_PID;
+static pid_t dying; /* what waitpid(2) is to report */
+static int dying_status;
+
+int64_t __wrap_lm_now_ms(void);
+int64_t __wrap_lm_now_ms(void) {
+  return now_ms;
+}
+
+pid_t __wrap_lm_spawn(const struct lm_spawn *spawn, struct lm_error *err);
+pid_t __wrap_lm_spawn(const struct lm_spawn *spawn, struct lm_error *err) {
+  if (spawn->argv[0][0] == 'x') return lm_fail(err, ENOENT, "execve %s", spawn->argv[0]);
+  return next_pid++;
+}
+
+pid_t __wrap_waitpid(pid_t pid, int *status, int options);
+pid_t __wrap_waitpid(pid_t pid, int *status, int options) {
+  (void)pid;
+  (void)options;
+  pid_t dead = dying;
+  *status = dying_status;
+  dying = 0;
+  return dead;
+}
+
+int __wrap_waitid(idtype_t type, id_t id, siginfo_t *info, int options);
+int __wrap_waitid(idtype_t type, id_t id, siginfo_t *info, int options) {
+  (void)type;
+  (void)info;
+  (void)options;
+  errno = ECHILD;
+  return (pid_t)id < FIRST_PID + 100 ? 0 : -1;
+}
+
+int __wrap_pidfd_open(pid_t pid, unsigned flags);
+int __wrap_pidfd_open(pid_t pid, unsigned flags) {
+  (void)flags;
+  return pid % 7 == 6 ? -1 : eventfd(0, EFD_CLOEXEC);
+}
+
+int __wrap_pidfd_send_signal(int fd, int sig, siginfo_t *info, unsigned flags);
+int __wrap_pidfd_send_signal(int fd, int sig, siginfo_t *info, unsigned flags) {
+  (void)fd;
+  (void)sig;
+  (void)info;
+  (void)flags;
+  return 0;
+}
+
+struct bed {
+  struct lm_keeper *keeper;
+  int engine; /* our end of the link, or -1 */
+  int conns[CONNS];
+
+  struct sockaddr_un address;
+  socklen_t address_len;
+  uint32_t seq; /* of the last frame handed to the engine, and its connection */
+  uint64_t conn;
+};
+
+static void set_up(struct bed *bed) {
+  struct lm_keeper *keeper = lm_alloc(sizeof *keeper);
+  struct lm_error err;
+  char *empty[9];
+  for (int i = 0; i < 9; i++) empty[i] = lm_strdup("");
+  keeper->identity = (struct lm_identity){empty[0], empty[1], empty[2], empty[3], empty[4],
+                                          empty[5], empty[6], empty[7], empty[8], false};
+  keeper->orphaned.fire = orphaned;
+  keeper->exit_timer.fire = exit_time;
+  keeper->env = child_env();
+  keeper->scratch = mmap(NULL, LM_SCRATCH_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (keeper->scratch == MAP_FAILED || lm_loop_init(&keeper->loop, &err) < 0) abort();
+  keeper->signals.fd = -1;
+  lm_deposit_init(keeper);
+  lm_children_init(keeper);
+  lm_answers_init(keeper);
+  lm_relays_init(keeper);
+  lm_link_init(keeper);
+  lm_engine_init(keeper);
+  /* It cannot start one. */
+  free(keeper->engine.socket);
+  keeper->engine.socket = NULL;
+  int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  bed->address_len = sizeof bed->address;
+  bed->address.sun_family = AF_UNIX;
+  if (bind(listener, (struct sockaddr *)&bed->address, sizeof(sa_family_t)) < 0 || listen(listener, 8) < 0 ||
+      getsockname(listener, (struct sockaddr *)&bed->address, &bed->address_len) < 0 ||
+      lm_conns_init(keeper, listener) < 0) {
+    abort();
+  }
+  bed->keeper = keeper;
+}
+
+static void join(struct bed *bed) {
+  int ends[2];
+  if (bed->engine >= 0 || lm_link_up(bed->keeper)) return;
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0) abort();
+  bed->engine = ends[1];
+  lm_link_open(bed->keeper, ends[0]);
+}
+
+static void part(struct bed *bed) {
+  lm_close(&bed->engine);
+}
+
+static int some_file(uint8_t kind) {
+  int ends[2];
+  switch (kind % 6) {
+  case 0:
+    return open("/dev/null", O_RDWR | O_CLOEXEC);
+  case 1:
+  case 2:
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0) abort();
+    if (kind % 6 == 1) (void)!write(ends[1], "some bytes", 10);
+    (void)close(ends[kind % 6 == 1]);
+    return ends[kind % 6 != 1];
+  case 3:
+    return memfd_create("fuzz", MFD_CLOEXEC);
+  case 4:
+    return eventfd(1, EFD_CLOEXEC);
+  default:
+    return open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+  }
+}
+
+static void send_packet(const struct bed *bed, const void *bytes, size_t len, const int *fds, unsigned count) {
+  struct iovec part = {(void *)(uintptr_t)bytes, len};
+  union {
+    struct cmsghdr align;
+    uint8_t bytes[CMSG_SPACE(20 * sizeof(int))];
+  } control = {0};
+  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+  if (count > 0) {
+    message.msg_control = &control;
+    message.msg_controllen = CMSG_SPACE(count * sizeof(int));
+    struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+    *c = (struct cmsghdr){.cmsg_len = CMSG_LEN(count * sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+    memcpy(CMSG_DATA(c), fds, count * sizeof(int));
+  }
+  (void)sendmsg(bed->engine, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+  for (unsigned i = 0; i < count; i++) (void)close(fds[i]);
+}
+
+static unsigned take_files(struct input *in, int *fds) {
+  uint8_t how = take8(in);
+  unsigned count = how < 160 ? 0 : how < 250 ? how % 4 : how % 20;
+  for (unsigned i = 0; i < count; i++) fds[i] = some_file(take8(in));
+  return count;
+}
+
+/* A message whose parts fit together; what they say is the input's. */
+static void say(const struct bed *bed, struct input *in) {
+  struct lm_buf packet = {0}, body = {0};
+  struct lm_header head = {.magic = LM_MAGIC, .version = LM_PROTOCOL};
+  head.type = (uint16_t)(LM_MSG_WELCOME + take8(in) % 15);
+  head.flags = take8(in) & ~(uint32_t)LM_F_BODY_FD;
+  uint8_t numbers = take8(in);
+  head.serial = (numbers & 1) != 0 ? bed->seq : take8(in);
+  head.arg = (numbers & 2) != 0 ? bed->conn : (numbers & 4) != 0 ? (uint64_t)(FIRST_PID + take8(in)) : take8(in);
+  head.count = take8(in) % 8;
+  int fds[20];
+  unsigned count = take_files(in, fds);
+  for (uint32_t i = 0; i < head.count; i++) {
+    size_t got;
+    const uint8_t *bytes = take_bytes(in, take8(in), &got);
+    uint32_t len = (uint32_t)got;
+    lm_buf_append(&body, &len, 4);
+    lm_buf_append(&body, bytes, got);
+  }
+  if ((numbers & 8) != 0) {
+    head.flags |= LM_F_BODY_FD;
+    int file = memfd_create("fuzz", MFD_CLOEXEC);
+    (void)lm_write_all(file, body.data, body.len);
+    fds[count++] = file;
+    body.len = 0;
+  }
+  lm_buf_append(&packet, &head, sizeof head);
+  lm_buf_append(&packet, body.data, body.len);
+  send_packet(bed, packet.data, packet.len, fds, count);
+  lm_buf_free(&packet);
+  lm_buf_free(&body);
+}
+
+static void shout(const struct bed *bed, struct input *in) {
+  int fds[20];
+  unsigned count = take_files(in, fds);
+  size_t len;
+  const uint8_t *bytes = take_bytes(in, take16(in) % 2048, &len);
+  send_packet(bed, bytes, len, fds, count);
+}
+
+static void listen_to_keeper(struct bed *bed) {
+  static uint8_t buffer[65536];
+  struct lm_message m;
+  while (bed->engine >= 0) {
+    int result = lm_receive(bed->engine, buffer, sizeof buffer, &m);
+    if (result == -EAGAIN) return;
+    if (result != 1) {
+      /* The keeper hung up; it never says anything ill-formed. */
+      if (result == -EBADMSG || result == -EPROTO) abort();
+      part(bed);
+      return;
+    }
+    if (m.head.type == LM_MSG_FRAME) {
+      bed->seq = m.head.serial;
+      bed->conn = m.head.arg;
+    }
+    lm_message_end(&m);
+  }
+}
+
+static void call(struct bed *bed, int i) {
+  if (bed->conns[i] >= 0 || bed->keeper->conns.listener.fd < 0) return;
+  bed->conns[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (connect(bed->conns[i], (struct sockaddr *)&bed->address, bed->address_len) < 0) lm_close(&bed->conns[i]);
+}
+
+/* A frame that is whole; with `request` one of a few requests that resemble each other. */
+static void ask(const struct bed *bed, int i, struct input *in) {
+  uint8_t frame[10 + 512] = {0};
+  uint8_t shape = take8(in);
+  size_t len;
+  const uint8_t *bytes = take_bytes(in, shape & 0x3f, &len);
+  size_t at = 10;
+  if ((shape & 0x40) != 0) {
+    static const uint8_t request[] = {0x0a, 1, 's', 0x12, 1, 'm', 0x1a, 1, 'p'};
+    memcpy(frame + at, request, sizeof request);
+    frame[at + 5] = (uint8_t)('m' + (shape & 1));
+    at += sizeof request;
+  }
+  memcpy(frame + at, bytes, len);
+  at += len;
+  frame[3] = (uint8_t)(at - 10);
+  frame[7] = take8(in);
+  frame[8] = (shape & 0x80) != 0 ? 1 : take8(in);
+  (void)send(bed->conns[i], frame, at, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static void babble(const struct bed *bed, int i, struct input *in) {
+  size_t len;
+  const uint8_t *bytes = take_bytes(in, take16(in) % 1024, &len);
+  (void)send(bed->conns[i], bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static void step(struct bed *bed, struct input *in) {
+  uint8_t what = take8(in);
+  int i = (what >> 4) % CONNS;
+  switch (what & 15) {
+  case 0:
+  case 1:
+  case 2:
+  case 3:
+    say(bed, in);
+    break;
+  case 4:
+    shout(bed, in);
+    break;
+  case 5:
+    listen_to_keeper(bed);
+    break;
+  case 6:
+    call(bed, i);
+    break;
+  case 7:
+  case 8:
+    ask(bed, i, in);
+    break;
+  case 9:
+    babble(bed, i, in);
+    break;
+  case 10:
+    lm_close(&bed->conns[i]);
+    break;
+  case 11:
+    part(bed);
+    break;
+  case 12:
+    join(bed);
+    break;
+  case 13:
+    dying = FIRST_PID + take8(in) % 16;
+    dying_status = take8(in);
+    lm_children_reap(bed->keeper);
+    break;
+  case 14:
+    now_ms += (int64_t)take8(in) * 100;
+    break;
+  default:
+    if (take8(in) % 16 == 0) take_signal(bed->keeper, SIGTERM);
+    (void)recv(bed->conns[i], (uint8_t[4096]){0}, 4096, MSG_DONTWAIT);
+  }
+}
+
+static void turn(struct lm_keeper *keeper) {
+  lm_loop_round(&keeper->loop, true);
+  lm_relays_run(keeper);
+  if (keeper->exiting && lm_conns_flushed(keeper)) keeper->done = true;
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+int LLVMFuzzerInitialize(int *argc, char ***argv) {
+  (void)argc;
+  (void)argv;
+  (void)signal(SIGPIPE, SIG_IGN);
+  return setenv("LAMINA_STATE_DIR", "/nonexistent", 1);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  /* The fuzzer's own come and go between inputs (a symboliser's pipes). */
+  bool inherited[FDS_CHECKED];
+  for (int fd = 0; fd < FDS_CHECKED; fd++) inherited[fd] = fcntl(fd, F_GETFD) >= 0;
+  struct input in = {data, data + size};
+  struct bed bed = {.engine = -1, .conns = {-1, -1, -1, -1}};
+  set_up(&bed);
+  join(&bed);
+  for (int steps = 0; steps < STEPS_MAX && in.at < in.end && !bed.keeper->done; steps++) {
+    step(&bed, &in);
+    turn(bed.keeper);
+  }
+  end(bed.keeper);
+  part(&bed);
+  for (int i = 0; i < CONNS; i++) lm_close(&bed.conns[i]);
+  next_pid = FIRST_PID;
+  for (int fd = 0; fd < FDS_CHECKED; fd++) {
+    if (inherited[fd] || fcntl(fd, F_GETFD) < 0) continue;
+    char path[32], target[64] = "";
+    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    (void)!readlink(path, target, sizeof target - 1);
+    (void)fprintf(stderr, "descriptor %d is left: %s\n", fd, target);
+    abort();
+  }
+  return 0;
+}
