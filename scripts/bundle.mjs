@@ -1,25 +1,34 @@
 /**
- * Bundles the engine into one file, build/engine.mjs: it loads faster than sixty, and the installed tree needs no node_modules.
- * Rarely used dependencies stay chunks of their own, loaded when first needed.
+ * Bundles the engine: build/lib/engine.js is all of it, so that the installed tree needs no node_modules, and engine.mjs is what node runs:
+ * it loads the other with compiled code (src/shim/boot.ts). Rarely used dependencies are in the bundle too, but not run before they are needed.
  */
 import { rmSync } from 'node:fs';
 import { build } from 'esbuild';
 
 rmSync('build/lib', { recursive: true, force: true });
-await build({
-  entryPoints: { engine: 'src/shim/main.ts' },
+const common = {
   outdir: 'build/lib',
-  outExtension: { '.js': '.mjs' },
-  chunkNames: 'chunk-[name]-[hash]',
   bundle: true,
-  splitting: true,
   platform: 'node',
   target: 'node20',
-  format: 'esm',
   sourcemap: true,
   logLevel: 'warning',
-  // CommonJS packages ask for Node's own modules with require(), which an ES module has not.
-  banner: {
-    js: "import { createRequire as $createRequire } from 'node:module'; const require = $createRequire(import.meta.url);",
-  },
+};
+
+await build({
+  ...common,
+  entryPoints: { engine: 'src/shim/boot.ts' },
+  outExtension: { '.js': '.mjs' },
+  format: 'esm',
+});
+await build({
+  ...common,
+  entryPoints: { engine: 'src/shim/main.ts' },
+  format: 'cjs',
+  // One expression: a function that boot.ts calls with what a module would find around it.
+  banner: { js: '(function (require, $url) { const module = {};' },
+  footer: { js: 'return module.exports; })' },
+  define: { 'import.meta.url': '$url' },
+  // A script has no import(); require() of a part of the bundle is as lazy.
+  supported: { 'dynamic-import': false },
 });

@@ -1,5 +1,5 @@
 /**
- * The engine's entry point: `node engine.mjs` with the listening socket as descriptor 3, `node engine.mjs --dedicated` with the link to its keeper
+ * The engine's entry point, called by boot.ts: `node engine.mjs` with the listening socket as descriptor 3, `node engine.mjs --dedicated` with the link to its keeper
  * there, or `node engine.mjs --print-runtime` for the native `-info` verb.
  */
 import { readFileSync } from 'node:fs';
@@ -26,14 +26,16 @@ async function main(args: readonly string[]): Promise<void> {
   else engine.listen(INHERITED_FD, socketPath(INHERITED_FD));
 }
 
-// The keeper keeps what the containers need and starts a successor; going on in an unknown state would be worse.
-process.on('uncaughtException', (error) => {
-  process.stderr.write(`engine: ${error.stack ?? error.message}\n`);
-  process.exit(70);
-});
-process.on('SIGPIPE', () => undefined);
-
-main(process.argv.slice(2)).catch((error: unknown) => {
-  process.stderr.write(`engine: ${messageOf(error)}\n`);
-  process.exit(1);
-});
+/** Runs the engine until its process ends. @param args of the command line */
+export function run(args: readonly string[]): void {
+  // The keeper keeps what the containers need and starts a successor; going on in an unknown state would be worse.
+  process.on('uncaughtException', (error) => {
+    process.stderr.write(`engine: ${error.stack ?? error.message}\n`);
+    process.exit(70);
+  });
+  process.on('SIGPIPE', () => undefined);
+  main(args).catch((error: unknown) => {
+    process.stderr.write(`engine: ${messageOf(error)}\n`);
+    process.exit(1);
+  });
+}
