@@ -42,8 +42,10 @@ class V1EventSource implements EventSource {
 
   check(): void {
     if (this.#sink.hasEnded) return;
-    this.#oom?.drain();
-    if (!isDirectory(this.#watched.dir)) this.#sink.end();
+    const isGone = !isDirectory(this.#watched.dir);
+    // Gone, its counter cannot be read any more, and the kernel log is asked. There is no init here to know more.
+    this.#oom?.drain(isGone ? { pid: 0, wasKilled: false, wasKillAsked: false } : undefined);
+    if (isGone) this.#sink.end();
   }
 
   [Symbol.dispose](): void {

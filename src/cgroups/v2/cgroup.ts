@@ -145,7 +145,7 @@ export class V2Cgroup implements Cgroup {
   }
 
   events(options: EventsOptions = {}): AsyncIterableIterator<CgroupEvent> {
-    const stream = watchV2Events(this.#dir, this.#changes(), options);
+    const stream = watchV2Events({ dir: this.#dir, path: this.path }, this.#changes(), options);
     this.#streams = [...this.#streams.filter((each) => !each.hasEnded), stream];
     return stream;
   }

@@ -2,13 +2,15 @@
  * What happens in a v2 group: memory.events and cgroup.events notify of their changes, pressure triggers of theirs.
  *
  * The kernel coalesces notifications (one per file in 10 ms, the last one late), so counters are compared, not notifications counted; and
- * as a file goes with its group, they are read again when the last process has gone.
+ * as a file goes with its group, they are read again when the last process has gone. A group that somebody removes in that very moment, as
+ * systemd does with scopes, takes its counters with it: of its OOM kills the kernel log tells.
  */
 import type { FileChanges } from '../changes.js';
 import { CgroupNotFoundError } from '../errors.js';
 import { type EventSink, type EventSource, EventStream } from '../event-stream.js';
 import type { CgroupEvent, EventsOptions } from '../events.js';
 import { isDirectory, readCgroupFile, StatFile } from '../file.js';
+import { type KernelLogWatch, kernelLog } from '../kmsg.js';
 import { parseKey } from '../parse.js';
 import { V2_MEMORY_EVENT_FIELDS } from '../stats.js';
 import { assertThreshold, watchPressure } from './pressure.js';
@@ -26,8 +28,16 @@ export function isPopulated(dir: string): boolean {
   return parseKey(readCgroupFile(`${dir}/cgroup.events`), 'populated') === 1n;
 }
 
+/** What is watched. */
+export interface V2Watched {
+  readonly dir: string;
+  /** From the root of the hierarchy, as the kernel log has it. */
+  readonly path: string;
+}
+
 class V2EventSource implements EventSource {
   readonly #dir: string;
+  readonly #path: string;
   readonly #sink: EventSink;
   readonly #memory: StatFile;
   readonly #group: StatFile;
@@ -35,9 +45,13 @@ class V2EventSource implements EventSource {
   readonly #counts = new Map<CounterType, bigint>();
   readonly #states = new Map<StateType, boolean>();
   #late: NodeJS.Timeout | undefined;
+  #log: KernelLogWatch | undefined;
+  /** OOM kills reported so far. */
+  #kills = 0n;
 
-  constructor(dir: string, changes: FileChanges, options: EventsOptions, sink: EventSink) {
+  constructor({ dir, path }: V2Watched, changes: FileChanges, options: EventsOptions, sink: EventSink) {
     this.#dir = dir;
+    this.#path = path;
     this.#sink = sink;
     this.#memory = new StatFile(`${dir}/memory.events`);
     this.#group = new StatFile(`${dir}/cgroup.events`);
@@ -56,12 +70,21 @@ class V2EventSource implements EventSource {
     const memory = this.#memory.readText();
     if (memory !== undefined) this.#compareCounters(memory);
     if (group !== undefined) this.#compareStates(group);
-    else if (!isDirectory(this.#dir)) this.#sink.end();
+    else if (!isDirectory(this.#dir)) this.#end();
+  }
+
+  #end(): void {
+    // No init here whose pid would be a better witness.
+    const missed = BigInt(this.#log?.oomKills(this.#path, 0) ?? 0) - this.#kills;
+    if (missed > 0n) this.#rise('oom_kill', (this.#counts.get('oom_kill') ?? 0n) + missed);
+    this.#sink.end();
   }
 
   [Symbol.dispose](): void {
     clearTimeout(this.#late);
     for (const watch of this.#watches.splice(0)) watch[Symbol.dispose]();
+    this.#log?.[Symbol.dispose]();
+    this.#log = undefined;
     this.#memory.close();
     this.#group.close();
   }
@@ -71,7 +94,10 @@ class V2EventSource implements EventSource {
     if (!isDirectory(this.#dir)) throw new CgroupNotFoundError(this.#dir);
     const notified = (): void => this.#notified();
     // Without the memory controller there is no such file.
-    if (this.#memory.read() >= 0) this.#watches.push(changes.watch(this.#memory.path, notified));
+    if (this.#memory.read() >= 0) {
+      this.#watches.push(changes.watch(this.#memory.path, notified));
+      this.#log = kernelLog(changes.kernel).watch();
+    }
     // The root has none, but the root is never removed.
     if (this.#group.read() >= 0) {
       this.#watches.push(changes.watch(this.#group.path, notified), changes.watchRemoval(this.#dir, notified));
@@ -95,11 +121,16 @@ class V2EventSource implements EventSource {
   #compareCounters(text: string): void {
     for (const type of COUNTERS) {
       const total = parseKey(text, type);
-      const before = this.#counts.get(type) ?? 0n;
-      if (total === undefined || total <= before) continue;
-      this.#counts.set(type, total);
-      this.#sink.push({ type, count: total - before, total });
+      if (total !== undefined) this.#rise(type, total);
     }
+  }
+
+  #rise(type: CounterType, total: bigint): void {
+    const count = total - (this.#counts.get(type) ?? 0n);
+    if (count <= 0n) return;
+    this.#counts.set(type, total);
+    if (type === 'oom_kill') this.#kills += count;
+    this.#sink.push({ type, count, total });
   }
 
   #compareStates(text: string): void {
@@ -117,7 +148,7 @@ function stateEvent(type: StateType, value: boolean): CgroupEvent {
 }
 
 /** @throws {CgroupNotFoundError}, {LaminaError} as `Cgroup.events` says */
-export function watchV2Events(dir: string, changes: FileChanges, options: EventsOptions): EventStream {
+export function watchV2Events(watched: V2Watched, changes: FileChanges, options: EventsOptions): EventStream {
   for (const threshold of options.pressure ?? []) assertThreshold(threshold);
-  return new EventStream((sink) => new V2EventSource(dir, changes, options, sink), options.signal);
+  return new EventStream((sink) => new V2EventSource(watched, changes, options, sink), options.signal);
 }
