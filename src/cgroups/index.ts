@@ -47,4 +47,4 @@ export type {
   V2RawStats,
   V2Stats,
 } from './stats.js';
-export { parseSystemdPath, type SystemdPath, unitPath } from './systemd/names.js';
+export { parseSystemdPath, type SystemdPath, unitFromCgroupPath, unitPath } from './systemd/names.js';

@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import type { Any } from '../api/index.js';
 import { type Logger, messageOf } from '../base/index.js';
-import { Cgroup, type InitExit, type OomWatch } from '../cgroups/index.js';
+import { Cgroup, type CgroupDriver, type InitExit, type OomWatch, unitFromCgroupPath } from '../cgroups/index.js';
 import type { LinuxResources } from '../oci/index.js';
 import { SIGKILL } from '../sys/index.js';
 import { packMetrics } from './metrics.js';
@@ -62,10 +62,12 @@ export class WatchedCgroup {
    * @throws as Cgroup.set
    */
   async set(update: LinuxResources, inForce: LinuxResources): Promise<LinuxResources> {
-    const driver = this.#isSystemd ? 'systemd' : 'fs';
-    using cgroup = Cgroup.loadFromMembership(this.membership, { driver, resources: inForce });
-    await cgroup.set(update);
-    return cgroup.resources;
+    const { path } = this.#cgroup;
+    const below = this.#isSystemd ? (unitFromCgroupPath(path)?.below ?? '') : '';
+    if (below === '') return await this.#setOne(this.membership, this.#isSystemd ? 'systemd' : 'fs', update, inForce);
+    // crun puts the container into a group of its own below the scope, with the same limits.
+    await this.#setOne(`0::${path.slice(0, -below.length)}`, 'systemd', update, inForce);
+    return await this.#setOne(this.membership, 'fs', update, inForce);
   }
 
   /** Host pids of all processes. */
@@ -129,6 +131,17 @@ export class WatchedCgroup {
   close(): void {
     this.#oom?.[Symbol.dispose]();
     this.#cgroup.close();
+  }
+
+  async #setOne(
+    membership: string,
+    driver: CgroupDriver,
+    update: LinuxResources,
+    resources: LinuxResources,
+  ): Promise<LinuxResources> {
+    using cgroup = Cgroup.loadFromMembership(membership, { driver, resources });
+    await cgroup.set(update);
+    return cgroup.resources;
   }
 
   #watch(onOom: () => void, from: bigint | undefined): OomWatch | undefined {

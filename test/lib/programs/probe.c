@@ -9,7 +9,9 @@
  *   probe drip N         write N numbered lines "line I\n", one write(2) each
  *   probe signals        print the name of each SIGTERM, SIGUSR1, SIGHUP as it comes; SIGINT ends with status 7
  */
+#define _GNU_SOURCE
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -113,16 +115,22 @@ static int print_size(void) {
   return write_all(line, (size_t)length);
 }
 
+/* The signal can come only while ppoll waits: no change between a line and the next wait is missed. */
 static int winsize(void) {
   struct sigaction action = {.sa_handler = on_winch};
   sigaction(SIGWINCH, &action, NULL);
+  sigset_t blocked, before;
+  sigemptyset(&blocked);
+  sigaddset(&blocked, SIGWINCH);
+  sigprocmask(SIG_BLOCK, &blocked, &before);
   if (print_size() != 0) return 1;
   for (;;) {
-    ssize_t got = read(0, words, 64);
-    if (got < 0 && errno == EINTR) {
-      if (print_size() != 0) return 1;
+    struct pollfd input = {.fd = 0, .events = POLLIN};
+    if (ppoll(&input, 1, NULL, &before) < 0) {
+      if (errno != EINTR || print_size() != 0) return 1;
       continue;
     }
+    ssize_t got = read(0, words, 64);
     if (got <= 0 || memcmp(words, "quit", 4) == 0) return 0;
   }
 }
