@@ -17,7 +17,7 @@ import type { BusValue } from './bus.js';
 import { type SystemdManager, systemdManager, type UnitProperty } from './manager.js';
 import { type UnitKind, unitFromCgroupPath, unitKind } from './names.js';
 import type { Placeholder } from './placeholder.js';
-import { asSystemdHolds, unitProperties } from './properties.js';
+import { asSystemdHolds, HELD_FILES, unitProperties } from './properties.js';
 
 const DESTROY_TIMEOUT_MS = 10_000;
 /** For what is undone: a systemd that does not answer has what it is told in its queue, so little is gained by waiting. */
@@ -275,27 +275,9 @@ function trimZeros(bits: Buffer): Buffer {
   return bits.subarray(0, end);
 }
 
-/** The files systemd writes, in the order in which they can be written. */
-const LIMIT_FILES = [
-  'memory.swap.max',
-  'memory.max',
-  'memory.high',
-  'memory.low',
-  'memory.min',
-  'memory.zswap.max',
-  'memory.zswap.writeback',
-  'memory.oom.group',
-  'cpu.idle',
-  'cpu.weight',
-  'cpu.max',
-  'cpuset.cpus',
-  'cpuset.mems',
-  'pids.max',
-];
-
 function readLimits(dir: string): Map<string, string> {
   const files = new Map<string, string>();
-  for (const name of LIMIT_FILES) {
+  for (const name of HELD_FILES) {
     try {
       files.set(name, fs.readFileSync(`${dir}/${name}`, 'latin1'));
     } catch (error) {

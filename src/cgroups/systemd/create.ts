@@ -55,12 +55,14 @@ export async function createSystemdCgroup(options: CreateOptions, open: OpenGrou
 
 async function make(making: Making, open: OpenGroup): Promise<SystemdCgroup> {
   const { options, unit, manager, resources } = making;
-  const placeholder = await startUnit(making);
+  const { isNew, placeholder } = await startUnit(making);
   const path = await groupOf(making);
   const { pid: _, ...rest } = options;
-  const inner = await open({ ...rest, path, resources, mayBeUsed: true });
+  const inner = await open({ ...rest, path, resources: isNew ? resources : {}, mayBeUsed: true });
   const cgroup = new SystemdCgroup(inner, unit, { manager, devices: options.devices ?? 'apply', placeholder });
-  await cgroup.tellIoWeight();
+  // Of a slice that was there, systemd has not been told anything yet.
+  if (isNew) await cgroup.tellIoWeight();
+  else await cgroup.set(resources);
   return cgroup;
 }
 
@@ -99,8 +101,13 @@ function propertiesOf({ slice, unit, options, version, resources }: Making, pids
   ];
 }
 
-/** @returns the process that holds the scope, if there is no other */
-async function startUnit(making: Making): Promise<Placeholder | undefined> {
+interface Started {
+  readonly isNew: boolean;
+  /** The process that holds the scope, if there is no other. */
+  readonly placeholder: Placeholder | undefined;
+}
+
+async function startUnit(making: Making): Promise<Started> {
   const { unit, options, manager, undo } = making;
   const { pid } = options;
   const isScope = unitKind(unit) === 'scope';
@@ -115,7 +122,9 @@ async function startUnit(making: Making): Promise<Placeholder | undefined> {
   };
   const mine = propertiesOf(making, member === undefined ? [] : [member]);
   try {
-    if (await manager.startTransientUnit(unit, mine)) undo.add(`unit ${unit}`, stop);
+    const isNew = await manager.startTransientUnit(unit, mine);
+    if (isNew) undo.add(`unit ${unit}`, stop);
+    return { isNew, placeholder };
   } catch (error) {
     // Refused at once, there is nothing to stop. Without an answer there may be, later.
     const code = codeOf(error);
@@ -123,7 +132,6 @@ async function startUnit(making: Making): Promise<Placeholder | undefined> {
       undo.add(`unit ${unit}`, stop);
     throw error;
   }
-  return placeholder;
 }
 
 function isJobFailure(error: unknown): boolean {
@@ -134,7 +142,7 @@ function isJobFailure(error: unknown): boolean {
 async function groupOf({ unit, manager }: Making): Promise<string> {
   const path = (await manager.unitProperties(unit, ['ControlGroup'])).get('ControlGroup');
   if (typeof path === 'string' && path !== '') return path;
-  throw new LaminaError(Code.FailedPrecondition, `${unit} has no cgroup: its process has ended already`, {
+  throw new LaminaError(Code.FailedPrecondition, `${unit} has no cgroup: it has ended already`, {
     subject: unit,
   });
 }

@@ -145,7 +145,7 @@ export class SystemdManager {
   /**
    * Starts a transient unit and waits until its job is done.
    *
-   * A unit of that name that has failed before is put away and the start repeated once. A slice that exists is fine.
+   * A unit of that name that has failed before is put away and the start repeated once. A slice that exists is only started.
    * @returns whether the unit was made by this call
    * @throws {SystemdError} AlreadyExists; DeadlineExceeded; with `result` if the job did not end well, the unit then being reset
    */
@@ -162,7 +162,11 @@ export class SystemdManager {
       return true;
     } catch (error) {
       if (codeOf(error) !== Code.AlreadyExists) throw error;
-      if (unitKind(unit) === 'slice') return false;
+      if (unitKind(unit) === 'slice') {
+        // It may be there as a file only.
+        await this.#job({ method: 'StartUnit', signature: 'ss', body: [unit, 'replace'], unit }, deadline);
+        return false;
+      }
       await this.resetFailedUnit(unit, { timeoutMs: remainingMs(deadline) });
       await this.#job(call, deadline);
       return true;

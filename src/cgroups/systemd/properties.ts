@@ -205,11 +205,11 @@ function limit(name: string, since?: keyof typeof SINCE): UnifiedProperty {
 
 /** cgroup file → how systemd is told of it. Files that are not here it does not undo, or cannot be told of. */
 const UNIFIED: Readonly<Record<string, UnifiedProperty>> = {
+  'memory.swap.max': limit('MemorySwapMax'),
   'memory.max': limit('MemoryMax'),
   'memory.high': limit('MemoryHigh'),
   'memory.low': limit('MemoryLow'),
   'memory.min': limit('MemoryMin'),
-  'memory.swap.max': limit('MemorySwapMax'),
   'memory.zswap.max': limit('MemoryZSwapMax', 'MemoryZSwapMax'),
   'memory.zswap.writeback': (properties, value) => {
     if (properties.knows('MemoryZSwapWriteback')) properties.add('MemoryZSwapWriteback', 'b', value !== '0');
@@ -244,6 +244,9 @@ const UNIFIED: Readonly<Record<string, UnifiedProperty>> = {
     if (weight !== undefined) properties.number('IOWeight', weightForBfq(weight));
   },
 };
+
+/** The files systemd writes, in an order in which they can be written. */
+export const HELD_FILES: readonly string[] = Object.keys(UNIFIED);
 
 function unifiedNumber(value: string, field: string): bigint {
   if (value === 'max') return INFINITY;

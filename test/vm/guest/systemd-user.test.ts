@@ -26,7 +26,8 @@ function program(): string {
     const { readFileSync } = await import('node:fs');
     const { execFileSync, spawn } = await import('node:child_process');
     const read = (file) => readFileSync('${ROOT}' + cgroup.path + '/' + file, 'utf8').trim();
-    const child = spawn('sleep', ['30']);
+    const child = spawn('sleep', ['1000']);
+    process.once('exit', () => child.kill('SIGKILL'));
     const resources = { memory: { limit: 64 << 20, swap: 64 << 20 }, pids: { limit: 20 }, cpu: { shares: 512 } };
     const cgroup = await Cgroup.create({ path: ':lamt:mine', driver: 'systemd', pid: child.pid, resources });
     const made = { path: cgroup.path, memory: read('memory.max'), swap: read('memory.swap.max'), weight: read('cpu.weight') };

@@ -193,7 +193,14 @@ describe('scopes and slices', { skip }, () => {
     };
     it('so is each limit set alone, one after the other', async () => {
       const cgroup = await create({ pid: (await processes.start()).pid });
-      for (const [what, update] of Object.entries(each)) {
+      const has = (file: string): boolean => existsSync(join(ROOT, cgroup.path, file));
+      const here = {
+        ...each,
+        // What user-mode Linux lacks.
+        ...(has('cpuset.cpus') && { 'a cpuset': { cpu: { cpus: '0', mems: '0' } } }),
+        ...((has('io.weight') || has('io.bfq.weight')) && { 'an io weight': { blockIO: { weight: 300 } } }),
+      };
+      for (const [what, update] of Object.entries(here)) {
         const before = limits(cgroup.path);
         await cgroup.set(update);
         assert.notDeepEqual(limits(cgroup.path), before, `${what}: nothing was set`);
@@ -393,6 +400,35 @@ describe('scopes and slices', { skip }, () => {
       await create({ path: '::lamt-shared.slice', resources: { pids: { limit: 20 } } });
       const again = await create({ path: '::lamt-shared.slice', resources: { pids: { limit: 30 } } });
       assert.equal(readLimit(again.path, 'pids.max'), '30');
+      assert.equal(await property('lamt-shared.slice', 'TasksMax'), '30');
+      // Not all files: systemd takes controllers away from a slice that nobody in it needs.
+      await systemctl('daemon-reload');
+      assert.equal(readLimit(again.path, 'pids.max'), '30');
+      await assert.rejects(
+        create({ path: '::lamt-shared.slice', resources: { pids: { limit: 5 }, unified: { 'memory.nonsense': '1' } } }),
+        /memory\.nonsense/,
+      );
+      assert.equal(readLimit(again.path, 'pids.max'), '30', 'a create that fails leaves it as it was');
+      assert.equal(await property('lamt-shared.slice', 'TasksMax'), '30');
+    });
+
+    it('as a slice that is only a file is started', async () => {
+      const file = '/run/systemd/system/lamt-file.slice';
+      writeFileSync(file, '[Slice]\nTasksMax=44\n');
+      try {
+        await systemctl('daemon-reload');
+        const slice = await create({ path: '::lamt-file.slice', resources: { memory: { limit: 64 * MIB } } });
+        assert.equal(readLimit(slice.path, 'pids.max'), '44');
+        assert.equal(readLimit(slice.path, 'memory.max'), String(64 * MIB));
+        await systemctl('daemon-reload');
+        assert.equal(readLimit(slice.path, 'memory.max'), String(64 * MIB));
+        await slice.destroy();
+        assert.equal(slice.exists(), false);
+      } finally {
+        rmSync(file);
+        rmSync('/run/systemd/system.control/lamt-file.slice.d', { recursive: true, force: true });
+        await systemctl('daemon-reload');
+      }
     });
 
     it('as a failed scope is put away', async () => {
@@ -441,7 +477,9 @@ describe('scopes and slices', { skip }, () => {
   });
 
   it('ends with its last process, and destroy finds nothing to do', async () => {
-    const cgroup = await create({ pid: (await processes.start('exec sleep 0.2')).pid });
+    const last = await processes.start('read line');
+    const cgroup = await create({ pid: last.pid });
+    last.child.stdin?.write('go\n');
     await until('it is gone', () => !cgroup.exists());
     await cgroup.destroy();
     assert.equal(await statusCode(unitOf(cgroup)), 4);

@@ -261,7 +261,7 @@ describe('jobs', () => {
   /** A systemd whose jobs end as they should, with a result. */
   function jobs(result: string, react: Reaction = () => undefined): Reaction {
     return (call, fake) => {
-      if (call.member === 'StartTransientUnit' || call.member === 'StopUnit') {
+      if (/^(StartTransient|Start|Stop)Unit$/.test(call.member)) {
         // The end may be told before the answer to the call.
         fake.jobRemoved(call.socket, JOB, UNIT, result);
         fake.reply(call, 'o', [JOB]);
@@ -312,6 +312,10 @@ describe('jobs', () => {
     await assert.rejects(always.manager.startTransientUnit(UNIT, []), fails(Code.AlreadyExists, /exists/));
     assert.equal(starts, 2);
     assert.equal(await always.manager.startTransientUnit('a.slice', []), false, 'a slice may be there');
+    assert.ok(
+      always.bus.calls.some(({ member }) => member === 'StartUnit'),
+      'if only as a file',
+    );
   });
 
   it('whose end was missed with the connection are asked after', async () => {

@@ -13,6 +13,7 @@ const METHODS = [
   'RemoveMatch',
   'Get',
   'StartTransientUnit',
+  'StartUnit',
   'StopUnit',
   'ResetFailedUnit',
   'GetJob',
