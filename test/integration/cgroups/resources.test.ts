@@ -19,7 +19,7 @@ const NAME = `lamina-resources-${process.pid}`;
 const CONTROLLERS = ['cpu', 'memory', 'cpuset', 'blkio', 'pids', 'devices', 'hugetlb', 'net_cls', 'net_prio', 'rdma'];
 const MIB = 1 << 20;
 /** Holds so much memory, says so, and waits. */
-const HOLD_32_MIB = 'x=$(head -c 33554432 /dev/zero | tr "\\0" x); echo ready; read end';
+const HOLD_8_MIB = 'x=$(head -c 8388608 /dev/zero | tr "\\0" x); echo ready; read end';
 const NO_DEVICE = { major: 4095, minor: 7 };
 
 const missing = requires({ root: true });
@@ -268,7 +268,7 @@ describe('limits on v1', { skip: missing === false ? noV1 : missing }, () => {
   it('refuses a limit below what is in use, saying how much that is, and puts everything back', async () => {
     // A cpuset has to have both before a process can enter.
     if (present.has('cpuset.cpus')) set({ cpu: { cpus: '0', mems: '0' } });
-    const { printed } = await group.run(HOLD_32_MIB);
+    const { printed } = await group.run(HOLD_8_MIB);
     await printed('ready');
     const before = limits.all();
     assert.throws(
@@ -277,7 +277,7 @@ describe('limits on v1', { skip: missing === false ? noV1 : missing }, () => {
         error instanceof CgroupFileError &&
         error.errno === 'EBUSY' &&
         error.data === String(MIB) &&
-        /memory\.limit_in_bytes.*usage \d{8,}, peak \d{8,}/.test(error.message),
+        /memory\.limit_in_bytes.*usage \d{7,}, peak \d{7,}/.test(error.message),
     );
     assert.deepEqual(limits.all(), before);
   });
@@ -468,10 +468,10 @@ describe('limits on v2', { skip: missing === false ? noV2 : missing }, () => {
   });
 
   it('refuses a limit that is not above the usage, if asked to check', async () => {
-    const { printed, exit } = await group.run(HOLD_32_MIB);
+    const { printed, exit } = await group.run(HOLD_8_MIB);
     await printed('ready');
     const before = limits.all();
-    const memory = { limit: 16 * MIB, checkBeforeUpdate: true };
+    const memory = { limit: 4 * MIB, checkBeforeUpdate: true };
     assert.throws(
       () => set({ pids: { limit: 9 }, memory }),
       (error) => error instanceof ResourceError && /current usage/.test(error.message),
@@ -480,7 +480,7 @@ describe('limits on v2', { skip: missing === false ? noV2 : missing }, () => {
     set({ memory: { ...memory, limit: 512 * MIB } });
     assert.equal(limits.read('memory.max'), String(512 * MIB));
     // The kernel would have killed it.
-    set({ memory: { limit: 4 * MIB, swap: 4 * MIB } });
+    set({ memory: { limit: MIB, swap: MIB } });
     assert.equal((await exit).signal, 'SIGKILL');
   });
 
