@@ -7,6 +7,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import * as api from '../../src/api/index.js';
+import { SIGKILL } from '../../src/sys/index.js';
 import { LAMINA } from './box.js';
 import { mustRun } from './command.js';
 import { isAlive, listProcesses, readProcess, readProcFile } from './proc.js';
@@ -66,9 +67,12 @@ export function halfMadeSuite({ skip, systemd = false }: HalfMadePlace): void {
       return [Number(own), Number(parent)];
     };
 
-    const launch = async (hooks: Readonly<Record<string, readonly object[]>> = {}): Promise<void> => {
+    const launch = async (
+      hooks: Readonly<Record<string, readonly object[]>> = {},
+      args: readonly string[] = ['/bin/sleep', '1000'],
+    ): Promise<void> => {
       const cgroupsPath = systemd ? { cgroupsPath: (id: string) => `system.slice:lamina:${id}` } : {};
-      shim = await daemon.launch({ args: ['/bin/sleep', '1000'], hooks, ...cgroupsPath });
+      shim = await daemon.launch({ args, hooks, ...cgroupsPath });
     };
 
     const create = async (binaryName = ''): Promise<number> => {
@@ -91,8 +95,49 @@ export function halfMadeSuite({ skip, systemd = false }: HalfMadePlace): void {
       await until('nothing is left', isClean, { deadlineMs: 5_000, detail: () => JSON.stringify(left, undefined, 2) });
     };
 
-    const hooks = (): Readonly<Record<string, readonly object[]>> => ({
-      createRuntime: [{ path: '/bin/sh', args: ['sh', '-c', hold()], env: ['PATH=/usr/bin:/bin'] }],
+    const hooks = (script = hold()): Readonly<Record<string, readonly object[]>> => ({
+      createRuntime: [{ path: '/bin/sh', args: ['sh', '-c', script], env: ['PATH=/usr/bin:/bin'] }],
+    });
+
+    const killEngines = (): void => {
+      for (const { pid, commandLine } of listProcesses()) {
+        const isOurs =
+          commandLine.includes('engine.mjs') && readProcFile(pid, 'environ').includes(`${daemon.dir}/lamina`);
+        if (isOurs) process.kill(pid, 'SIGKILL');
+      }
+    };
+
+    it('of a create whose hook fails is removed', async () => {
+      await launch(hooks('exit 1'));
+      await assert.rejects(create(), /OCI runtime create failed/);
+      await assertNothingLeft();
+      await shim.task.shutdown({ id: shim.id, now: false });
+    });
+
+    it('of a create whose program is missing is removed', async () => {
+      await launch({}, ['/no/such/program']);
+      await assert.rejects(create(), /OCI runtime create failed/);
+      await assertNothingLeft();
+      await shim.task.shutdown({ id: shim.id, now: false });
+    });
+
+    it('of a create whose engine is killed is made anew', async () => {
+      await launch(hooks());
+      const creating = create();
+      await held();
+      killEngines();
+      writeFileSync(join(dir, 'go'), '');
+      const init = await creating;
+      await shim.task.start({ id: shim.id, execId: '' });
+      assert.deepEqual(
+        processesOf(shim.id).map((line) => Number.parseInt(line, 10)),
+        [init],
+      );
+      await shim.task.kill({ id: shim.id, execId: '', signal: SIGKILL, all: true });
+      await shim.task.wait({ id: shim.id, execId: '' });
+      await shim.task.delete({ id: shim.id, execId: '' });
+      await assertNothingLeft();
+      await shim.task.shutdown({ id: shim.id, now: false });
     });
 
     it('of a create whose runtime is killed is removed before the create has failed', async () => {
@@ -122,11 +167,7 @@ export function halfMadeSuite({ skip, systemd = false }: HalfMadePlace): void {
       const creating = assert.rejects(create());
       await held();
       const pid = await keeper();
-      for (const { pid: engine } of listProcesses().filter(
-        (info) =>
-          info.commandLine.includes('engine.mjs') && readProcFile(info.pid, 'environ').includes(`${daemon.dir}/lamina`),
-      ))
-        process.kill(engine, 'SIGKILL');
+      killEngines();
       process.kill(pid, 'SIGKILL');
       await creating;
       await daemon.deleteVerb(shim);
