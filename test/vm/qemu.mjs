@@ -6,8 +6,8 @@ const BOOT_TIMEOUT_MS = 240_000;
 
 /**
  * The kernel has drivers for NVMe, ext4 and virtiofs built in, so there is no initramfs. virtiofs needs memory that its daemon can
- * map (memfd). The disk's changes go to an unlinked file in TMPDIR. ttyS0 is the command's output and qemu's standard output, ttyS1
- * the kernel's console.
+ * map (memfd). The disk's changes go to an unlinked file in TMPDIR; the image is only read, so that user-mode Linux has locked it for
+ * another guest is no matter. ttyS0 is the command's output and qemu's standard output, ttyS1 the kernel's console.
  */
 const LAUNCH = `
 for release in "$root"/usr/lib/modules/*; do release=\${release##*/}; done
@@ -24,7 +24,7 @@ TMPDIR=/share/run chroot "$root" /usr/bin/qemu-system-x86_64 -nodefaults -no-use
   -accel tcg,thread=multi -cpu max -smp 2 -m "$((half * 2))M" \\
   -object memory-backend-memfd,id=node0,size="\${half}M" -numa node,cpus=0,memdev=node0 \\
   -object memory-backend-memfd,id=node1,size="\${half}M" -numa node,cpus=1,memdev=node1 \\
-  -drive if=none,id=disk,snapshot=on,format=raw,file="/share/images/$image" -device nvme,drive=disk,serial=disk \\
+  -drive if=none,id=disk,snapshot=on,format=raw,file.locking=off,file="/share/images/$image" -device nvme,drive=disk,serial=disk \\
   -drive if=none,id=swap,format=raw,file=/share/run/swap -device nvme,drive=swap,serial=swap \\
   -chardev socket,id=fs,path=/tmp/virtiofsd -device vhost-user-fs-pci,chardev=fs,tag=share \\
   -chardev stdio,id=output,signal=off -serial chardev:output \\
