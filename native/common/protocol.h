@@ -45,6 +45,7 @@
 #define LM_MSG_UNRELAY 75
 #define LM_MSG_EXIT 76
 #define LM_MSG_PONG 77
+#define LM_MSG_BATCH 78
 
 /* flags */
 #define LM_F_BODY_FD 1

@@ -165,11 +165,24 @@ static int split_fields(struct lm_message *message, const uint8_t *body, size_t 
   return len == 0 ? 0 : -EBADMSG;
 }
 
-int lm_receive(int sock, void *buffer, size_t size, struct lm_message *message) {
+static void start_message(struct lm_message *message) {
   message->head = (struct lm_header){0};
   message->count = 0;
   message->fd_count = 0;
   message->heap = NULL;
+}
+
+int lm_message_decode(const void *data, size_t len, struct lm_message *message) {
+  start_message(message);
+  if (len < sizeof message->head) return -EBADMSG;
+  memcpy(&message->head, data, sizeof message->head);
+  if (message->head.magic != LM_MAGIC || message->head.version != LM_PROTOCOL) return -EBADMSG;
+  if ((message->head.flags & LM_F_BODY_FD) != 0) return -EBADMSG;
+  return split_fields(message, (const uint8_t *)data + sizeof message->head, len - sizeof message->head);
+}
+
+int lm_receive(int sock, void *buffer, size_t size, struct lm_message *message) {
+  start_message(message);
   union {
     struct cmsghdr align;
     uint8_t bytes[CMSG_SPACE(sizeof(int) * LM_FDS_MAX)];

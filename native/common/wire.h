@@ -51,6 +51,9 @@ int lm_send(int sock, const struct lm_header *head, const struct lm_blob *body, 
  * filled, nothing else was looked at); any other negative errno: recvmsg failed. */
 int lm_receive(int sock, void *buffer, size_t size, struct lm_message *message);
 void lm_message_end(struct lm_message *message);
+/* Decodes a message that is part of another: it has no descriptors and nothing to release. Fields point into `data`.
+ * 0 or -EBADMSG. */
+int lm_message_decode(const void *data, size_t len, struct lm_message *message);
 /* Takes a descriptor out of the message: the caller owns it. -1 when there is none. */
 int lm_message_take_fd(struct lm_message *message, uint32_t index);
 

@@ -197,6 +197,8 @@ static void do_pong(struct lm_keeper *keeper, struct lm_message *m) {
   (void)m;
 }
 
+static void do_batch(struct lm_keeper *keeper, struct lm_message *m);
+
 static const struct {
   void (*act)(struct lm_keeper *keeper, struct lm_message *message);
   uint8_t fields;
@@ -217,7 +219,23 @@ static const struct {
     [LM_MSG_UNRELAY - LM_MSG_WELCOME] = {do_unrelay, 1, 0, 0, true},
     [LM_MSG_EXIT - LM_MSG_WELCOME] = {do_exit, 0, 0, 0, false},
     [LM_MSG_PONG - LM_MSG_WELCOME] = {do_pong, 0, 0, 0, false},
+    [LM_MSG_BATCH - LM_MSG_WELCOME] = {do_batch, 0, 0, 0, false},
 };
+
+/* All parts or, when one is ill-formed, none. */
+static void do_batch(struct lm_keeper *keeper, struct lm_message *m) {
+  struct lm_message part;
+  for (uint32_t i = 0; i < m->count; i++) {
+    if (lm_message_decode(m->fields[i].data, m->fields[i].len, &part) < 0 || part.head.type == LM_MSG_BATCH) {
+      lm_link_fail(keeper, m->head.serial, EBADMSG, "batch");
+      return;
+    }
+  }
+  for (uint32_t i = 0; i < m->count && lm_link_up(keeper) && !keeper->done; i++) {
+    (void)lm_message_decode(m->fields[i].data, m->fields[i].len, &part);
+    lm_dispatch(keeper, &part);
+  }
+}
 
 void lm_dispatch(struct lm_keeper *keeper, struct lm_message *message) {
   unsigned index = (unsigned)message->head.type - LM_MSG_WELCOME;

@@ -29,8 +29,9 @@ export class DaemonConnections {
   /** address → connection, or the attempt to make it; removed when it fails or closes. */
   readonly #daemons = new Map<string, Promise<Daemon>>();
 
-  /** Takes one event to the daemon of a keeper. */
+  /** Takes one event to the daemon of a keeper, once what it tells of is recorded there. */
   async forward(hello: Hello, link: KeeperLink, request: forward.ForwardRequest): Promise<void> {
+    await link.flushed();
     if (hello.ttrpcAddress === '') return await this.#publishByCommand(hello, link, request);
     const { events } = await this.#daemon(hello.ttrpcAddress);
     await events.forward(request, {

@@ -52,6 +52,7 @@ import {
   SIGKILL,
 } from '../sys/index.js';
 import { errnoName, errnoText } from './errno.js';
+import { Turn } from './turn.js';
 
 /** Who a keeper serves; see HELLO in native/README.md. */
 export interface Hello {
@@ -66,6 +67,8 @@ export interface Hello {
   readonly publishBinary: string;
   readonly debug: boolean;
   readonly stateDir: string;
+  /** What the keeper understands beyond the first keepers. */
+  readonly features: ReadonlySet<string>;
 }
 
 /** A child of the keeper was reaped. */
@@ -145,6 +148,7 @@ function parseHello(message: Message): Hello {
     publishBinary: value('publish_binary'),
     debug: value('debug') === '1',
     stateDir: value('state_dir'),
+    features: new Set(value('features').split(' ')),
   };
 }
 
@@ -153,6 +157,8 @@ export class KeeperLink implements Spawner {
   readonly #onHello: (hello: Hello, link: KeeperLink) => KeeperEvents | undefined;
   #events: KeeperEvents | undefined;
   #isDeclined = false;
+  /** Gathers what is sent in a turn; undefined for a keeper that takes single messages only. */
+  #turn: Turn | undefined;
   #serial = 0;
   /** serial of a request → who waits for its answer; removed by the answer or the link's end. */
   readonly #requests = new Map<number, Deferred<Answer>>();
@@ -305,8 +311,20 @@ export class KeeperLink implements Spawner {
     this.#send({ type: LM_MSG_EXIT });
   }
 
+  /** Sends what was asked for in this turn so far: before something is done that a successor must find recorded. */
+  flush(): void {
+    this.#turn?.flush();
+  }
+
+  /** Resolves when that is sent by itself, at the end of the turn. */
+  async flushed(): Promise<void> {
+    await this.#turn?.flushed();
+  }
+
   #send(message: OutgoingMessage): void {
-    if (!this.#socket.closed) this.#socket.send(message);
+    if (this.#socket.closed) return;
+    if (this.#turn === undefined) this.#socket.send(message);
+    else this.#turn.send(message);
   }
 
   #request(type: number, message: Omit<OutgoingMessage, 'type' | 'serial'>): Promise<Answer> {
@@ -314,7 +332,7 @@ export class KeeperLink implements Spawner {
     this.#serial = (this.#serial % 0x7fffffff) + 1;
     const answer = createDeferred<Answer>();
     this.#requests.set(this.#serial, answer);
-    this.#socket.send({ ...message, type, serial: this.#serial });
+    this.#send({ ...message, type, serial: this.#serial });
     return answer.promise;
   }
 
@@ -403,13 +421,15 @@ export class KeeperLink implements Spawner {
       this.close();
       return;
     }
-    this.#events = this.#onHello(parseHello(message), this);
+    const hello = parseHello(message);
+    this.#events = this.#onHello(hello, this);
     if (this.#events === undefined) {
       // The keeper closes: were it closed here with the replay unread, the keeper might never see the message.
       this.#isDeclined = true;
       this.#send({ type: LM_MSG_DECLINE, arg: process.pid });
     } else {
       this.#send({ type: LM_MSG_WELCOME, arg: process.pid });
+      if (hello.features.has('batch')) this.#turn = new Turn((message) => this.#socket.send(message));
     }
   }
 

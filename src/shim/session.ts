@@ -299,6 +299,7 @@ export class Session implements KeeperEvents {
     if (request.rootfs.length > 0) {
       mkdirSync(paths.rootfs, { recursive: true, mode: 0o711 });
       this.#link.put(`m/${id}`, Buffer.from(paths.rootfs));
+      this.#link.flush();
       undo.add('unmount the rootfs', () => unmountRecursive(paths.rootfs));
       await mountAll(request.rootfs, paths.rootfs, { helper: (program, args) => this.#runHelper(program, args) });
     }

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { readlinkSync } from 'node:fs';
+import { constants } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import { Bed } from './harness.js';
+import { encodeMessage } from '../../src/sys/index.js';
+import { Bed, lm } from './harness.js';
 
 describe('link', () => {
   let bed: Bed;
@@ -27,7 +29,34 @@ describe('link', () => {
       state_dir: bed.stateDir,
       daemon_version: 'v2.3.0',
       version: pairs.version,
+      features: 'batch',
     });
+  });
+
+  it('does the parts of a batch in order, or none of them', async () => {
+    const { engine } = await bed.keeper();
+    const part = (type: string, fields: readonly string[], serial = 0): Buffer =>
+      encodeMessage({ type: lm(`MSG_${type}`), serial, fields: [...fields] }).data;
+    engine.send('BATCH', {
+      fields: [part('PUT', ['a', '1']), part('PUT', ['b', '2']), part('DEL', ['a']), part('PUT', ['c', '3'], 7)],
+    });
+    assert.equal((await engine.next('DONE')).serial, 7);
+    const nested = encodeMessage({ type: lm('MSG_BATCH'), fields: [part('PUT', ['x', ''])] }).data;
+    for (const bad of [part('PUT', ['x', '']).subarray(0, 30), nested, Buffer.from('x')]) {
+      engine.send('BATCH', { serial: 8, fields: [part('PUT', ['d', '4']), bad, part('PUT', ['e', '5'])] });
+      const failed = await engine.next('FAILED');
+      assert.deepEqual([failed.serial, failed.arg], [8, constants.errno.EBADMSG]);
+    }
+    engine.kill();
+    const next = await bed.engine();
+    await bed.replayed(next);
+    assert.deepEqual(
+      next.pendingOf('ENTRY').map((entry) => entry.fields.map(String)),
+      [
+        ['b', '2'],
+        ['c', '3'],
+      ],
+    );
   });
 
   it('keeps entries and their descriptors for the next engine', async () => {
