@@ -29,6 +29,8 @@ export type TaskClient = ServiceClient<typeof api.taskV2.TaskDefinition>;
 export interface ForwardedEvent {
   readonly namespace: string;
   readonly topic: string;
+  /** When it happened: the same for one that is sent again. */
+  readonly time: string;
   readonly event: Readonly<Record<string, unknown>>;
 }
 
@@ -97,8 +99,9 @@ export class FakeDaemon {
     const router = new Router().add(api.forward.EventsDefinition, {
       forward: (request) => {
         const envelope = request.envelope;
-        const { namespace = '', topic = '' } = envelope ?? {};
-        this.events.push({ namespace, topic, event: decodeEvent(envelope?.event) });
+        const { namespace = '', topic = '', timestamp } = envelope ?? {};
+        const time = `${timestamp?.seconds}.${timestamp?.nanos}`;
+        this.events.push({ namespace, topic, time, event: decodeEvent(envelope?.event) });
         return {};
       },
     });
