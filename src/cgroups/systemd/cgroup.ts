@@ -3,7 +3,7 @@ import * as fs from 'node:fs';
 import { Code, codeOf, isErrno, LaminaError, messageOf } from '../../base/index.js';
 import type { LinuxResources } from '../../oci/index.js';
 import type { Cgroup, DestroyOptions, OnOom, OomWatch } from '../cgroup.js';
-import { simplifyDeviceRules } from '../devices/index.js';
+import { containerDevicePolicy } from '../devices/index.js';
 import { CgroupNotFoundError } from '../errors.js';
 import type { CgroupEvent, EventsOptions } from '../events.js';
 import { readMembership } from '../membership.js';
@@ -195,7 +195,7 @@ export class SystemdCgroup implements Cgroup {
       kind: this.kind,
       atCreation: false,
       hasBfq: fs.existsSync(`${this.#inner.dir}/io.bfq.weight`),
-      devices: rules === undefined ? undefined : simplifyDeviceRules(rules),
+      devices: rules === undefined ? undefined : containerDevicePolicy(rules),
     });
   }
 

@@ -2,7 +2,7 @@
 import { Code, codeOf, LaminaError, type UndoStack } from '../../base/index.js';
 import type { LinuxResources } from '../../oci/index.js';
 import { withUndo } from '../create.js';
-import { simplifyDeviceRules } from '../devices/index.js';
+import { containerDevicePolicy } from '../devices/index.js';
 import { writeCgroupFile } from '../file.js';
 import { readMembership } from '../membership.js';
 import { assertPid } from '../move.js';
@@ -86,7 +86,7 @@ function propertiesOf({ slice, unit, options, version, resources }: Making, pids
   const { systemd = {}, devices = 'apply' } = options;
   const kind = unitKind(unit);
   const policy =
-    devices === 'apply' && resources.devices !== undefined ? simplifyDeviceRules(resources.devices) : undefined;
+    devices === 'apply' && resources.devices !== undefined ? containerDevicePolicy(resources.devices) : undefined;
   const limits = unitProperties(resources, resources, { version, kind, atCreation: true, devices: policy });
   const own = Object.entries(systemd.properties ?? {}).map(([name, property]) =>
     typeof property === 'string'

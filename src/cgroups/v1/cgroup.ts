@@ -13,7 +13,6 @@ import { isDirectory, readCgroupFile } from '../file.js';
 import { cgroupDirectory, readMembership } from '../membership.js';
 import { assertPid } from '../move.js';
 import { parseKey } from '../parse.js';
-import { setV1 } from '../resources/index.js';
 import { assertNotOurs, killProcesses, type SignalTarget, signalProcesses } from '../signal.js';
 import type { StatsOptions, V1Stats } from '../stats.js';
 import { listProcesses } from '../tree.js';
@@ -21,6 +20,7 @@ import { watchV1Events } from './events.js';
 import { freeze, isFreezeAsked, isFrozen, thaw } from './freezer.js';
 import { moveIntoAll } from './move.js';
 import { watchOom } from './oom.js';
+import { applyResources } from './resources.js';
 import { V1StatsReader } from './stats.js';
 
 const FREEZE_TIMEOUT_MS = 10_000;
@@ -194,8 +194,7 @@ export class V1Cgroup implements Cgroup {
 
   async set(resources: LinuxResources): Promise<void> {
     if (!this.exists()) throw new CgroupNotFoundError(this.path);
-    const devices = this.#devices === 'apply';
-    this.#resources = setV1(this.dirs, this.#resources, resources, { devices }).resources;
+    this.#resources = applyResources(this.dirs, this.#resources, resources, this.#devices).resources;
   }
 
   events(options: EventsOptions = {}): AsyncIterableIterator<CgroupEvent> {

@@ -9,9 +9,10 @@ import { readMembership } from '../membership.js';
 import { assertPid } from '../move.js';
 import type { CreateOptions } from '../options.js';
 import { hierarchyPath, makeGroup } from '../path.js';
-import { checkResources, setV1 } from '../resources/index.js';
+import { checkResources } from '../resources/index.js';
 import { V1Cgroup } from './cgroup.js';
 import { isFreezeAsked } from './freezer.js';
+import { applyResources } from './resources.js';
 
 /** In which hierarchies a container gets a group, as runc does it. */
 const HIERARCHIES = new Set([
@@ -95,7 +96,7 @@ export function createV1Cgroup(
     for (const [controller, path] of paths)
       makeInHierarchy(controller, mounts.get(controller) as CgroupMount, path, undo);
     const empty = new V1Cgroup(mode, mounts, paths, changes);
-    const applied = setV1(empty.dirs, {}, resources, { devices: devices === 'apply' });
+    const applied = applyResources(empty.dirs, {}, resources, devices);
     undo.add(`limits of ${empty.path}`, () => applied.undo());
     const cgroup = new V1Cgroup(mode, mounts, paths, changes, { resources: applied.resources, devices });
     if (pid !== undefined) await cgroup.apply(pid);

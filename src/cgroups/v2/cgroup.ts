@@ -141,7 +141,8 @@ export class V2Cgroup implements Cgroup {
 
   async set(resources: LinuxResources): Promise<void> {
     if (!this.exists()) throw new CgroupNotFoundError(this.path);
-    this.#resources = applyResources(this.#dir, this.#resources, resources, this.#devices).resources;
+    using applied = applyResources(this.#dir, this.#resources, resources, this.#devices);
+    this.#resources = applied.resources;
   }
 
   events(options: EventsOptions = {}): AsyncIterableIterator<CgroupEvent> {

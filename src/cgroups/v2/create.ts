@@ -59,6 +59,7 @@ export function createV2Cgroup(
     undo.add(`limits of ${dir}`, () => applied.undo());
     const cgroup = new V2Cgroup(mount, path, changes, { resources: applied.resources, devices });
     if (pid !== undefined) await cgroup.apply(pid);
+    applied[Symbol.dispose]();
     return cgroup;
   });
 }

@@ -1,11 +1,12 @@
 /** Setting the limits of a v2 group: its files, then the device program. */
 import type { LinuxResources } from '../../oci/index.js';
-import { attachDevicePolicy, simplifyDeviceRules } from '../devices/index.js';
+import { attachDevicePolicy, containerDevicePolicy } from '../devices/index.js';
 import { type Applied, setV2 } from '../resources/index.js';
 
 /**
  * Lays limits over those that are saved. When something is refused, what was changed is restored.
- * @param devices whether `update.devices` is to be enforced
+ * @param devices whether `update.devices` is to be enforced; what every container may use is added to them, as runc does
+ * @returns also holds the device programs that were attached before, until it is disposed: then there is no `undo` any more
  * @throws {ResourceError, CgroupFileError}
  */
 export function applyResources(
@@ -13,12 +14,12 @@ export function applyResources(
   saved: LinuxResources,
   update: LinuxResources,
   devices: 'apply' | 'ignore',
-): Applied {
+): Applied & Disposable {
   const rules = devices === 'apply' ? update.devices : undefined;
   // First, as it refuses bad rules.
-  const policy = rules === undefined ? undefined : simplifyDeviceRules(rules);
+  const policy = rules === undefined ? undefined : containerDevicePolicy(rules);
   const applied = setV2(dir, saved, update);
-  if (rules === undefined || policy === undefined) return applied;
+  if (rules === undefined || policy === undefined) return { ...applied, [Symbol.dispose]: () => undefined };
   try {
     const program = attachDevicePolicy(dir, policy);
     return {
@@ -27,6 +28,7 @@ export function applyResources(
         program.undo();
         applied.undo();
       },
+      [Symbol.dispose]: () => program[Symbol.dispose](),
     };
   } catch (error) {
     applied.undo();

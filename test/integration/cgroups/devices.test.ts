@@ -18,7 +18,7 @@ import {
   DeviceProgramError,
   simplifyDeviceRules,
 } from '../../../src/cgroups/devices/index.js';
-import { currentLayout } from '../../../src/cgroups/index.js';
+import { Cgroup, currentLayout } from '../../../src/cgroups/index.js';
 import { ResourceError } from '../../../src/cgroups/resources/errors.js';
 import type { DeviceRule } from '../../../src/oci/index.js';
 import { binding } from '../../../src/sys/index.js';
@@ -161,6 +161,26 @@ describe('device policy on cgroup2', { skip: missing() }, () => {
     assert.equal(await user.open('/dev/kmsg', O_RDONLY), 'EPERM');
     const { outcomes } = await user.ask({ mknod: { path: join(scratch, 'kmsg'), numbers: [1, 11] } });
     assert.deepEqual(outcomes, ['ok']);
+  });
+
+  it('is what Cgroup.create and set put in force, the default devices added, and no descriptor stays', async () => {
+    const layout = currentLayout();
+    assert.ok(layout.mode !== 'legacy');
+    const unified = { mode: 'unified', unified: layout.unified } as const;
+    const path = `/lamina-test-${process.pid}-created`;
+    const group = await Cgroup.create({ path, layout: unified, resources: { devices: [DENY_ALL] } });
+    try {
+      const user = new DeviceUser(`${root}${path}`);
+      assert.equal(await user.open('/dev/null', O_RDWR), 'ok');
+      assert.equal(await user.open('/dev/kmsg', O_RDONLY), 'EPERM');
+      for (let i = 0; i < 3; i += 1) await group.set({ devices: [{ allow: true, access: 'rwm' }] });
+      assert.equal(await user.open('/dev/kmsg', O_RDONLY), 'ok');
+      assert.deepEqual(group.resources.devices, [{ allow: true, access: 'rwm' }]);
+      assert.deepEqual(heldPrograms(), []);
+    } finally {
+      await group.kill();
+      await group.destroy();
+    }
   });
 
   it('replaces the programs of others, and brings them back when undone', async () => {
