@@ -171,26 +171,53 @@ static unsigned take_files(struct input *in, int *fds) {
   return count;
 }
 
-/* A message whose parts fit together; what they say is the input's. */
-static void say(const struct bed *bed, struct input *in) {
-  struct lm_buf packet = {0}, body = {0};
+static struct lm_header some_header(const struct bed *bed, struct input *in, unsigned types) {
   struct lm_header head = {.magic = LM_MAGIC, .version = LM_PROTOCOL};
-  head.type = (uint16_t)(LM_MSG_WELCOME + take8(in) % 15);
+  head.type = (uint16_t)(LM_MSG_WELCOME + take8(in) % types);
   head.flags = take8(in) & ~(uint32_t)LM_F_BODY_FD;
   uint8_t numbers = take8(in);
   head.serial = (numbers & 1) != 0 ? bed->seq : take8(in);
   head.arg = (numbers & 2) != 0 ? bed->conn : (numbers & 4) != 0 ? (uint64_t)(FIRST_PID + take8(in)) : take8(in);
   head.count = take8(in) % 8;
-  int fds[20];
-  unsigned count = take_files(in, fds);
-  for (uint32_t i = 0; i < head.count; i++) {
+  return head;
+}
+
+static void some_fields(struct input *in, uint32_t count, struct lm_buf *body) {
+  for (uint32_t i = 0; i < count; i++) {
     size_t got;
     const uint8_t *bytes = take_bytes(in, take8(in), &got);
     uint32_t len = (uint32_t)got;
-    lm_buf_append(&body, &len, 4);
-    lm_buf_append(&body, bytes, got);
+    lm_buf_append(body, &len, 4);
+    lm_buf_append(body, bytes, got);
   }
-  if ((numbers & 8) != 0) {
+}
+
+/* Fields that are messages themselves. */
+static void some_parts(const struct bed *bed, struct input *in, uint32_t count, struct lm_buf *body) {
+  for (uint32_t i = 0; i < count; i++) {
+    LM_CLEANUP_BUF struct lm_buf fields = {0};
+    struct lm_header head = some_header(bed, in, LM_MSG_BATCH - LM_MSG_WELCOME + 1);
+    some_fields(in, head.count, &fields);
+    uint32_t len = (uint32_t)(sizeof head + fields.len);
+    lm_buf_append(body, &len, 4);
+    lm_buf_append(body, &head, sizeof head);
+    lm_buf_append(body, fields.data, fields.len);
+  }
+}
+
+/* A message whose parts fit together; what they say is the input's. */
+static void say(const struct bed *bed, struct input *in) {
+  LM_CLEANUP_BUF struct lm_buf packet = {0};
+  LM_CLEANUP_BUF struct lm_buf body = {0};
+  struct lm_header head = some_header(bed, in, LM_MSG_BATCH - LM_MSG_WELCOME + 2);
+  int fds[20];
+  unsigned count = take_files(in, fds);
+  if (head.type == LM_MSG_BATCH) {
+    some_parts(bed, in, head.count, &body);
+  } else {
+    some_fields(in, head.count, &body);
+  }
+  if ((head.serial & 0xe0) == 0x20) {
     head.flags |= LM_F_BODY_FD;
     int file = memfd_create("fuzz", MFD_CLOEXEC);
     (void)lm_write_all(file, body.data, body.len);
@@ -200,8 +227,6 @@ static void say(const struct bed *bed, struct input *in) {
   lm_buf_append(&packet, &head, sizeof head);
   lm_buf_append(&packet, body.data, body.len);
   send_packet(bed, packet.data, packet.len, fds, count);
-  lm_buf_free(&packet);
-  lm_buf_free(&body);
 }
 
 static void shout(const struct bed *bed, struct input *in) {
