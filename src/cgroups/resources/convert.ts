@@ -26,9 +26,17 @@ export function weightFromShares(shares: number): number {
   return Math.ceil(10 ** exponent);
 }
 
+const I64_MAX = 2n ** 63n - 1n;
+
+/** A whole number as the kernel reads it: every digit, at most 2^63 - 1. */
+export function decimal(value: number): string {
+  const whole = BigInt(value);
+  return String(whole > I64_MAX ? I64_MAX : whole);
+}
+
 /** A byte limit as memory.max and its like take it. */
 export function limitText(bytes: number): string {
-  return bytes === UNLIMITED ? 'max' : String(bytes);
+  return bytes === UNLIMITED ? 'max' : decimal(bytes);
 }
 
 /**
@@ -65,7 +73,7 @@ export function cpuMax(quota = 0, period = 0): string {
 /** pids.limit → pids.max. The kernel would let nothing start with 0, so that 0 becomes 1 as in runc. */
 export function pidsMax(limit: number): string {
   if (limit < 0) return 'max';
-  return String(limit === 0 ? 1 : limit);
+  return decimal(limit === 0 ? 1 : limit);
 }
 
 const USEC_PER_SEC = 1_000_000n;

@@ -1,5 +1,6 @@
 /** What v1 and v2 set in the same way. */
 import type { CpuResources, HugepageLimit, LinuxResources } from '../../oci/index.js';
+import { decimal } from './convert.js';
 import type { Transaction } from './transaction.js';
 
 export function setCpuset(files: Transaction, { cpus = '', mems = '' }: CpuResources): void {
@@ -14,9 +15,9 @@ export function setCpuset(files: Transaction, { cpus = '', mems = '' }: CpuResou
 export function setHugepages(files: Transaction, limits: readonly HugepageLimit[], suffix: string): void {
   let isReservable: boolean | undefined;
   for (const { pageSize, limit } of limits) {
-    files.write(`hugetlb.${pageSize}.${suffix}`, String(limit));
+    files.write(`hugetlb.${pageSize}.${suffix}`, decimal(limit));
     if (isReservable === false) continue;
-    isReservable = files.tryWrite(`hugetlb.${pageSize}.rsvd.${suffix}`, String(limit), 'ENOENT');
+    isReservable = files.tryWrite(`hugetlb.${pageSize}.rsvd.${suffix}`, decimal(limit), 'ENOENT');
   }
 }
 

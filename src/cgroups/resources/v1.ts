@@ -10,7 +10,7 @@ import { CgroupFileError } from '../errors.js';
 import { parseCounterText } from '../parse.js';
 import type { Applied } from './applied.js';
 import { checkDeviceRules, checkResources } from './check.js';
-import { pidsMax, UNLIMITED } from './convert.js';
+import { decimal, pidsMax, UNLIMITED } from './convert.js';
 import { isGiven, overlayResources } from './overlay.js';
 import { setCpuset, setHugepages, setRdma } from './shared.js';
 import { type CgroupIo, cgroupIo, controllerOf, Transaction } from './transaction.js';
@@ -32,7 +32,7 @@ function setLimits(files: Transaction, update: MemoryResources, inForce: MemoryR
     if (swap === UNLIMITED || current < BigInt(swap)) writes.unshift([MEMSW, swap]);
     else writes.push([MEMSW, swap]);
   }
-  for (const [file, value] of writes) writeLimit(files, file, String(value));
+  for (const [file, value] of writes) writeLimit(files, file, decimal(value));
 }
 
 function swapToSet(files: Transaction, update: MemoryResources, inForce: MemoryResources): number | undefined {
@@ -63,10 +63,10 @@ function setMemory(
 ): void {
   setLimits(files, update, inForce);
   if (isGiven('memory.reservation', update.reservation)) {
-    files.write('memory.soft_limit_in_bytes', String(update.reservation));
+    files.write('memory.soft_limit_in_bytes', decimal(update.reservation as number));
   }
   if (isGiven('memory.kernelTCP', update.kernelTCP))
-    files.write('memory.kmem.tcp.limit_in_bytes', String(update.kernelTCP));
+    files.write('memory.kmem.tcp.limit_in_bytes', decimal(update.kernelTCP as number));
   // false is the default, and some groups do not take a write at all.
   if (update.disableOOMKiller === true) files.write('memory.oom_control', '1');
   else if (update.disableOOMKiller === false && saved.disableOOMKiller === true) files.write('memory.oom_control', '0');
@@ -83,9 +83,9 @@ function writeAround(
   last: readonly [string, number] | undefined,
 ): void {
   const retried = last === undefined ? [] : ['EINVAL'];
-  const refused = early.filter(([file, value]) => !files.tryWrite(file, String(value), ...retried));
-  if (last !== undefined) files.write(last[0], String(last[1]));
-  for (const [file, value] of refused) files.write(file, String(value));
+  const refused = early.filter(([file, value]) => !files.tryWrite(file, decimal(value), ...retried));
+  if (last !== undefined) files.write(last[0], decimal(last[1]));
+  for (const [file, value] of refused) files.write(file, decimal(value));
 }
 
 function setCpu(files: Transaction, update: CpuResources): void {
@@ -129,7 +129,7 @@ function setBlkio(files: Transaction, update: BlockIoResources): void {
   }
   for (const [name, file] of Object.entries(THROTTLE_FILES)) {
     for (const { major, minor, rate } of update[name as keyof typeof THROTTLE_FILES] ?? []) {
-      files.write(file, `${major}:${minor} ${rate}`);
+      files.write(file, `${major}:${minor} ${decimal(rate)}`);
     }
   }
 }

@@ -5,7 +5,7 @@ import type { BlockIoResources, CpuResources, LinuxResources, MemoryResources } 
 import { parseCounterText } from '../parse.js';
 import type { Applied } from './applied.js';
 import { checkResources } from './check.js';
-import { cpuMax, ioWeight, limitText, pidsMax, swapMax, UNLIMITED, weightFromShares } from './convert.js';
+import { cpuMax, decimal, ioWeight, limitText, pidsMax, swapMax, UNLIMITED, weightFromShares } from './convert.js';
 import { ResourceError } from './errors.js';
 import { isGiven, overlayResources } from './overlay.js';
 import { setCpuset, setHugepages, setRdma } from './shared.js';
@@ -81,7 +81,7 @@ function setIo(files: Transaction, update: BlockIoResources): void {
   for (const [name, key] of Object.entries(IO_MAX_KEYS)) {
     for (const { major, minor, rate } of update[name as keyof typeof IO_MAX_KEYS] ?? []) {
       // 0 is how v1 takes a limit away; here the kernel refuses it.
-      files.write('io.max', `${major}:${minor} ${key}=${rate === 0 ? 'max' : rate}`);
+      files.write('io.max', `${major}:${minor} ${key}=${rate === 0 ? 'max' : decimal(rate)}`);
     }
   }
 }
@@ -95,9 +95,9 @@ function setCpu(files: Transaction, update: CpuResources, inForce: CpuResources)
   // A burst above the quota in force is refused, so that it may have to wait for the new one.
   const isBurstSet =
     update.burst === undefined ||
-    files.tryWrite('cpu.max.burst', String(update.burst), ...(isQuotaSet ? ['EINVAL'] : []));
+    files.tryWrite('cpu.max.burst', decimal(update.burst), ...(isQuotaSet ? ['EINVAL'] : []));
   if (isQuotaSet) setQuota(files, cpuMax(inForce.quota, inForce.period));
-  if (!isBurstSet) files.write('cpu.max.burst', String(update.burst));
+  if (!isBurstSet) files.write('cpu.max.burst', decimal(update.burst as number));
 }
 
 /** Before Linux 6.10 each write of cpu.max divides the burst by 1000. */

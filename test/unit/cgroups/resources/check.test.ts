@@ -21,7 +21,7 @@ const BAD: readonly [field: string, update: Json][] = [
   ['memory.limit', { memory: { limit: 1.5 } }],
   ['memory.limit', { memory: { limit: Number.NaN } }],
   ['memory.limit', { memory: { limit: Number.POSITIVE_INFINITY } }],
-  ['memory.limit', { memory: { limit: 2 ** 53 } }],
+  ['memory.limit', { memory: { limit: 2 ** 64 } }],
   ['memory.limit', { memory: { limit: -2 } }],
   ['memory.limit', { memory: { limit: null } }],
   ['memory.reservation', { memory: { reservation: -3 } }],
