@@ -1,7 +1,7 @@
 /** What creating a group has in common on v2 and v1. */
 import { codeOf, LaminaError, messageOf, UndoStack } from '../base/index.js';
-import { CgroupNotFoundError, CgroupTreeError } from './errors.js';
-import { listProcesses } from './tree.js';
+import { CgroupTreeError } from './errors.js';
+import { listRemaining } from './tree.js';
 
 /** Runs steps that register how to undo them; when one fails, all before it are undone, and what cannot be is told in the error. */
 export async function withUndo<T>(run: (undo: UndoStack) => Promise<T>): Promise<T> {
@@ -22,7 +22,7 @@ export async function withUndo<T>(run: (undo: UndoStack) => Promise<T>): Promise
  * @throws {CgroupTreeError} not-empty, frozen
  */
 export function assertUnused(dir: string, isPaused: () => boolean): void {
-  const pids = processesIn(dir);
+  const pids = listRemaining(dir);
   if (pids.length > 0) {
     const who = pids.length > 5 ? `${pids.slice(0, 5).join(', ')}, ...` : pids.join(', ');
     throw new CgroupTreeError('not-empty', `create cgroup ${dir}: it has ${pids.length} processes already: ${who}`, {
@@ -31,14 +31,5 @@ export function assertUnused(dir: string, isPaused: () => boolean): void {
   }
   if (isPaused()) {
     throw new CgroupTreeError('frozen', `create cgroup ${dir}: it is there already, and frozen`, { subject: dir });
-  }
-}
-
-function processesIn(dir: string): number[] {
-  try {
-    return listProcesses(dir);
-  } catch (error) {
-    if (error instanceof CgroupNotFoundError) return [];
-    throw error;
   }
 }

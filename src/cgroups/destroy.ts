@@ -2,9 +2,9 @@
 import * as fs from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Code, isErrno, LaminaError } from '../base/index.js';
-import { CgroupFileError, CgroupNotFoundError, CgroupTreeError } from './errors.js';
+import { CgroupFileError, CgroupTreeError } from './errors.js';
 import { isDirectory } from './file.js';
-import { listProcesses, subgroups } from './tree.js';
+import { listRemaining, subgroups } from './tree.js';
 
 const FIRST_WAIT_MS = 1;
 const LAST_WAIT_MS = 50;
@@ -49,15 +49,6 @@ function removeWhatIsEmpty(dir: string): Removal {
   return left.includes('busy') ? 'busy' : tryRemove(dir);
 }
 
-function processesIn(dir: string): number[] {
-  try {
-    return listProcesses(dir);
-  } catch (error) {
-    if (error instanceof CgroupNotFoundError) return [];
-    throw error;
-  }
-}
-
 /**
  * Removes a group, with the groups below it, as soon as no process is left. Nothing to do if it is not there.
  * @param deadline by performance.now()
@@ -77,7 +68,7 @@ export async function removeTree(dir: string, waitUntilEmpty: WaitUntilEmpty, de
 }
 
 function notEmpty(dir: string): LaminaError {
-  const pids = processesIn(dir);
+  const pids = listRemaining(dir);
   const left = pids.length === 0 ? 'it is still busy' : `processes are left: ${pids.join(', ')}`;
   return new LaminaError(Code.FailedPrecondition, `remove cgroup ${dir}: ${left} at the deadline`, {
     subject: dir,

@@ -66,3 +66,13 @@ export function listProcesses(dir: string, options: ListOptions = {}): number[] 
   visit(dir);
   return [...found];
 }
+
+/** The same; none if the group is not there. */
+export function listRemaining(dir: string): number[] {
+  try {
+    return listProcesses(dir);
+  } catch (error) {
+    if (error instanceof CgroupNotFoundError) return [];
+    throw error;
+  }
+}
