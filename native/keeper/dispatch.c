@@ -234,6 +234,8 @@ static void do_batch(struct lm_keeper *keeper, struct lm_message *m) {
   for (uint32_t i = 0; i < m->count && lm_link_up(keeper) && !keeper->done; i++) {
     (void)lm_message_decode(m->fields[i].data, m->fields[i].len, &part);
     lm_dispatch(keeper, &part);
+    /* The rest is from an engine that is no longer ours, and its answers would go to the next. */
+    if (part.head.type == LM_MSG_DECLINE) return;
   }
 }
 

@@ -144,6 +144,24 @@ describe('a keeper with an engine of another version', () => {
     });
   }
 
+  it('does nothing that comes after DECLINE, not even in the same message', async () => {
+    begin({});
+    const { engine } = await bed.keeper();
+    const put = Buffer.from(header(lm('MSG_PUT'), { serial: 9 }), 'hex');
+    put.writeUInt32LE(2, 12);
+    const fields = Buffer.from([4, 0, 0, 0, ...Buffer.from('name'), 0, 0, 0, 0]);
+    const decline = Buffer.from(header(lm('MSG_DECLINE')), 'hex');
+    engine.send('BATCH', { fields: [decline, Buffer.concat([put, fields])] });
+    const own = await bed.engine();
+    await bed.replayed(own);
+    await own.settled();
+    assert.equal(own.pendingOf('DONE').length, 0);
+    own.kill();
+    const next = await bed.engine();
+    await bed.replayed(next);
+    assert.equal(next.pendingOf('ENTRY').length, 0);
+  });
+
   it('does not take noise for a sign of life', async () => {
     begin({ LAMINA_PING_MS: '60', FAKE_MUTE: '1' });
     await bed.start();
