@@ -138,4 +138,18 @@ describe('a container', { skip }, () => {
     }
     await end(shim);
   });
+
+  it('cannot be given an id that leads out of its bundle, nor an exec', async () => {
+    const { shim } = await look(false);
+    const around = (): string[] => [...readdirSync(join(shim.bundle, '..')), ...readdirSync(shim.bundle)].toSorted();
+    const before = around();
+    for (const id of ['..', '.', '../other', '/tmp/x', 'a/b', '', 'a\0b', '-root', 'x'.repeat(300)]) {
+      await assert.rejects(daemon.create({ ...shim, id }), /container id .* is not valid/, id);
+      const spec = { typeUrl: 'json', value: Buffer.from(JSON.stringify(bareProcess(['true']))) };
+      const exec = { id: shim.id, execId: id, terminal: false, stdin: '', stdout: '', stderr: '', spec };
+      await assert.rejects(shim.task.exec(exec), /exec id .* is not valid/, id);
+    }
+    assert.deepEqual(around(), before);
+    await end(shim);
+  });
 });
