@@ -147,7 +147,10 @@ describe('pidsMax and limitText', () => {
     assert.deepEqual([-1, -7, 0, 1, 99].map(pidsMax), ['max', 'max', '1', '1', '99']);
     assert.deepEqual([-1, 0, 4096, Number.MAX_SAFE_INTEGER].map(limitText), ['max', '0', '4096', '9007199254740991']);
     // What v1's files show for no limit, and the largest number of 64 bits as JSON.parse reads it.
-    assert.deepEqual([Number(9223372036854771712n), 2 ** 63].map(limitText), ['9223372036854771712', '9223372036854775807']);
+    assert.deepEqual([Number(9223372036854771712n), 2 ** 63].map(limitText), [
+      '9223372036854771712',
+      '9223372036854775807',
+    ]);
   });
 });
 
