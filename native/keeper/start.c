@@ -97,6 +97,12 @@ static int adjust_oom(pid_t keeper, struct lm_error *err) {
 /* In the child. It serves only after `go` has come: until then `start` may still fail and take everything back. */
 static _Noreturn void become_keeper(struct lm_identity who, int listener, int go) {
   (void)setsid();
+  /* Until the loop takes them: a keeper that dies of one on its way there would leave its socket. */
+  sigset_t later;
+  (void)sigemptyset(&later);
+  (void)sigaddset(&later, SIGTERM);
+  (void)sigaddset(&later, SIGINT);
+  (void)sigprocmask(SIG_BLOCK, &later, NULL);
   int null = open("/dev/null", O_RDWR);
   for (int fd = 0; fd < 3; fd++) (void)dup2(null, fd);
   int high_listener = fcntl(listener, F_DUPFD, 10);

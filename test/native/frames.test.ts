@@ -5,13 +5,20 @@ import type { Socket } from 'node:net';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { Bed, type Engine, frame, lm } from './harness.js';
 
-/** Reads exactly n bytes. */
+/** Reads exactly n bytes. Never asks for more than there is: Node then says "readable" again and again, and reads nothing more. */
 async function bytes(socket: Socket, n: number): Promise<Buffer> {
-  for (;;) {
-    const chunk = socket.read(n) as Buffer | null;
-    if (chunk !== null) return chunk;
-    await once(socket, 'readable');
+  const got: Buffer[] = [];
+  for (let missing = n; missing > 0; ) {
+    const there = Math.min(socket.readableLength, missing);
+    const chunk = there === 0 ? null : (socket.read(there) as Buffer | null);
+    if (chunk === null) {
+      await once(socket, 'readable');
+    } else {
+      got.push(chunk);
+      missing -= chunk.length;
+    }
   }
+  return Buffer.concat(got);
 }
 
 describe('frames', () => {
