@@ -1,5 +1,5 @@
 /**
- * Runs test suites on the built JavaScript: node scripts/test.mjs KIND... [--only TEXT] [--name REGEXP]
+ * Runs test suites on the built JavaScript: node scripts/test.mjs KIND... [--only TEXT]... [--name REGEXP]
  *
  *   unit         dist/test/unit/**            needs nothing
  *   native       dist/test/native/**          needs the native part; one file at a time
@@ -7,7 +7,7 @@
  *   faults       dist/test/faults/**          the engine killed at many points; as integration
  *   vm-guest     dist/test/{vm/guest,integration/{cgroups,oci}}/**   inside the test VM, where nothing else runs
  *
- * --only keeps the files whose path contains TEXT, --name the tests whose name matches. Files are listed here and passed one by one
+ * --only keeps the files whose path contains one of the TEXTs, --name the tests whose name matches. Files are listed here and passed one by one
  * because Node 20 knows no globs and, given a folder, would run helper files too. Each file is a process of its own. Ends with a table per
  * suite: where it ran, what passed, failed and was skipped, and why. Exit status 1 if a test failed or if there was none.
  */
@@ -40,7 +40,7 @@ function listFiles(folder, only) {
   return readdirSync(folder, { recursive: true })
     .filter((name) => name.endsWith('.test.js'))
     .map((name) => join(folder, name))
-    .filter((name) => only === undefined || name.includes(only))
+    .filter((name) => only === undefined || only.some((text) => name.includes(text)))
     .sort();
 }
 
@@ -90,7 +90,7 @@ async function runSuite(suite, files, options, name) {
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { only: { type: 'string' }, name: { type: 'string' } },
+  options: { only: { type: 'string', multiple: true }, name: { type: 'string' } },
 });
 if (positionals.length === 0) fail(`say what to run: ${Object.keys(KINDS).join(', ')}`);
 for (const kind of positionals) {

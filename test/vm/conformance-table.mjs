@@ -8,7 +8,7 @@ const TARGET = join(REPOSITORY, 'docs/cgroups-conformance.md');
 const PLACES = ['uml-forky', 'qemu-forky', 'host'];
 
 const HOW = `node test/vm/run.mjs --bare -- node scripts/test.mjs vm-guest --only guest/conformance
-    node test/vm/run.mjs --machine qemu --bare --timeout 1800 -- env LAMINA_TEST_CONFORMANCE=rare node scripts/test.mjs vm-guest --only guest/conformance
+    LAMINA_TEST_CONFORMANCE=rare node test/vm/run.mjs --machine qemu --bare -- node scripts/test.mjs vm-guest --only guest/conformance
     node test/vm/conformance-table.mjs`;
 
 /** What a row shows of a group: only what differs from a group without limits. */
@@ -42,6 +42,14 @@ function line(row) {
   return `| ${columns.map(cell).join(' | ')} |`;
 }
 
+/** By case, in the order they were listed in; then by driver and step. */
+function sorted(rows) {
+  const names = [...new Set(rows.map((row) => row.name))];
+  const key = (row) => [names.indexOf(row.name), row.driver === 'fs' ? 0 : 1, row.step];
+  const compare = (a, b) => a.map((part, index) => part - b[index]).find((difference) => difference !== 0) ?? 0;
+  return rows.toSorted((a, b) => compare(key(a), key(b)));
+}
+
 function section({ place, kernel, systemd, runc, rows }) {
   const differing = rows.filter((row) => row.differences.length > 0).length;
   const unexplained = rows.filter((row) => row.differences.some(({ reason }) => reason === undefined)).length;
@@ -51,7 +59,7 @@ ${rows.length} steps: ${rows.length - differing} the same, ${differing} with dif
 
 | case | driver | asked | ours | runc's | |
 |---|---|---|---|---|---|
-${rows.map(line).join('\n')}
+${sorted(rows).map(line).join('\n')}
 `;
 }
 

@@ -16,6 +16,7 @@ fi
 
 # Off until a test turns it on: with swap, what is meant to run out of memory takes long to.
 for word in $(cat /proc/cmdline); do case $word in lamina.swap=*) LAMINA_TEST_SWAP=${word#*=} ;; esac; done
+[ -b "$LAMINA_TEST_SWAP" ] || modprobe virtio_blk
 mkswap --quiet "$LAMINA_TEST_SWAP"
 export LAMINA_TEST_SWAP LAMINA_TEST_RESULTS=/out/results
 

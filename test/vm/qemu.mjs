@@ -7,7 +7,7 @@ const BOOT_TIMEOUT_MS = 240_000;
 /**
  * The kernel has drivers for NVMe, ext4 and virtiofs built in, so there is no initramfs. virtiofs needs memory that its daemon can
  * map (memfd). The disk's changes go to an unlinked file in TMPDIR; the image is only read, so that user-mode Linux has locked it for
- * another guest is no matter. ttyS0 is the command's output and qemu's standard output, ttyS1 the kernel's console.
+ * another guest is no matter. The second disk is of another kind, as NVMe disks take their numbers in a race. ttyS0 is the command's output and qemu's standard output, ttyS1 the kernel's console.
  */
 const LAUNCH = `
 for release in "$root"/usr/lib/modules/*; do release=\${release##*/}; done
@@ -25,12 +25,12 @@ TMPDIR=/share/run chroot "$root" /usr/bin/qemu-system-x86_64 -nodefaults -no-use
   -object memory-backend-memfd,id=node0,size="\${half}M" -numa node,cpus=0,memdev=node0 \\
   -object memory-backend-memfd,id=node1,size="\${half}M" -numa node,cpus=1,memdev=node1 \\
   -drive if=none,id=disk,snapshot=on,format=raw,file.locking=off,file="/share/images/$image" -device nvme,drive=disk,serial=disk \\
-  -drive if=none,id=swap,format=raw,file=/share/run/swap -device nvme,drive=swap,serial=swap \\
+  -drive if=none,id=swap,format=raw,file=/share/run/swap -device virtio-blk-pci,drive=swap \\
   -chardev socket,id=fs,path=/tmp/virtiofsd -device vhost-user-fs-pci,chardev=fs,tag=share \\
   -chardev stdio,id=output,signal=off -serial chardev:output \\
   -chardev file,id=console,path=/share/run/console -serial chardev:console \\
-  -kernel "/usr/lib/modules/$release/vmlinuz" -append "root=/dev/nvme0n1 console=ttyS1 $parameters lamina.swap=/dev/nvme1n1 \\
-    psi=1 hugepages=16 $cheap systemd.mount-extra=share:/share:virtiofs:rw \\
+  -kernel "/usr/lib/modules/$release/vmlinuz" -append "root=/dev/nvme0n1 console=ttyS1 $parameters lamina.swap=/dev/vda \\
+    panic=-1 psi=1 hugepages=16 $cheap systemd.mount-extra=share:/share:virtiofs:rw \\
     systemd.mount-extra=/share/modules:/usr/lib/modules:none:bind,ro \\
     systemd.mount-extra=/share/repo:/host:none:bind,ro systemd.mount-extra=/share/run/out:/out:none:bind" >&3
 `;

@@ -185,7 +185,11 @@ export class SystemdCgroup implements Cgroup {
     const { blockIO, unified } = this.#inner.resources;
     const properties = await this.#properties({}, { ...(blockIO && { blockIO }), ...(unified && { unified }) });
     const weight = properties.filter(({ name }) => name === 'IOWeight');
-    if (weight.length > 0) await this.#manager.setUnitProperties(this.unit, weight);
+    if (weight.length === 0) return;
+    await this.#manager.setUnitProperties(this.unit, weight);
+    // systemd writes the group's weight, with which BFQ forgets those per device.
+    const weightDevice = blockIO?.weightDevice;
+    if (weightDevice !== undefined) await this.#inner.set({ blockIO: { weightDevice } });
   }
 
   async #properties(saved: LinuxResources, update: LinuxResources): Promise<UnitProperty[]> {

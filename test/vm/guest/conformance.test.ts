@@ -12,7 +12,7 @@ import { RESOURCE_FIELDS } from '../../../src/cgroups/resources/index.js';
 import type { LinuxResources } from '../../../src/oci/index.js';
 import { runCommand } from '../../lib/command.js';
 import { requires } from '../../lib/requires.js';
-import { allCases, bfqCases, type Case, type Disk } from './conformance/cases.js';
+import { allCases, bfqCases, type Case, type Disk, NOTHING } from './conformance/cases.js';
 import { type Row, runCases } from './conformance/compare.js';
 import { findExpected, missingExpected } from './conformance/expected.js';
 import { cleanGroups, type Driver, PARENT_PATH, prepareGroups, removeParents } from './conformance/groups.js';
@@ -84,13 +84,14 @@ function compare(
 
     after(removeParents);
 
-    for (const { name, needs = [], steps, refused = [] } of skip === false ? cases() : []) {
+    for (const { name, needs = [], steps, refused = [], refusedByFs = [] } of skip === false ? cases() : []) {
       it(name, (t) => {
         const missing = needs.filter((file) => !files.has(file));
         if (missing.length > 0) return t.skip(`this kernel has no ${missing.join(', ')}`);
         const own = rows.filter((row) => row.name === name);
         assert.deepEqual(own.flatMap(describeRow), []);
-        const expectedRefusals = steps.map((_, step) => refused.includes(step));
+        const refusals = driver === 'fs' ? [...refused, ...refusedByFs] : refused;
+        const expectedRefusals = steps.map((_, step) => refusals.includes(step));
         assert.deepEqual(
           own.map((row) => row.errors.lamina !== undefined),
           expectedRefusals.slice(0, own.length),
@@ -120,7 +121,7 @@ if (skip === false) {
 
 const disk = skip === false ? diskOf() : { major: 0, minor: 0 };
 const swapDisk = (): Disk => diskOf(process.env['LAMINA_TEST_SWAP']);
-const wanted = allCases(disk).filter(({ needs }) => !ONLY_RARE || needs !== undefined);
+const wanted = allCases(disk).filter(({ name, needs }) => !ONLY_RARE || needs !== undefined || name === NOTHING);
 for (const driver of ['fs', 'systemd'] as const)
   compare(
     driver,

@@ -82,6 +82,40 @@ export const EXPECTED: readonly Expected[] = [
     reason: 'runc does not tell systemd that a group is idle no longer, so a daemon-reload makes it idle again',
   },
   {
+    cases: /^(unified-)?io-weight$/,
+    key: /^(IOWeight|io\.weight)$/,
+    driver: 'systemd',
+    reason: 'runc does not tell systemd of io weights, so a daemon-reload brings back the usual one',
+  },
+  {
+    cases: /^bfq-weight(-device)?$/,
+    key: /^(IO(Device)?Weight|io\.weight)$/,
+    driver: 'systemd',
+    reason:
+      'runc does not tell systemd of io weights. What we tell it is the IOWeight that it makes the asked BFQ weight of',
+  },
+  {
+    cases: /^bfq-weight(-device)?$/,
+    key: /^io\.bfq\.weight$/,
+    driver: 'systemd',
+    moment: 'reload',
+    reason: 'runc does not tell systemd of io weights, so a daemon-reload brings back the usual one',
+  },
+  {
+    cases: /^bfq-weight-device$/,
+    key: /^io\.bfq\.weight$/,
+    driver: 'systemd',
+    moment: 'undone',
+    reason: 'systemd writes the weight of the group, with which BFQ forgets those per device; it is not told of them',
+  },
+  {
+    cases: /^cpuset-absent-cpus$/,
+    key: /^AllowedCPUs$/,
+    driver: 'systemd',
+    steps: [1],
+    reason: 'runc tells systemd before the kernel refuses, and does not take it back',
+  },
+  {
     cases: /^cpu-period-alone$/,
     key: /^cpu\.max$/,
     driver: 'systemd',

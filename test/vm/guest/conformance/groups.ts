@@ -2,7 +2,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { DEFAULT_DEVICE_RULES } from '../../../../src/cgroups/devices/index.js';
 import { Cgroup, parseSystemdPath, unitPath } from '../../../../src/cgroups/index.js';
 import type { LinuxResources } from '../../../../src/oci/index.js';
 import { mustRun, runCommand } from '../../../lib/command.js';
@@ -63,7 +62,7 @@ export function laminaGroup(driver: Driver, name: string): Subject {
       child = spawn('sh', ['-c', 'read go; exec sleep 1000000'], { stdio: ['pipe', 'ignore', 'ignore'] });
       const { pid } = child;
       if (pid === undefined) throw new Error('cannot start sleep');
-      const devices = [...(resources.devices ?? USUAL_DEVICES), ...DEFAULT_DEVICE_RULES];
+      const devices = resources.devices ?? USUAL_DEVICES;
       const options = { path: cgroupsPath, driver, resources: { ...resources, devices }, pid };
       cgroup = await Cgroup.create({ ...options, systemd: { timeoutMs: TIMEOUT_MS } });
       child.stdin?.write('go\n');

@@ -4,6 +4,7 @@ import { release } from 'node:os';
 import { join } from 'node:path';
 import { mustRun } from '../../../lib/command.js';
 import { PLACE } from '../../../lib/repo.js';
+import { NOTHING } from './cases.js';
 import { MAKERS, type Row } from './compare.js';
 import { findExpected } from './expected.js';
 import type { Maker } from './groups.js';
@@ -27,7 +28,7 @@ async function versions(): Promise<Record<string, string>> {
 
 /** What runc's container without limits has: the rest is of interest. */
 function usual(rows: readonly Row[], { driver }: Row): Settings {
-  return rows.find((row) => row.driver === driver && row.name === 'nothing')?.settings.runc.set ?? new Map();
+  return rows.find((row) => row.driver === driver && row.name === NOTHING)?.settings.runc.set ?? new Map();
 }
 
 function plainRow(row: Row, common: Settings): object {
