@@ -4,7 +4,7 @@
  */
 import { closeSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Code, createDeferred, type Deferred, isErrno, LaminaError, messageOf } from '../base/index.js';
 import { binding, POLLIN, type Poller, type Registration, sharedPoller } from '../sys/index.js';
 import { scratchDir } from './scratch.js';
@@ -30,24 +30,30 @@ const RECEIVE_TIMEOUT_MS = 30_000;
 export class ConsoleSocket {
   /** What `--console-socket` gets. */
   readonly path: string;
-  readonly #dir: string;
   readonly #poller: Poller;
   /** The listening socket, then the connection. */
   #fd: number | undefined;
   #registration: Registration | undefined;
   #waiting: Deferred<ReceivedConsole> | undefined;
 
-  /** @throws errno errors of mkdtemp and bind */
-  constructor(options: ConsoleSocketOptions = {}) {
+  /**
+   * @param made a socket of another process that listens already; the descriptor belongs to this object from now on
+   * @throws errno errors of mkdtemp and bind
+   */
+  constructor(options: ConsoleSocketOptions = {}, made?: { readonly fd: number; readonly path: string }) {
     this.#poller = options.poller ?? sharedPoller();
-    this.#dir = makeSocketDir();
-    this.path = join(this.#dir, 'pty.sock');
+    this.path = made?.path ?? join(makeSocketDir(), 'pty.sock');
     try {
-      this.#fd = binding().listenUnix(this.path, 'stream', 1, 0o600);
+      this.#fd = made?.fd ?? binding().listenUnix(this.path, 'stream', 1, 0o600);
     } catch (error) {
-      rmSync(this.#dir, { recursive: true, force: true });
+      this.#removeDir();
       throw error;
     }
+  }
+
+  /** The listening socket, until somebody has connected. */
+  get fd(): number | undefined {
+    return this.#fd;
   }
 
   /**
@@ -76,7 +82,11 @@ export class ConsoleSocket {
   [Symbol.dispose](): void {
     this.#closeFd();
     this.#waiting?.reject(this.#error(Code.Canceled, 'it was closed'));
-    rmSync(this.#dir, { recursive: true, force: true });
+    this.#removeDir();
+  }
+
+  #removeDir(): void {
+    rmSync(dirname(this.path), { recursive: true, force: true });
   }
 
   #watch(fd: number, step: () => void): void {

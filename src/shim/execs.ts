@@ -95,6 +95,7 @@ export class Execs {
       exec.step = undefined;
       context.link.del(this.#specEntry(id));
       this.#host.save();
+      exec.io?.startRecorded();
       started.resolve();
     }
     if (exec.reaped !== undefined) this.#announce(exec, exec.reaped);

@@ -256,6 +256,30 @@ export class KeeperLink implements Spawner {
     clearTimeout(timer);
   }
 
+  /** A program of this name that a predecessor engine had spawned and that lives. */
+  inheritedRun(name: string): SpawnedProcess | undefined {
+    const [pid, run] = [...this.#inherited].find(([, run]) => run.name === SPAWN_NAME + name) ?? [];
+    if (pid === undefined || run === undefined) return undefined;
+    // By a pidfd, so that no other process can be meant.
+    const held = this.adopt(pid, run.name);
+    const signal = (send: (held: HeldProcess) => void): void =>
+      void held.then(
+        (process) => this.#signalRunning(pid, () => send(process)),
+        () => undefined,
+      );
+    void Promise.all([held, run.exited]).then(
+      ([{ pidfd }]) => {
+        if (pidfd >= 0) closeSync(pidfd);
+      },
+      () => undefined,
+    );
+    return {
+      pid,
+      exited: run.exited,
+      kill: (number) => signal(({ pidfd }) => binding().pidfdSendSignal(pidfd, number)),
+    };
+  }
+
   /**
    * Gives a name to a child that the OCI runtime started, and holds it by a pidfd which the caller closes.
    * @throws LaminaError NotFound when it has been reaped already: its exit report was delivered before

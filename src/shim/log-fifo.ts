@@ -1,6 +1,7 @@
 /** A log sink over the `log` FIFO of a bundle, which the daemon copies to its own log. Never blocks; what does not fit is counted. */
-import { closeSync, constants, openSync, writeSync } from 'node:fs';
+import { closeSync, writeSync } from 'node:fs';
 import type { LogSink } from '../base/index.js';
+import { openFifoWriter } from '../sys/index.js';
 
 export class LogFifo {
   readonly #path: string;
@@ -30,10 +31,11 @@ export class LogFifo {
 
   #open(): boolean {
     try {
-      this.#fd = openSync(this.#path, constants.O_WRONLY | constants.O_NONBLOCK);
-      return true;
+      // Undefined while the daemon is not there to read: lines are dropped until it is.
+      this.#fd = openFifoWriter(this.#path) ?? undefined;
+      return this.#fd !== undefined;
     } catch {
-      // The bundle is gone, or the daemon is not there to read: lines are dropped until it is.
+      // The bundle is gone, or somebody has put something else there.
       return false;
     }
   }

@@ -77,13 +77,19 @@ export interface ContainerRecord extends ContainerSettings {
   readonly execs: Readonly<Record<string, ExecRecord>>;
 }
 
+/** What of a record stays the same for the life of the container. */
+export function settingsOf(record: ContainerRecord): ContainerSettings {
+  const { id, bundle, options, systemdCgroup, sharesPidNamespace, copyOutput, hasRootfsMounts, checkpoint } = record;
+  return { id, bundle, options, systemdCgroup, sharesPidNamespace, copyOutput, hasRootfsMounts, checkpoint };
+}
+
 /** The parts of a container that change. */
 export interface ContainerParts {
   readonly state: InitState;
   readonly step: PendingStep | undefined;
   readonly isFresh: boolean;
   readonly cgroup: string | undefined;
-  readonly oomKills: bigint | undefined;
+  readonly oomKills: string | undefined;
   readonly limits: LinuxResources | undefined;
   readonly init: TrackedProcess;
   readonly execs: Iterable<ExecProcess>;
@@ -94,8 +100,7 @@ export function toContainerRecord(settings: ContainerSettings, parts: ContainerP
   for (const exec of parts.execs) {
     execs[exec.id] = { ...toProcessRecord(exec), state: exec.state, failed: exec.failed, step: exec.step };
   }
-  const oomKills = parts.oomKills?.toString();
-  return { ...settings, ...parts, oomKills, init: toProcessRecord(parts.init), execs };
+  return { ...settings, ...parts, init: toProcessRecord(parts.init), execs };
 }
 
 function toProcessRecord({ stdio, pid, reaped, exit }: TrackedProcess): ProcessRecord {

@@ -11,6 +11,7 @@ import { unmountRecursive } from '../sys/index.js';
 import { Container } from './container.js';
 import type { ContainerContext } from './context.js';
 import { execSpecEntry } from './execs.js';
+import { ioPrefix, type LeftStreams, ProcessIo } from './io/process-io.js';
 import type { RelayState } from './keeper-link.js';
 import type { ContainerRecord } from './record.js';
 
@@ -21,10 +22,21 @@ export interface Recovered {
   readonly containers: readonly Container[];
   /** Ids whose record could not be used: their processes may be alive. */
   readonly lost: readonly string[];
-  /** id → the undoing of a create that was under way; never rejects. A new Create of that id has to wait for it. */
-  readonly undoing: ReadonlyMap<string, Promise<void>>;
+  /** By id. */
+  readonly undoing: ReadonlyMap<string, Undoing>;
 }
 
+/** The undoing of a create that was under way. */
+export interface Undoing {
+  /** Never rejects. A new Create of that id has to wait for it. */
+  readonly done: Promise<void>;
+  /** What that Create goes on with; whoever takes it clears it here. */
+  streams: ProcessIo | undefined;
+}
+
+const NOTHING: Undoing = { done: Promise.resolve(), streams: undefined };
+
+/** @param stored what the predecessor stored; descriptors that are not taken over are closed */
 export function recoverContainers(
   context: ContainerContext,
   stored: StoredEntries,
@@ -32,17 +44,16 @@ export function recoverContainers(
 ): Recovered {
   const containers: Container[] = [];
   const lost: string[] = [];
-  const undoing = new Map<string, Promise<void>>();
+  const undoing = new Map<string, Undoing>();
   const taken = new Set<string>();
-  const entries = new Map<string, number | undefined>();
-  for (const [name, { fd }] of stored) if (name.startsWith('io/')) entries.set(name, fd);
+  const leftOf = (id: string): LeftStreams => ({ entries: stored, relays, taken, specs: storedSpecs(stored, id) });
   for (const [name, { bytes }] of stored) {
     if (!name.startsWith('c/')) continue;
     const id = name.slice(2);
     try {
       const record = JSON.parse(bytes.toString()) as ContainerRecord;
-      const container = Container.restore(context, record, { entries, relays, taken, specs: storedSpecs(stored, id) });
-      if (record.step === 'create') undoing.set(id, container.discard());
+      const container = Container.restore(context, record, leftOf(id));
+      if (record.step === 'create') undoing.set(id, container.abandon());
       else containers.push(container);
     } catch (error) {
       lost.push(id);
@@ -55,7 +66,18 @@ export function recoverContainers(
     const id = name.slice(2);
     // Created after all: only the entry is left over.
     if (known.has(id)) context.link.del(name);
-    else undoing.set(id, undoMounts(context, name, bytes.toString(), undoing.get(id)));
+    else {
+      const first = undoing.get(id);
+      undoing.set(id, { ...NOTHING, ...first, done: undoMounts(context, name, bytes.toString(), first?.done) });
+    }
+  }
+  // The predecessor had undone a create and not come to do it again.
+  for (const name of stored.keys()) {
+    const [folder, id = '', execId] = name.split('/');
+    if (folder !== 'io' || execId !== '' || known.has(id) || lost.includes(id)) continue;
+    const undone = undoing.get(id) ?? { ...NOTHING };
+    undone.streams ??= ProcessIo.restore(context.link, ioPrefix(id, ''), leftOf(id)).carryOn();
+    undoing.set(id, undone);
   }
   for (const [name, { fd }] of stored) if (fd !== undefined && !taken.has(name)) closeSync(fd);
   if (containers.length > 0) context.log.info({ containers: containers.length }, 'a new engine has taken over');

@@ -22,7 +22,7 @@ import { decodeOptions, type EffectiveOptions, usesSystemdCgroup } from './optio
 import type { TrackedProcess } from './process/tracked.js';
 import { Publisher } from './publisher.js';
 import { type ContainerSettings, type DeletedProcess, fromDeletedRecord, toDeletedRecord } from './record.js';
-import { recoverContainers, storedEvents } from './recovery.js';
+import { recoverContainers, storedEvents, type Undoing } from './recovery.js';
 import { createTaskService } from './services/task.js';
 import { wireError } from './services/wire-error.js';
 import { joinShimCgroup } from './shim-cgroup.js';
@@ -65,7 +65,7 @@ export class Session implements KeeperEvents {
   /** Containers a predecessor knew and this engine could not put back: the keeper must not end under them. */
   readonly #lost = new Set<string>();
   /** id → the undoing of a predecessor's create. */
-  #undoing: ReadonlyMap<string, Promise<void>> = new Map();
+  #undoing: ReadonlyMap<string, Undoing> = new Map();
   /** What a predecessor had deleted just before it died, by the names of `remember`. */
   readonly #deleted = new Map<string, DeletedProcess>();
   #isRepeat = false;
@@ -143,13 +143,19 @@ export class Session implements KeeperEvents {
   async create(request: taskV2.CreateTaskRequest): Promise<number> {
     const { id } = request;
     if (this.#isTerminated) throw new LaminaError(Code.Unavailable, 'the shim is shutting down');
+    const undoing = this.#undoing.get(id);
+    const undo = new UndoStack();
+    const streams = this.#isRepeat ? undoing?.streams : undefined;
+    if (undoing !== undefined && streams !== undefined) {
+      undoing.streams = undefined;
+      undo.add('let go of the streams', () => streams.dispose());
+    }
     await this.#options.config.check();
-    await this.#undoing.get(id);
+    await undoing?.done;
     if (this.#containers.has(id) || this.#creating.has(id)) {
       throw new LaminaError(Code.AlreadyExists, `container ${id}: already exists`, { subject: id });
     }
     this.#creating.add(id);
-    const undo = new UndoStack();
     try {
       const options = await decodeOptions(request.options, this.#options.config.current);
       const settings = await this.#prepare(request, options, undo);
@@ -161,6 +167,7 @@ export class Session implements KeeperEvents {
       };
       const container = new Container(this.#context, settings, stdio);
       undo.add('discard the container', () => container.discard());
+      container.init.io = streams;
       await container.create(request.rootfs);
       this.#containers.set(id, container);
       return container.init.pid;
@@ -262,6 +269,8 @@ export class Session implements KeeperEvents {
     this.#isRepeat = true;
     for (const handle of held) handle();
     this.#isRepeat = false;
+    // Nobody asks for these any more.
+    for (const { streams } of undoing.values()) streams?.dispose();
     this.#deleted.clear();
     this.#watchIdle();
   }

@@ -4,12 +4,19 @@
  */
 import { type Logger, messageOf } from '../base/index.js';
 import { bundlePaths, type Runc, readPidFile } from '../oci/index.js';
+import type { ContainerCgroup } from './container-cgroup.js';
 import type { ContainerContext } from './context.js';
 import type { Execs } from './execs.js';
+import { connectTerminal, type OpenIoOptions } from './io/open.js';
 import { ioPrefix, type LeftStreams, ProcessIo } from './io/process-io.js';
+import type { Ledger } from './ledger.js';
 import { ExecProcess } from './process/exec.js';
 import { type Exit, nowNs, type TrackedProcess, UNKNOWN_EXIT_CODE } from './process/tracked.js';
 import { type ContainerRecord, type ExecRecord, fromExitRecord, type ProcessRecord } from './record.js';
+import * as events from './task-events.js';
+
+/** The runtime has ended: what it sent has been sent. */
+const TERMINAL_SENT_MS = 1_000;
 
 /** What a takeover needs of its container. */
 export interface TakeoverHost {
@@ -20,8 +27,11 @@ export interface TakeoverHost {
   readonly runc: Runc;
   readonly init: TrackedProcess;
   readonly execs: Execs;
+  readonly cgroup: ContainerCgroup;
+  readonly ledger: Ledger;
   /** What the keeper calls a process in its exit report. */
   exitName(execId: string): string;
+  ioOptions(execId: string): OpenIoOptions;
   onReaped(process: TrackedProcess, exit: Exit): void;
 }
 
@@ -48,12 +58,9 @@ export class Takeover {
     await Promise.all(living.map((process) => this.#hold(process)));
   }
 
-  /**
-   * Resolves what was under way, once `attached`.
-   * @returns whether the predecessor had started init without telling
-   */
-  async resolveSteps(attached: Promise<void>): Promise<boolean> {
-    const { context, id, runc, init, execs } = this.#host;
+  /** Resolves what was under way, once `attached`, and records it. */
+  async resolveSteps(attached: Promise<void>): Promise<void> {
+    const { context, id, runc, init, execs, cgroup, ledger } = this.#host;
     using _starting = context.exits.begin();
     const starting = [...execs].filter((exec) => exec.step === 'start');
     if (this.#isStarting || starting.length > 0) {
@@ -64,7 +71,16 @@ export class Takeover {
     if (init.pid !== 0) await init.io?.startRelays(true);
     for (const exec of starting) await this.#resolveExecStart(exec);
     for (const exec of execs) if (exec.exit === undefined && exec.reaped !== undefined) execs.reaped(exec, exec.reaped);
-    return isStarted;
+    if (isStarted) {
+      ledger.state = 'running';
+      context.publish(events.taskStart(id, init.pid));
+    }
+    // A pause that the predecessor did not come to record.
+    if (ledger.state === 'running' && init.reaped === undefined && cgroup.frozen()) ledger.state = 'paused';
+    ledger.step = undefined;
+    ledger.save();
+    if (ledger.state !== 'restorable') init.io?.startRecorded();
+    for (const exec of execs) if (exec.state !== 'created') exec.io?.startRecorded();
   }
 
   #restoreExec(execId: string, record: ExecRecord, left: LeftStreams): void {
@@ -113,7 +129,20 @@ export class Takeover {
       return;
     }
     await this.#hold(exec);
+    await this.#reconnectTerminal(exec);
     await exec.io?.startRelays(true);
     execs.resume(exec);
+  }
+
+  /** The runtime has sent the terminal to a socket that the keeper held, unless the predecessor had received it. */
+  async #reconnectTerminal({ id, io, stdio }: ExecProcess): Promise<void> {
+    if (!stdio.terminal || io === undefined) return;
+    using socket = io.takeConsoleSocket();
+    try {
+      const master = io.console ?? (await socket?.receive(TERMINAL_SENT_MS))?.fd;
+      if (master !== undefined) await connectTerminal(io, master, stdio, this.#host.ioOptions(id));
+    } catch (error) {
+      this.#host.log.error({ exec: id, error: messageOf(error) }, 'the terminal of a process is lost');
+    }
   }
 }

@@ -12,6 +12,8 @@ export interface LoggerPlan {
 }
 
 export interface LoggerOptions {
+  /** What it is called in the keeper, where a successor engine finds it again. */
+  readonly name: string;
   readonly spawner: Spawner;
   readonly containerId: string;
   readonly namespace: string;
@@ -33,7 +35,7 @@ export async function startLogger(
   let logger: SpawnedProcess | undefined;
   try {
     logger = await spawnLogger(plan.program, options.spawner, {
-      name: `logger ${plan.program}`,
+      name: options.name,
       argv: [plan.program, ...plan.args],
       clearEnv: true,
       env: { CONTAINER_ID: options.containerId, CONTAINER_NAMESPACE: options.namespace },

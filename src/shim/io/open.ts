@@ -4,8 +4,8 @@ import { dirname } from 'node:path';
 import { Code, LaminaError, messageOf } from '../../base/index.js';
 import { binding } from '../../sys/index.js';
 import type { KeeperLink } from '../keeper-link.js';
-import { startLogger } from './logger.js';
-import { ProcessIo } from './process-io.js';
+import { type LoggerOptions, startLogger } from './logger.js';
+import { loggerName, ProcessIo } from './process-io.js';
 import { planStdio, type StdioRequest } from './stdio.js';
 
 /** Never wait for the other end of a FIFO, never take a terminal for the engine's own. */
@@ -29,12 +29,13 @@ export interface OpenIoOptions {
 
 /**
  * Opens everything `request` names, short of a terminal (see `connectTerminal`).
+ * @param carried what an earlier try of the same start had
  * @throws LaminaError naming the stream; nothing stays open then
  */
-export async function openIo(request: StdioRequest, options: OpenIoOptions): Promise<ProcessIo> {
-  const plan = planStdio(request);
-  const io = new ProcessIo(options.link, options.prefix);
+export async function openIo(request: StdioRequest, options: OpenIoOptions, carried?: ProcessIo): Promise<ProcessIo> {
+  const io = carried ?? new ProcessIo(options.link, options.prefix);
   try {
+    const plan = planStdio(request);
     switch (plan.kind) {
       case 'null':
         break;
@@ -58,31 +59,32 @@ export async function openIo(request: StdioRequest, options: OpenIoOptions): Pro
   return io;
 }
 
-/** Connects a terminal's master, which `io` then owns, with the streams of the request. */
+/** Connects a terminal's master, which `io` then owns, with the streams of the request, as far as they are not. */
 export async function connectTerminal(
   io: ProcessIo,
   master: number,
   request: StdioRequest,
   options: OpenIoOptions,
 ): Promise<void> {
-  io.setConsole(master);
+  if (io.console !== master) io.setConsole(master);
   const plan = planStdio(request);
   if (plan.kind === 'logger') {
+    if (io.hasRelay('out')) return;
     const [read, write] = binding().pipe();
     io.relay('out', binding().dupFd(master), write);
     try {
-      io.setLogger(await startLogger(plan, [read], { ...options, spawner: options.link }));
+      io.setLogger(await startLogger(plan, [read], loggerOptions(options)));
     } finally {
       closeSync(read);
     }
     return;
   }
   const stdout = plan.kind === 'fifo' ? plan.stdout : request.stdout;
-  if (stdout !== '') {
+  if (stdout !== '' && !io.hasRelay('out')) {
     const fifo = openWriter(io, 'stdout-hold', stdout);
     io.relay('out', binding().dupFd(master), fifo);
   }
-  if (request.stdin !== '') {
+  if (request.stdin !== '' && !io.hasRelay('in')) {
     const fifo = openReader(io, fifoOnly(request.stdin));
     io.relay('in', fifo, binding().dupFd(master));
   }
@@ -94,8 +96,14 @@ function fifoOnly(path: string): string {
 
 /** stdin: FIFO → pipe, copied by the keeper, so that the process never sees the FIFO's owner or flags. */
 function openInput(io: ProcessIo, path: string, options: OpenIoOptions): void {
+  const begun = io.takeStdinPipe();
+  if (begun !== undefined) {
+    io.setChildFd(0, begun);
+    return;
+  }
   const [read, write] = ownedPipe(options);
   io.setChildFd(0, read);
+  io.keep('stdin-pipe', read);
   io.relay(
     'in',
     closing(write, () => openReader(io, path)),
@@ -128,6 +136,8 @@ function openWriter(io: ProcessIo, hold: 'stdout-hold' | 'stderr-hold', path: st
       return openSync(path, constants.O_WRONLY | constants.O_APPEND | QUIETLY);
     }
     const writer = closing(first, () => openSync(path, constants.O_WRONLY | QUIETLY));
+    // First, and alone if need be: were this engine to die now, the reader would see an end of file. Of stderr `err-dst` is kept.
+    if (hold === 'stdout-hold') io.keep('stdout-writer', writer);
     io.hold(hold, first);
     return writer;
   });
@@ -168,11 +178,15 @@ async function openLogger(
   const [errRead, errWrite] = closing(outRead, () => ownedPipe(options));
   io.setChildFd(2, errWrite);
   try {
-    io.setLogger(await startLogger(plan, [outRead, errRead], { ...options, spawner: options.link }));
+    io.setLogger(await startLogger(plan, [outRead, errRead], loggerOptions(options)));
   } finally {
     closeSync(outRead);
     closeSync(errRead);
   }
+}
+
+function loggerOptions(options: OpenIoOptions): LoggerOptions {
+  return { ...options, spawner: options.link, name: loggerName(options.prefix) };
 }
 
 function ownedPipe(options: OpenIoOptions): [read: number, write: number] {

@@ -6,12 +6,15 @@
  *            `stdout-hold`, `stderr-hold`  read ends, so that a departed reader neither kills the writer nor loses bytes
  *            `console`      the pty master
  *            `err-src`, `err-dst`  the ends of the `err` relay until the process has been started
+ *            `stdin-pipe`, `stdout-writer`, `console-socket`  until the start has been recorded: the process's end of the pipe, so that input
+ *                           moved already is not lost; the FIFO's write end, so that its reader sees no end of file; the socket that the runtime
+ *                           sends the terminal to, with its path. So a start that is tried again, or is found done, goes on with the same streams.
  *   relays   `in`, `out`, `err`
  * A successor engine finds them again by those names (`ProcessIo.restore`).
  */
 import { closeSync } from 'node:fs';
 import { createDeferred, type Deferred } from '../../base/index.js';
-import type { Process, SpawnedProcess } from '../../oci/index.js';
+import { ConsoleSocket, type Process, type SpawnedProcess } from '../../oci/index.js';
 import { binding } from '../../sys/index.js';
 import type { KeeperLink, RelayState } from '../keeper-link.js';
 
@@ -19,17 +22,27 @@ import type { KeeperLink, RelayState } from '../keeper-link.js';
 const LOGGER_GRACE_MS = 12_000;
 
 export type RelayStream = 'in' | 'out' | 'err';
-export type HeldStream = 'stdin-hold' | 'stdout-hold' | 'stderr-hold' | 'console' | 'err-src' | 'err-dst';
+/** What is needed until the start has been recorded. */
+const OF_START = ['stdin-pipe', 'stdout-writer', 'console-socket'] as const;
+/** What a start that is tried again goes on with; its streams replace the entries one by one. */
+const CARRIED_ON = ['stdin-hold', 'stdout-hold', 'stderr-hold', 'err-dst', 'stdin-pipe', 'stdout-writer'] as const;
+const OF_PROCESS = ['stdin-hold', 'stdout-hold', 'stderr-hold', 'console'] as const;
+export type HeldStream = (typeof OF_START)[number] | (typeof OF_PROCESS)[number] | 'err-src' | 'err-dst';
 
 /** The prefix of everything a process's streams are called in the keeper. */
 export function ioPrefix(containerId: string, execId: string): string {
   return `io/${containerId}/${execId}/`;
 }
 
+/** What the program that takes a process's output is called in the keeper. */
+export function loggerName(prefix: string): string {
+  return `logger ${prefix}`;
+}
+
 /** What a predecessor left of all processes' streams. */
 export interface LeftStreams {
-  /** entry → its descriptor here */
-  readonly entries: ReadonlyMap<string, number | undefined>;
+  /** All entries; of those not taken over, the descriptors are closed. */
+  readonly entries: ReadonlyMap<string, { readonly bytes: Buffer; readonly fd: number | undefined }>;
   readonly relays: ReadonlyMap<string, RelayState>;
   /** exec id → OCI process, of those not yet started. */
   readonly specs: ReadonlyMap<string, Process>;
@@ -49,6 +62,9 @@ export class ProcessIo {
   #child: (number | undefined)[] = [undefined, undefined, undefined];
   #console: number | undefined;
   #logger: SpawnedProcess | undefined;
+  /** What a predecessor had for a start that was under way. */
+  #stdinPipe: number | undefined;
+  #consoleSocket: ConsoleSocket | undefined;
 
   constructor(link: KeeperLink, prefix: string) {
     this.#link = link;
@@ -71,9 +87,14 @@ export class ProcessIo {
 
   /** Puts a descriptor into the keeper's keeping and closes it here. */
   hold(stream: HeldStream, fd: number): void {
-    this.#link.put(this.#prefix + stream, Buffer.alloc(0), fd);
-    this.#held.add(stream);
+    this.keep(stream, fd);
     closeSync(fd);
+  }
+
+  /** Puts a duplicate of a descriptor into the keeper's keeping. */
+  keep(stream: HeldStream, fd: number, bytes: Uint8Array = Buffer.alloc(0)): void {
+    this.#link.put(this.#prefix + stream, bytes, fd);
+    this.#held.add(stream);
   }
 
   /** Prepares a copy by the keeper, which begins with `startRelays`. Both descriptors belong to this object from now on. */
@@ -85,9 +106,13 @@ export class ProcessIo {
       ['err-src', src],
       ['err-dst', dst],
     ] as const) {
-      this.#link.put(this.#prefix + end, Buffer.alloc(0), fd);
-      this.#held.add(end);
+      this.keep(end, fd);
     }
+  }
+
+  /** Whether a relay of this name is running or has run. */
+  hasRelay(stream: RelayStream): boolean {
+    return this.#relays.has(stream);
   }
 
   /**
@@ -112,8 +137,50 @@ export class ProcessIo {
   /** Takes over the pty master: the keeper keeps it, the engine uses it for sizes. */
   setConsole(master: number): void {
     this.#console = master;
-    this.#link.put(`${this.#prefix}console`, Buffer.alloc(0), master);
-    this.#held.add('console');
+    this.keep('console', master);
+  }
+
+  /** The pty master, which stays with this object. */
+  get console(): number | undefined {
+    return this.#console;
+  }
+
+  /** The process's end of a stdin pipe that input flows into since an earlier try of this start; belongs to the caller. */
+  takeStdinPipe(): number | undefined {
+    const pipe = this.#stdinPipe;
+    this.#stdinPipe = undefined;
+    return pipe;
+  }
+
+  /** The socket to which the runtime may have sent the terminal under a predecessor; belongs to the caller. */
+  takeConsoleSocket(): ConsoleSocket | undefined {
+    const socket = this.#consoleSocket;
+    this.#consoleSocket = undefined;
+    return socket;
+  }
+
+  /** The start is recorded, or was never begun: nobody will try it again. */
+  startRecorded(): void {
+    for (const stream of OF_START) this.#release(stream);
+    this.#closeOfStart();
+  }
+
+  /**
+   * What a further try of the start goes on with: whoever reads the output must see no end of file in between, and input that was moved is not lost.
+   * Everything else is ended here.
+   */
+  carryOn(): ProcessIo {
+    const next = new ProcessIo(this.#link, this.#prefix);
+    for (const stream of CARRIED_ON) if (this.#held.delete(stream)) next.#held.add(stream);
+    const input = this.#relays.get('in');
+    // Without the copy nothing would ever come through the pipe.
+    if (input !== undefined && this.#stdinPipe !== undefined) {
+      this.#relays.delete('in');
+      next.#relays.set('in', input);
+      next.#stdinPipe = this.takeStdinPipe();
+    }
+    this.dispose();
+    return next;
   }
 
   /** Closes what belongs to the process now that it has been started, or never will be. */
@@ -167,6 +234,7 @@ export class ProcessIo {
     for (const stream of this.#held) this.#link.del(this.#prefix + stream);
     this.#held.clear();
     this.#closeConsole();
+    this.#closeOfStart();
     const logger = this.#logger;
     if (logger !== undefined) {
       this.#logger = undefined;
@@ -179,14 +247,19 @@ export class ProcessIo {
   /** Rebuilds the streams of a process from what a predecessor left in the keeper. */
   static restore(link: KeeperLink, prefix: string, left: LeftStreams): ProcessIo {
     const io = new ProcessIo(link, prefix);
-    for (const stream of ['stdin-hold', 'stdout-hold', 'stderr-hold', 'console'] as const) {
-      if (!left.entries.has(prefix + stream)) continue;
-      io.#held.add(stream);
-      if (stream === 'console') {
-        io.#console = left.entries.get(prefix + stream);
-        left.taken.add(prefix + stream);
-      }
+    const take = (stream: HeldStream): { readonly bytes: Buffer; readonly fd: number | undefined } | undefined => {
+      if (!io.#held.has(stream)) return undefined;
+      left.taken.add(prefix + stream);
+      return left.entries.get(prefix + stream);
+    };
+    for (const stream of [...OF_PROCESS, ...OF_START]) if (left.entries.has(prefix + stream)) io.#held.add(stream);
+    io.#console = take('console')?.fd;
+    io.#stdinPipe = take('stdin-pipe')?.fd;
+    const socket = take('console-socket');
+    if (socket?.fd !== undefined) {
+      io.#consoleSocket = new ConsoleSocket({}, { fd: socket.fd, path: socket.bytes.toString() });
     }
+    io.#logger = link.inheritedRun(loggerName(prefix));
     io.#restoreErr(left);
     for (const stream of ['in', 'out', 'err'] as const) {
       const state = left.relays.get(prefix + stream);
@@ -199,12 +272,16 @@ export class ProcessIo {
 
   /** A predecessor died between the start and the beginning of this relay: it waits for `startRelays` again. */
   #restoreErr(left: LeftStreams): void {
-    const [src, dst] = ['err-src', 'err-dst'].map((end) => left.entries.get(this.#prefix + end));
+    const ends = ['err-src', 'err-dst'] as const;
+    for (const end of ends) if (left.entries.has(this.#prefix + end)) this.#held.add(end);
+    const [src, dst] = ends.map((end) => left.entries.get(this.#prefix + end)?.fd);
     if (src === undefined || dst === undefined) return;
-    for (const end of ['err-src', 'err-dst'] as const) {
-      this.#held.add(end);
-      left.taken.add(this.#prefix + end);
+    if (left.relays.has(`${this.#prefix}err`)) {
+      // It has begun after all.
+      for (const end of ends) this.#release(end);
+      return;
     }
+    for (const end of ends) left.taken.add(this.#prefix + end);
     this.#waiting.push({ stream: 'err', src, dst });
   }
 
@@ -232,6 +309,12 @@ export class ProcessIo {
     this.#relays.delete(stream);
     this.#link.dropRelay(this.#prefix + stream);
     relay.resolve();
+  }
+
+  #closeOfStart(): void {
+    const pipe = this.takeStdinPipe();
+    if (pipe !== undefined) closeSync(pipe);
+    this.takeConsoleSocket()?.[Symbol.dispose]();
   }
 
   #closeConsole(): void {

@@ -22,16 +22,18 @@ export interface LaunchOptions {
   readonly onReaped: ExitHandler;
 }
 
-/** On failure the process is gone and its streams are closed. */
+/** On failure the process is gone and its streams are closed. After success the caller records it and then calls `startRecorded`. */
 export async function launch(context: ContainerContext, options: LaunchOptions): Promise<void> {
   using _starting = context.exits.begin();
   const { process, name, run, onReaped } = options;
   const { stdio } = process;
   // What a predecessor engine had opened for a start that it did not come to.
-  process.io?.dispose();
-  const io = await openStreams(stdio, options.io);
+  const carried = process.io?.carryOn();
+  process.io = undefined;
+  const io = await openStreams(stdio, options.io, carried);
   process.io = io;
   using console = stdio.terminal ? new ConsoleSocket() : undefined;
+  if (console?.fd !== undefined) io.keep('console-socket', console.fd, Buffer.from(console.path));
   const master = console?.receive();
   // Awaited below; until then it must not count as unhandled.
   master?.catch(() => undefined);
@@ -76,9 +78,13 @@ function killIfStarted(process: TrackedProcess): void {
   }
 }
 
-async function openStreams(stdio: StdioRequest, options: OpenIoOptions): Promise<ProcessIo> {
+async function openStreams(
+  stdio: StdioRequest,
+  options: OpenIoOptions,
+  carried: ProcessIo | undefined,
+): Promise<ProcessIo> {
   try {
-    return await openIo(stdio, options);
+    return await openIo(stdio, options, carried);
   } catch (error) {
     throw new LaminaError(codeOf(error), `failed to create init process I/O: ${messageOf(error)}`, { cause: error });
   }

@@ -149,6 +149,8 @@ shimSuite('stdio', ({ scenario }) => {
     mkdirSync(fifos);
     const { id, command } = box.spawnRun(['probe', 'drip', '200000'], { flags: ['--fifo-dir', fifos] });
     await command.output(/line 100\n/);
+    // it may print before the call that started it has returned
+    await box.waitForStatus(id, 'RUNNING');
     // the first reader stops in the middle; nobody knows how much of the FIFO it has taken, so it is read to the end by its successor
     command.child.stdout?.pause();
     command.kill('SIGSTOP');
