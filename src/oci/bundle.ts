@@ -90,7 +90,12 @@ export function readBundleFile(path: string): string {
   try {
     // Whoever hands us a path may have put a FIFO there: opening it must not wait.
     fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
-    const { size } = fstatSync(fd);
+    const stat = fstatSync(fd);
+    // A directory says so itself.
+    if (!stat.isFile() && !stat.isDirectory()) {
+      throw new LaminaError(Code.InvalidArgument, `read ${path}: not a regular file`, { subject: path });
+    }
+    const { size } = stat;
     if (size > MAX_FILE_BYTES) {
       throw new LaminaError(Code.InvalidArgument, `read ${path}: more than ${MAX_FILE_BYTES} bytes`, { subject: path });
     }

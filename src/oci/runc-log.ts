@@ -4,8 +4,8 @@
  * All runs for one container append to one file and nobody truncates it, so each run remembers the size before it started and
  * looks only at what came after: an error of an earlier run is never taken for its own.
  */
-import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
-import { isErrno, messageOf } from '../base/index.js';
+import { closeSync, constants, fstatSync, openSync, readSync, statSync } from 'node:fs';
+import { Code, isErrno, LaminaError, messageOf } from '../base/index.js';
 
 /** One line of the log. */
 export interface RuncLogEntry {
@@ -82,13 +82,17 @@ export function runcLogSize(path: string): number {
 export function readRuncLog(path: string, offset: number): { part: RuncLogPart; trouble: string | undefined } {
   let fd: number;
   try {
-    fd = openSync(path, 'r');
+    // Whoever owns the bundle may have put anything there: opening it must not wait.
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
   } catch (error) {
     const why = isErrno(error, 'ENOENT') ? 'no such file or directory' : messageOf(error);
     return { part: { entries: [], garbageLines: 0 }, trouble: `open ${path}: ${why}` };
   }
   try {
-    const size = fstatSync(fd).size;
+    const stat = fstatSync(fd);
+    if (!stat.isFile() && !stat.isDirectory())
+      throw new LaminaError(Code.InvalidArgument, 'not a regular file', { subject: path });
+    const { size } = stat;
     // A log shorter than before was truncated or replaced: all of it is new.
     const from = size < offset ? 0 : offset;
     const start = Math.max(from, size - MAX_READ_BYTES);

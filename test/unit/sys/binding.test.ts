@@ -9,12 +9,11 @@ import { Code, isErrno, LaminaError } from '../../../src/base/index.js';
 import {
   addonCandidates,
   binding,
-  closeFds,
   loadBinding,
   type NativeBinding,
   type NativePoller,
 } from '../../../src/sys/index.js';
-import { expectNoLeaks } from './leaks.js';
+import { closeFds, expectNoLeaks } from './leaks.js';
 
 // Typed so that the compiler refuses a missing and a surplus key: what is left to compare is this list and the addon.
 const PARAMETERS: Readonly<Record<keyof NativeBinding, number>> = {

@@ -17,8 +17,8 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { binding, closeFds } from '../../../src/sys/index.js';
-import { expectNoLeaks } from './leaks.js';
+import { binding } from '../../../src/sys/index.js';
+import { closeFds, expectNoLeaks } from './leaks.js';
 
 const O_CLOEXEC = 0o2000000;
 const O_NONBLOCK = 0o4000;

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readdirSync, readlinkSync } from 'node:fs';
+import { closeSync, readdirSync, readlinkSync } from 'node:fs';
 import { after, before } from 'node:test';
 import { readMountInfo, sharedPoller } from '../../../src/sys/index.js';
 
@@ -35,4 +35,9 @@ export function expectNoLeaks(): void {
       'mounts left behind',
     );
   });
+}
+
+/** Closes several descriptors. */
+export function closeFds(fds: Iterable<number>): void {
+  for (const fd of fds) closeSync(fd);
 }

@@ -4,14 +4,13 @@ import { describe, it } from 'node:test';
 import { createDeferred, isErrno } from '../../../src/base/index.js';
 import {
   binding,
-  closeFds,
   encodeMessage,
   type Message,
   MessageError,
   MessageSocket,
   type OutgoingMessage,
 } from '../../../src/sys/index.js';
-import { expectNoLeaks } from './leaks.js';
+import { closeFds, expectNoLeaks } from './leaks.js';
 
 interface End {
   readonly socket: MessageSocket;

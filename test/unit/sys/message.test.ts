@@ -5,7 +5,6 @@ import fc from 'fast-check';
 import { Code } from '../../../src/base/index.js';
 import {
   binding,
-  closeFds,
   decodeMessage,
   encodeMessage,
   LM_F_BODY_FD,
@@ -16,7 +15,7 @@ import {
   LM_MESSAGE_MAX,
   MessageError,
 } from '../../../src/sys/index.js';
-import { expectNoLeaks } from './leaks.js';
+import { closeFds, expectNoLeaks } from './leaks.js';
 
 const U64_MAX = 2n ** 64n - 1n;
 

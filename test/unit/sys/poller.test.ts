@@ -5,8 +5,8 @@ import { afterEach, beforeEach, describe, it } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Code, createDeferred } from '../../../src/base/index.js';
-import { binding, closeFds, POLLHUP, POLLIN, POLLOUT, Poller } from '../../../src/sys/index.js';
-import { expectNoLeaks } from './leaks.js';
+import { binding, POLLHUP, POLLIN, POLLOUT, Poller } from '../../../src/sys/index.js';
+import { closeFds, expectNoLeaks } from './leaks.js';
 
 function readOne(fd: number): void {
   readSync(fd, Buffer.alloc(1));

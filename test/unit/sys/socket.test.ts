@@ -7,7 +7,6 @@ import { createDeferred } from '../../../src/base/index.js';
 import {
   acceptUnix,
   binding,
-  closeFds,
   connectUnix,
   listenUnix,
   POLLIN,
@@ -16,7 +15,7 @@ import {
   sendWithFds,
   sharedPoller,
 } from '../../../src/sys/index.js';
-import { expectNoLeaks } from './leaks.js';
+import { closeFds, expectNoLeaks } from './leaks.js';
 
 describe('unix sockets', () => {
   expectNoLeaks();
