@@ -59,7 +59,10 @@ export class Engine {
     for (let count = 0; ; count += 1) {
       const fd = this.#listener === undefined ? null : binding().acceptUnix(this.#listener.fd);
       if (fd === null) return count;
-      this.serve(fd);
+      // The folder is root's alone, and so should be whoever got here.
+      const { uid } = binding().peerCredentials(fd);
+      if (uid === process.geteuid?.() || uid === 0) this.serve(fd);
+      else closeSync(fd);
     }
   }
 

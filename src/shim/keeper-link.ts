@@ -46,6 +46,7 @@ import {
   LM_MSG_SPAWNED,
   LM_MSG_UNRELAY,
   LM_MSG_WELCOME,
+  LM_PROTOCOL,
   type Message,
   MessageSocket,
   type OutgoingMessage,
@@ -107,6 +108,11 @@ export interface HeldProcess {
   readonly pidfd: number;
 }
 
+interface Request extends Deferred<Answer> {
+  /** The message that answers it, unless it failed. */
+  readonly answeredBy: number;
+}
+
 interface Answer extends HeldProcess {
   /** For a spawned program: its exit. */
   readonly exited: Promise<ExitStatus>;
@@ -114,6 +120,11 @@ interface Answer extends HeldProcess {
 
 const NUL = Buffer.of(0);
 const SPAWN_NAME = 'run:';
+/** Request → its answer, where that is not DONE. */
+const ANSWERED_BY: Readonly<Record<number, number>> = {
+  [LM_MSG_SPAWN]: LM_MSG_SPAWNED,
+  [LM_MSG_ADOPT]: LM_MSG_ADOPTED,
+};
 
 /** Field lists of the protocol are NUL-terminated strings. */
 function nulTerminated(strings: readonly string[]): Buffer {
@@ -161,7 +172,7 @@ export class KeeperLink implements Spawner {
   #turn: Turn | undefined;
   #serial = 0;
   /** serial of a request → who waits for its answer; removed by the answer or the link's end. */
-  readonly #requests = new Map<number, Deferred<Answer>>();
+  readonly #requests = new Map<number, Request>();
   /** pid of a program spawned by this engine → its exit; removed when it was reaped. */
   readonly #running = new Map<number, Deferred<ExitStatus>>();
   /** pid → a program that a predecessor had spawned and that lives; removed when it was reaped. */
@@ -355,7 +366,7 @@ export class KeeperLink implements Spawner {
     if (this.#socket.closed) return Promise.reject(new LaminaError(Code.Unavailable, 'the keeper is gone'));
     this.#serial = (this.#serial % 0x7fffffff) + 1;
     const answer = createDeferred<Answer>();
-    this.#requests.set(this.#serial, answer);
+    this.#requests.set(this.#serial, { ...answer, answeredBy: ANSWERED_BY[type] ?? LM_MSG_DONE });
     this.#send({ ...message, type, serial: this.#serial });
     return answer.promise;
   }
@@ -371,20 +382,24 @@ export class KeeperLink implements Spawner {
   }
 
   #receive(message: Message): void {
-    const events = this.#events;
-    if (this.#isDeclined) {
-      for (const fd of message.fds) closeSync(fd);
-      return;
+    const fds = [...message.fds];
+    try {
+      if (this.#isDeclined) return;
+      if (this.#events === undefined) this.#welcome(message);
+      else this.#handle(this.#events, message, fds);
+    } finally {
+      // What nobody has taken out: of messages that carry none, or are not known.
+      for (const fd of fds) closeSync(fd);
     }
-    if (events === undefined) {
-      this.#welcome(message);
-      return;
-    }
+  }
+
+  /** @param fds those of the message; whoever keeps one takes it out */
+  #handle(events: KeeperEvents, message: Message, fds: number[]): void {
     const [field0, field1, field2] = message.fields;
     const arg = Number(message.arg);
     switch (message.type) {
       case LM_MSG_ENTRY:
-        this.#entries.set(field0?.toString() ?? '', { bytes: field1 ?? Buffer.alloc(0), fd: message.fds[0] });
+        this.#entry(field0?.toString() ?? '', field1 ?? Buffer.alloc(0), fds.shift());
         return;
       case LM_MSG_ACCEPTED:
         events.onAccepted(arg);
@@ -398,7 +413,11 @@ export class KeeperLink implements Spawner {
         events.onClosed(arg);
         return;
       case LM_MSG_EXITED: {
-        const status = exitStatusOf(field1?.readInt32LE() ?? 0, field2?.readBigInt64LE() ?? 0n);
+        if (field1 === undefined || field1.length < 4 || field2 === undefined || field2.length < 8) {
+          this.#break();
+          return;
+        }
+        const status = exitStatusOf(field1.readInt32LE(), field2.readBigInt64LE());
         this.#exited(events, { ...status, seq: message.serial, pid: arg, name: field0?.toString() ?? '' });
         return;
       }
@@ -410,12 +429,9 @@ export class KeeperLink implements Spawner {
         return;
       case LM_MSG_DONE:
       case LM_MSG_SPAWNED:
-      case LM_MSG_ADOPTED: {
-        const exited = createDeferred<ExitStatus>();
-        if (message.type === LM_MSG_SPAWNED) this.#running.set(arg, exited);
-        this.#answer(message.serial)?.resolve({ pid: arg, pidfd: message.fds[0] ?? -1, exited: exited.promise });
+      case LM_MSG_ADOPTED:
+        this.#answered(message, arg, fds);
         return;
-      }
       case LM_MSG_FAILED:
         this.#answer(message.serial)?.reject(spawnError(field0?.toString() ?? '', arg));
         return;
@@ -435,9 +451,35 @@ export class KeeperLink implements Spawner {
         this.#send({ type: LM_MSG_PONG, serial: message.serial });
         return;
       default:
-        // A newer keeper may say more than this engine knows.
-        for (const fd of message.fds) closeSync(fd);
+      // A newer keeper may say more than this engine knows.
     }
+  }
+
+  /** The keeper broke the protocol: it is left, and will look for an engine again. */
+  #break(): void {
+    if (this.#socket.closed) return;
+    this.#socket.close();
+    this.#gone();
+  }
+
+  #entry(name: string, bytes: Buffer, fd: number | undefined): void {
+    const replaced = this.#entries.get(name)?.fd;
+    if (replaced !== undefined) closeSync(replaced);
+    this.#entries.set(name, { bytes, fd });
+  }
+
+  #answered(message: Message, pid: number, fds: number[]): void {
+    const request = this.#requests.get(message.serial);
+    if (request === undefined) return;
+    if (request.answeredBy !== message.type) {
+      this.#break();
+      return;
+    }
+    this.#requests.delete(message.serial);
+    const exited = createDeferred<ExitStatus>();
+    if (message.type === LM_MSG_SPAWNED) this.#running.set(pid, exited);
+    const pidfd = message.type === LM_MSG_DONE ? -1 : (fds.shift() ?? -1);
+    request.resolve({ pid, pidfd, exited: exited.promise });
   }
 
   #welcome(message: Message): void {
@@ -446,14 +488,14 @@ export class KeeperLink implements Spawner {
       return;
     }
     const hello = parseHello(message);
-    this.#events = this.#onHello(hello, this);
+    this.#events = message.version === LM_PROTOCOL ? this.#onHello(hello, this) : undefined;
     if (this.#events === undefined) {
       // The keeper closes: were it closed here with the replay unread, the keeper might never see the message.
       this.#isDeclined = true;
       this.#send({ type: LM_MSG_DECLINE, arg: process.pid });
     } else {
       this.#send({ type: LM_MSG_WELCOME, arg: process.pid });
-      if (hello.features.has('batch')) this.#turn = new Turn((message) => this.#socket.send(message));
+      if (hello.features.has('batch')) this.#turn = new Turn((part) => this.#socket.send(part));
     }
   }
 

@@ -5,7 +5,7 @@
  * handled as it comes.
  */
 import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { isAbsolute, join, normalize } from 'node:path';
 import { taskV2, taskV3 } from '../api/index.js';
 import { Code, codeOf, createLogger, LaminaError, type Logger, messageOf, UndoStack } from '../base/index.js';
 import { bundlePaths, readSpec, writeOptions, writeRuntime } from '../oci/index.js';
@@ -300,6 +300,12 @@ export class Session implements KeeperEvents {
     undo: UndoStack,
   ): Promise<ContainerSettings> {
     const { id, bundle } = request;
+    // Its files are named by it, and so are some in the keeper: it must mean one place, whoever asks.
+    if (!isAbsolute(bundle) || normalize(bundle) !== bundle) {
+      throw new LaminaError(Code.InvalidArgument, `bundle ${JSON.stringify(bundle)} is not a plain absolute path`, {
+        subject: bundle,
+      });
+    }
     const paths = bundlePaths(bundle);
     const spec = readSpec(bundle);
     writeOptions(bundle, options);

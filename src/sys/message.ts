@@ -14,12 +14,15 @@ import {
   LM_INLINE_MAX,
   LM_MAGIC,
   LM_MESSAGE_MAX,
+  LM_MSG_HELLO,
   LM_PROTOCOL,
 } from './gen/protocol.js';
 import { binding } from './load-binding.js';
 
 /** A message received. */
 export interface Message {
+  /** LM_PROTOCOL, but for a HELLO: what its sender speaks. */
+  readonly version: number;
   /** LM_MSG_*; unknown ones are to be ignored. */
   readonly type: number;
   /** LM_F_*, without LM_F_BODY_FD. */
@@ -168,12 +171,16 @@ function takeBody(data: Buffer, flags: number, fds: number[]): Buffer {
 function decode(data: Buffer, fds: number[]): Message {
   if (data.length < LM_HEADER_SIZE) throw broken(`${data.length} bytes are less than a header`);
   if (data.readUInt8(0) !== LM_MAGIC) throw broken(`wrong magic ${data.readUInt8(0)}`);
-  if (data.readUInt8(1) !== LM_PROTOCOL) throw broken(`unknown version ${data.readUInt8(1)}`);
+  const version = data.readUInt8(1);
+  const type = data.readUInt16LE(2);
+  // HELLO has the same layout in all versions: who does not speak its version has to say so.
+  if (version !== LM_PROTOCOL && type !== LM_MSG_HELLO) throw broken(`unknown version ${version}`);
   const flags = data.readUInt32LE(4);
   const arg = data.readBigUInt64LE(16);
   const fields = decodeFields(takeBody(data, flags, fds), data.readUInt32LE(12));
   return {
-    type: data.readUInt16LE(2),
+    version,
+    type,
     flags: (flags & ~LM_F_BODY_FD) >>> 0,
     serial: data.readUInt32LE(8),
     arg: arg <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(arg) : arg,
