@@ -8,13 +8,11 @@ import { closeSync, openSync, unlinkSync } from 'node:fs';
 import { isErrno } from '../base/index.js';
 import { binding, POLLIN, type Registration, sharedPoller } from '../sys/index.js';
 import type { ConfigFile } from './config.js';
-import { DaemonConnections } from './daemon-connections.js';
 import { KeeperLink } from './keeper-link.js';
 import { Session } from './session.js';
 
 export class Engine {
   readonly #config: ConfigFile;
-  readonly #daemons = new DaemonConnections();
   /** Sessions of living keepers. */
   readonly #sessions = new Set<Session>();
   #listener: { readonly fd: number; readonly path: string; readonly watch: Registration } | undefined;
@@ -41,7 +39,6 @@ export class Engine {
       if (this.#config.current.engine === 'dedicated' && this.#sessions.size > 0) return undefined;
       const session: Session = new Session(hello, link, {
         config: this.#config,
-        daemons: this.#daemons,
         onEnd: () => {
           this.#sessions.delete(session);
           this.#watchIdle();
@@ -109,7 +106,6 @@ export class Engine {
   }
 
   #end(): void {
-    this.#daemons.close();
     process.exitCode = 0;
     process.exit();
   }

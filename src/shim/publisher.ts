@@ -2,8 +2,8 @@
  * Delivers events to the daemon in the order they were published.
  *
  * Each event is stored in the keeper before it is sent and dropped from there after the daemon's answer, so a successor engine goes on where
- * this one stopped. While the daemon is away, events wait (bounded) and are tried again with growing pauses. A lost answer means that an
- * event is sent twice, never that it is lost.
+ * this one stopped. While the daemon is away, events wait (bounded) and are tried again with growing pauses. An answer that is lost with the connection means
+ * that an event is sent twice, never that it is lost.
  */
 import { type Any, forward } from '../api/index.js';
 import { type Logger, messageOf } from '../base/index.js';
@@ -15,8 +15,8 @@ export interface PendingEvent {
   readonly request: forward.ForwardRequest;
 }
 
-/** Takes one event to the daemon; rejects when it did not get there. */
-export type Forward = (request: forward.ForwardRequest) => Promise<void>;
+/** Takes one event to the daemon; rejects when it did not get there. The numbers rise, and none is used for two events. */
+export type Forward = (request: forward.ForwardRequest, seq: number) => Promise<void>;
 
 /** Where events wait across the death of the engine. */
 export interface EventStore {
@@ -69,8 +69,9 @@ export class Publisher {
     this.#enqueue({ seq, topic, request });
   }
 
-  /** Takes over the events a predecessor had stored, by their numbers. */
-  restore(stored: ReadonlyMap<number, Uint8Array>): void {
+  /** Takes over the events a predecessor had stored, by their numbers. @param lastSent the last number that must not be used again */
+  restore(stored: ReadonlyMap<number, Uint8Array>, lastSent = 0): void {
+    this.#nextSeq = Math.max(this.#nextSeq, lastSent + 1);
     for (const seq of [...stored.keys()].sort((a, b) => a - b)) {
       const request = forward.ForwardRequest.decode(stored.get(seq) ?? new Uint8Array());
       this.#nextSeq = Math.max(this.#nextSeq, seq + 1);
@@ -113,7 +114,7 @@ export class Publisher {
     let pauseMs = FIRST_PAUSE_MS;
     for (let event = this.#queue[0]; event !== undefined && !this.#closed; event = this.#queue[0]) {
       try {
-        await this.#options.forward(event.request);
+        await this.#options.forward(event.request, event.seq);
         this.#queue.shift();
         this.#options.store.del(event.seq);
         pauseMs = FIRST_PAUSE_MS;

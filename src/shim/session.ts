@@ -14,7 +14,7 @@ import { type CallContext, type FrameChannel, type Interceptor, Router, ServerCo
 import type { ConfigFile } from './config.js';
 import { Container } from './container.js';
 import type { ContainerContext } from './context.js';
-import type { DaemonConnections } from './daemon-connections.js';
+import { EventCarrier } from './event-carrier.js';
 import { ExitRouter } from './exits.js';
 import type { ExitReport, Hello, KeeperEvents, KeeperLink, RelayState } from './keeper-link.js';
 import { LogFifo } from './log-fifo.js';
@@ -36,7 +36,6 @@ const READING = new Set(['State', 'Pids', 'Stats', 'Wait', 'Connect']);
 
 export interface SessionOptions {
   readonly config: ConfigFile;
-  readonly daemons: DaemonConnections;
   /** Called once, when the keeper is gone. */
   readonly onEnd: () => void;
 }
@@ -47,6 +46,7 @@ export class Session implements KeeperEvents {
   readonly #options: SessionOptions;
   readonly #log: Logger;
   readonly #logFifo: LogFifo;
+  readonly #carrier: EventCarrier;
   readonly #publisher: Publisher;
   readonly #router: Router;
   readonly #context: ContainerContext;
@@ -86,12 +86,17 @@ export class Session implements KeeperEvents {
       runtime: 'lamina',
       namespace: hello.namespace,
     });
+    this.#carrier = new EventCarrier(hello, link);
     this.#publisher = new Publisher({
       namespace: hello.namespace,
-      forward: (request) => options.daemons.forward(hello, link, request),
+      forward: (request, seq) => this.#carrier.forward(request, seq),
       store: {
         put: (seq, bytes) => link.put(`ev/${seq}`, bytes),
-        del: (seq) => link.del(`ev/${seq}`),
+        del: (seq) => {
+          link.del(`ev/${seq}`);
+          // At once: until then a successor does not know that it was delivered.
+          link.flush();
+        },
       },
       log: this.#log,
     });
@@ -244,7 +249,8 @@ export class Session implements KeeperEvents {
 
   onReplayed(): void {
     const stored = this.#link.takeEntries();
-    this.#publisher.restore(storedEvents(stored));
+    const lastSent = this.#carrier.restore(stored);
+    this.#publisher.restore(storedEvents(stored), lastSent);
     const { containers, lost, undoing } = recoverContainers(this.#context, stored, this.#relays);
     for (const container of containers) this.#containers.set(container.id, container);
     for (const id of lost) this.#lost.add(id);
@@ -285,6 +291,7 @@ export class Session implements KeeperEvents {
   onGone(): void {
     clearTimeout(this.#idle);
     this.#publisher.close();
+    this.#carrier.close();
     for (const connection of this.#connections.values()) connection.end();
     this.#connections.clear();
     for (const container of this.#containers.values()) container.dispose();

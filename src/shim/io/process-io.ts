@@ -5,10 +5,11 @@
  *   entries  `stdin-hold`   write end of the stdin FIFO, so that clients may come and go without an end of file
  *            `stdout-hold`, `stderr-hold`  read ends, so that a departed reader neither kills the writer nor loses bytes
  *            `console`      the pty master
- *            `err-src`, `err-dst`  the ends of the `err` relay until the process has been started
- *            `stdin-pipe`, `stdout-writer`, `console-socket`  until the start has been recorded: the process's end of the pipe, so that input
- *                           moved already is not lost; the FIFO's write end, so that its reader sees no end of file; the socket that the runtime
- *                           sends the terminal to, with its path. So a start that is tried again, or is found done, goes on with the same streams.
+ *            and until the start has been recorded, so that one that is tried again, or is found done, goes on with the same streams:
+ *            `err-src`, `err-dst`  the ends of the `err` relay, which begins once the process has been started
+ *            `stdin-pipe`   the process's end of the pipe, so that input moved already is not lost
+ *            `stdout-writer`  the FIFO's write end, so that its reader sees no end of file; for stderr `err-dst` is that
+ *            `console-socket`  where the runtime sends the terminal, with its path
  *   relays   `in`, `out`, `err`
  * A successor engine finds them again by those names (`ProcessIo.restore`).
  */
@@ -23,11 +24,11 @@ const LOGGER_GRACE_MS = 12_000;
 
 export type RelayStream = 'in' | 'out' | 'err';
 /** What is needed until the start has been recorded. */
-const OF_START = ['stdin-pipe', 'stdout-writer', 'console-socket'] as const;
+const OF_START = ['stdin-pipe', 'stdout-writer', 'err-src', 'err-dst', 'console-socket'] as const;
 /** What a start that is tried again goes on with; its streams replace the entries one by one. */
 const CARRIED_ON = ['stdin-hold', 'stdout-hold', 'stderr-hold', 'err-dst', 'stdin-pipe', 'stdout-writer'] as const;
 const OF_PROCESS = ['stdin-hold', 'stdout-hold', 'stderr-hold', 'console'] as const;
-export type HeldStream = (typeof OF_START)[number] | (typeof OF_PROCESS)[number] | 'err-src' | 'err-dst';
+export type HeldStream = (typeof OF_START)[number] | (typeof OF_PROCESS)[number];
 
 /** The prefix of everything a process's streams are called in the keeper. */
 export function ioPrefix(containerId: string, execId: string): string {
@@ -126,7 +127,6 @@ export class ProcessIo {
       return this.#link.relay(this.#prefix + stream, src, dst);
     });
     this.#closeWaiting(isDue);
-    if (isStarted) for (const end of ['err-src', 'err-dst'] as const) this.#release(end);
     await Promise.all(begun);
   }
 
@@ -273,14 +273,8 @@ export class ProcessIo {
   /** A predecessor died between the start and the beginning of this relay: it waits for `startRelays` again. */
   #restoreErr(left: LeftStreams): void {
     const ends = ['err-src', 'err-dst'] as const;
-    for (const end of ends) if (left.entries.has(this.#prefix + end)) this.#held.add(end);
     const [src, dst] = ends.map((end) => left.entries.get(this.#prefix + end)?.fd);
-    if (src === undefined || dst === undefined) return;
-    if (left.relays.has(`${this.#prefix}err`)) {
-      // It has begun after all.
-      for (const end of ends) this.#release(end);
-      return;
-    }
+    if (src === undefined || dst === undefined || left.relays.has(`${this.#prefix}err`)) return;
     for (const end of ends) left.taken.add(this.#prefix + end);
     this.#waiting.push({ stream: 'err', src, dst });
   }
