@@ -27,8 +27,8 @@ import { createTaskService } from './services/task.js';
 import { wireError } from './services/wire-error.js';
 import { joinShimCgroup } from './shim-cgroup.js';
 
-/** How long the last events may take to reach the daemon when the shim shuts down. */
-const FLUSH_MS = 3_000;
+/** How long the last events may take to reach the daemon when the shim shuts down: one attempt may fail. */
+const FLUSH_MS = 7_000;
 /** After this an answer has certainly been sent, unless the engine died. */
 const ANSWER_SENT_MS = 1_000;
 /** Methods that change nothing. */
