@@ -135,10 +135,10 @@ function openWriter(io: ProcessIo, hold: 'stdout-hold' | 'stderr-hold', path: st
       closeSync(first);
       return openSync(path, constants.O_WRONLY | constants.O_APPEND | QUIETLY);
     }
-    const writer = closing(first, () => openSync(path, constants.O_WRONLY | QUIETLY));
-    // First, and alone if need be: were this engine to die now, the reader would see an end of file. Of stderr `err-dst` is kept.
-    if (hold === 'stdout-hold') io.keep('stdout-writer', writer);
     io.hold(hold, first);
+    const writer = openSync(path, constants.O_WRONLY | QUIETLY);
+    // At once: were this engine to die before, the reader would see an end of file. Of stderr `err-dst` is kept.
+    if (hold === 'stdout-hold') io.keep('stdout-writer', writer);
     return writer;
   });
 }
