@@ -119,19 +119,22 @@ export class Takeover {
   }
 
   async #resolveExecStart(exec: ExecProcess): Promise<void> {
-    const { log, bundle, execs } = this.#host;
-    exec.step = undefined;
+    const { log, bundle, execs, ledger } = this.#host;
     try {
       exec.pid = readPidFile(bundlePaths(bundle).execPid(exec.id));
     } catch (error) {
       // It was not run: the Start request, which the keeper replays, does it.
       log.debug({ exec: exec.id, error: messageOf(error) }, 'the exec was not run yet');
+      exec.step = undefined;
       return;
     }
     await this.#hold(exec);
     await this.#reconnectTerminal(exec);
     await exec.io?.startRelays(true);
+    // Not before: whatever else is recorded meanwhile, were this engine to die it must not look as if the exec had never been run.
+    exec.step = undefined;
     execs.resume(exec);
+    ledger.save();
   }
 
   /** The runtime has sent the terminal to a socket that the keeper held, unless the predecessor had received it. */

@@ -1,14 +1,18 @@
 /** The engine dies after each single message it sends in the course of a step; the outcome must be the same every time. */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { messageOf } from '../../src/base/index.js';
 import type { Box } from '../lib/box.js';
 import { shimSuite } from '../lib/parity.js';
 import { laminaOnly, plainStory, story } from '../lib/survive.js';
+import { until } from '../lib/wait.js';
 import { FaultyAddon } from './faulty-addon.js';
 
 /** After this something waited that need not; without the kill it takes half a second. */
 const SOON_MS = 9_000;
 const MOST_MESSAGES = 80;
+/** Bit 14 of the signals that are caught. */
+const CATCHES_TERM = /^SigCgt:\s*[0-9a-f]*[4-7c-f][0-9a-f]{3}$/m;
 
 const addon = new FaultyAddon();
 // Not `after`: an interrupted run ends without.
@@ -49,8 +53,13 @@ shimSuite(
   'the engine dies after any message',
   (suite) => {
     const scenario = laminaOnly(suite, { timeoutMs: 400_000 });
-    const running = async (box: Box): Promise<string> =>
-      await box.start(['sh', '-c', 'trap "exit 31" TERM; while :; do sleep 0.05; done']);
+    const running = async (box: Box): Promise<string> => {
+      const id = await box.start(['sh', '-c', 'trap "exit 31" TERM; while :; do sleep 0.05; done']);
+      const pid = await box.pidOf(id);
+      // until then SIGTERM means nothing to the first process of a pid namespace
+      await until('the trap is set', () => CATCHES_TERM.test(readFileSync(`/proc/${pid}/status`, 'latin1')));
+      return id;
+    };
 
     scenario('of a whole short life', async (box) => {
       await atEveryMessage(

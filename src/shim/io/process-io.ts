@@ -102,13 +102,9 @@ export class ProcessIo {
   relay(stream: RelayStream, src: number, dst: number): void {
     this.#waiting.push({ stream, src, dst });
     if (stream !== 'err') return;
-    // It waits until the process has been started; a successor engine must be able to begin it.
-    for (const [end, fd] of [
-      ['err-src', src],
-      ['err-dst', dst],
-    ] as const) {
-      this.keep(end, fd);
-    }
+    // It waits until the process has been started; a successor engine must be able to begin it. The FIFO's writer first: its reader sees it already.
+    this.keep('err-dst', dst);
+    this.keep('err-src', src);
   }
 
   /** Whether a relay of this name is running or has run. */

@@ -1,9 +1,9 @@
 /** The engine is killed while the OCI runtime works for it: once before, once after the runtime has done what it was asked for. */
 import assert from 'node:assert/strict';
-import type { Box } from '../lib/box.js';
-import { shimSuite } from '../lib/parity.js';
-import { replaceEngine } from '../lib/processes.js';
-import { assertConnected, laminaOnly, plainStory, story } from '../lib/survive.js';
+import type { Box } from '../../lib/box.js';
+import { shimSuite } from '../../lib/parity.js';
+import { replaceEngine } from '../../lib/processes.js';
+import { assertConnected, laminaOnly, plainStory, story } from '../../lib/survive.js';
 import { HeldRuntime, type Look, type Moment, type Verb } from './held-runtime.js';
 
 /** After this something waited that need not; without the kill it takes half a second. */

@@ -1,9 +1,9 @@
 /** An OCI runtime that can be held at one verb, so that a test has time to do something at that very point. */
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Containerd } from '../lib/containerd.js';
-import { findProgram } from '../lib/repo.js';
-import { until } from '../lib/wait.js';
+import type { Containerd } from '../../lib/containerd.js';
+import { findProgram } from '../../lib/repo.js';
+import { until } from '../../lib/wait.js';
 
 export type Verb = 'create' | 'start' | 'exec' | 'delete';
 /** Whether it is held before the real runtime is called, or after that has ended. */
