@@ -36,6 +36,9 @@ mount --bind "$run" "$root/share/run"
 export HOME=/tmp TMPDIR=/tmp
 `;
 
+/** Nothing was run, and the next guest may well boot. */
+export class HungBootError extends Error {}
+
 /**
  * Runs a command in a fresh guest.
  *
@@ -51,6 +54,7 @@ export HOME=/tmp TMPDIR=/tmp
  * @param options.results    folder of the host that gets what the command left in $LAMINA_TEST_RESULTS
  * @param options.onOutput   takes chunks of the command's output
  * @returns exit status of the command and the time to boot; a guest that dies or hangs rejects with the console's tail
+ * @throws {HungBootError}
  */
 export async function runInGuest(machine, images, options, say) {
   const run = join(cacheFolder(), `run-${process.pid}`);
@@ -93,7 +97,8 @@ export async function runInGuest(machine, images, options, say) {
       return { status: Number.parseInt(readFileSync(join(out, 'status'), 'utf8'), 10), bootMs };
     }
     const tail = consoleOf(run, consoleText).split('\n').slice(-30).join('\n');
-    throw new Error(`${verdict(bootMs, expired.signal.aborted, machine, options)}; end of its console:\n${tail}`);
+    const what = `${verdict(bootMs, expired.signal.aborted, machine, options)}; end of its console:\n${tail}`;
+    throw bootMs === undefined && expired.signal.aborted ? new HungBootError(what) : new Error(what);
   } finally {
     clearTimeout(timer);
     stop();

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { makeImage } from '../../scripts/make-image.mjs';
 import { GUESTS } from './debian.mjs';
-import { runInGuest } from './guest.mjs';
+import { HungBootError, runInGuest } from './guest.mjs';
 import { missingForHost, runOnHost } from './host.mjs';
 import { cacheFolder, cacheUsage, ensureImages } from './images.mjs';
 import { QEMU } from './qemu.mjs';
@@ -114,23 +114,23 @@ async function main() {
   const images = await ensureImages(options.guest, options.machine, say);
   say(`images in ${cacheFolder()}: ${(cacheUsage() / 1e6).toFixed(0)} MB`);
   if (options['build-only']) return 0;
-  const onOutput = (chunk) => process.stdout.write(chunk);
-  const ended = await runInGuest(
-    MACHINES[options.machine],
-    images,
-    {
-      ...job,
-      memoryMiB: options.memory,
-      parameters: options.bare ? 'systemd.mask=containerd.service' : '',
-      keep: options.keep,
-      results: join(RESULTS, `${options.machine}-${options.guest}`),
-      onOutput,
-    },
-    say,
-  );
-  say(
-    `${options.guest} under ${MACHINES[options.machine].about}: booted in ${(ended.bootMs / 1000).toFixed(1)} s, exit status ${ended.status}`,
-  );
+  const machine = MACHINES[options.machine];
+  const guest = {
+    ...job,
+    memoryMiB: options.memory,
+    parameters: options.bare ? 'systemd.mask=containerd.service' : '',
+    keep: options.keep,
+    results: join(RESULTS, `${options.machine}-${options.guest}`),
+    onOutput: (chunk) => process.stdout.write(chunk),
+  };
+  const ended = await runInGuest(machine, images, guest, say).catch((error) => {
+    if (!(error instanceof HungBootError)) throw error;
+    // Seen once in some forty boots under user-mode Linux, before systemd. Nothing of ours has run by then.
+    say(`${error.message}\nstarting it once more`);
+    return runInGuest(machine, images, guest, say);
+  });
+  const seconds = (ended.bootMs / 1000).toFixed(1);
+  say(`${options.guest} under ${machine.about}: booted in ${seconds} s, exit status ${ended.status}`);
   return ended.status;
 }
 

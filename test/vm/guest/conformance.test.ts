@@ -6,7 +6,7 @@
  */
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { RESOURCE_FIELDS } from '../../../src/cgroups/resources/index.js';
 import type { LinuxResources } from '../../../src/oci/index.js';
@@ -15,7 +15,14 @@ import { requires } from '../../lib/requires.js';
 import { allCases, bfqCases, type Case, type Disk, NOTHING } from './conformance/cases.js';
 import { type Row, runCases } from './conformance/compare.js';
 import { findExpected, missingExpected } from './conformance/expected.js';
-import { cleanGroups, type Driver, PARENT_PATH, prepareGroups, removeParents } from './conformance/groups.js';
+import {
+  cleanGroups,
+  type Driver,
+  groupsLeft,
+  PARENT_PATH,
+  prepareGroups,
+  removeParents,
+} from './conformance/groups.js';
 import { saveRows } from './conformance/results.js';
 
 const ROOT = '/sys/fs/cgroup';
@@ -73,12 +80,14 @@ function compare(
   describe(`${what} with the ${driver} driver`, { skip }, () => {
     let rows: Row[] = [];
     let files: ReadonlySet<string> = new Set();
+    let ours: string[] = [];
 
     before(async () => {
       await prepare?.();
       files = availableFiles();
       const possible = cases().filter(({ needs = [] }) => needs.every((file) => files.has(file)));
       if (possible.length > 0) rows = await runCases(driver, possible, disk());
+      ours = groupsLeft(driver).filter((dir) => basename(dir).startsWith('lamina-'));
       await saveRows(rows);
     });
 
@@ -105,6 +114,7 @@ function compare(
     });
 
     it('leaves nothing behind', async () => {
+      assert.deepEqual(ours, []);
       await removeParents();
       assert.equal(existsSync(join(ROOT, PARENT_PATH)), false);
       const args = ['--all', '--plain', '--no-legend', '--type=scope,slice', 'lamina*', 'runc*'];

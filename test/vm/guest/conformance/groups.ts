@@ -1,6 +1,6 @@
 /** The two that are compared: groups made and limited by our manager, and the groups of runc's containers. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Cgroup, parseSystemdPath, unitPath } from '../../../../src/cgroups/index.js';
 import type { LinuxResources } from '../../../../src/oci/index.js';
@@ -33,6 +33,7 @@ export interface Subject {
   readonly unit: string | undefined;
   create(resources: LinuxResources): Promise<void>;
   update(resources: LinuxResources): Promise<void>;
+  /** Nothing to runc, whose clean-up is not the subject and takes long: `removeParents` ends its containers. */
   remove(): Promise<void>;
 }
 
@@ -105,9 +106,7 @@ export function runcGroup(driver: Driver, name: string): Subject {
       const stdin = JSON.stringify(resources);
       await mustRun([...runc, 'update', '--resources', '-', id], { ...options, stdin });
     },
-    async remove() {
-      await runCommand([...runc, 'delete', '--force', id], options);
-    },
+    async remove() {},
   };
 }
 
@@ -128,8 +127,28 @@ export function cleanGroups(): void {
   rmSync(WORK, { recursive: true, force: true });
 }
 
-/** After the last group of a driver. */
+/** The directories of all groups of a driver, whoever made them. */
+export function groupsLeft(driver: Driver): string[] {
+  const parent = join(MOUNT_POINT, driver === 'fs' ? PARENT_PATH : PARENT_SLICE);
+  if (!existsSync(parent)) return [];
+  return readdirSync(parent, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map((entry) => join(parent, entry.name));
+}
+
+/** Kills what is in a group, and waits until nothing is; systemd removes an empty scope itself. */
+async function empty(dir: string): Promise<void> {
+  const events = join(dir, 'cgroup.events');
+  if (existsSync(dir)) writeFileSync(join(dir, 'cgroup.kill'), '1');
+  await until(`${dir} is empty`, () => !existsSync(events) || /^populated 0$/m.test(readFileSync(events, 'utf8')));
+}
+
+/** After the last group of a driver: ends the containers and removes their groups, with the parents. */
 export async function removeParents(): Promise<void> {
+  await empty(join(MOUNT_POINT, PARENT_SLICE));
   await runCommand(['systemctl', 'stop', PARENT_SLICE], { timeoutMs: TIMEOUT_MS });
-  await runCommand(['rmdir', join(MOUNT_POINT, PARENT_PATH)]);
+  await empty(join(MOUNT_POINT, PARENT_PATH));
+  for (const dir of groupsLeft('fs')) rmdirSync(dir);
+  if (existsSync(join(MOUNT_POINT, PARENT_PATH))) rmdirSync(join(MOUNT_POINT, PARENT_PATH));
+  rmSync(join(WORK, 'state'), { recursive: true, force: true });
 }
