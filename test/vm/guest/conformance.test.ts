@@ -12,8 +12,10 @@ import { RESOURCE_FIELDS } from '../../../src/cgroups/resources/index.js';
 import type { LinuxResources } from '../../../src/oci/index.js';
 import { runCommand } from '../../lib/command.js';
 import { requires } from '../../lib/requires.js';
-import { allCases, bfqCases, type Case, type Disk, NOTHING } from './conformance/cases.js';
+import { type Case, type Disk, NOTHING } from './conformance/case.js';
+import { allCases } from './conformance/cases.js';
 import { type Row, runCases } from './conformance/compare.js';
+import { bfqCases } from './conformance/disk-cases.js';
 import { findExpected, missingExpected } from './conformance/expected.js';
 import {
   cleanGroups,

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { messageOf } from '../../../../src/base/index.js';
 import type { LinuxResources } from '../../../../src/oci/index.js';
 import { mustRun } from '../../../lib/command.js';
-import type { Case, Disk } from './cases.js';
+import type { Case, Disk } from './case.js';
 import { type Driver, laminaGroup, type Maker, runcGroup, type Subject } from './groups.js';
 import { probeDevices, readFiles, readUnits, type Settings } from './snapshot.js';
 

@@ -4,7 +4,7 @@ import { release } from 'node:os';
 import { join } from 'node:path';
 import { mustRun } from '../../../lib/command.js';
 import { PLACE } from '../../../lib/repo.js';
-import { NOTHING } from './cases.js';
+import { NOTHING } from './case.js';
 import { MAKERS, type Row } from './compare.js';
 import { findExpected } from './expected.js';
 import type { Maker } from './groups.js';

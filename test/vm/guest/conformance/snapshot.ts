@@ -3,7 +3,7 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path';
 import { isErrno, messageOf } from '../../../../src/base/index.js';
 import { mustRun, runCommand } from '../../../lib/command.js';
-import type { Disk } from './cases.js';
+import type { Disk } from './case.js';
 
 /** File or property → value. */
 export type Settings = ReadonlyMap<string, string>;
