@@ -92,6 +92,15 @@ static napi_value load_device_program(napi_env env, napi_callback_info info) {
   return value;
 }
 
+/* What attaching and detaching have in common. */
+static union attributes attachment(int group, int program) {
+  union attributes attributes = {0};
+  attributes.attr.target_fd = (uint32_t)group;
+  attributes.attr.attach_bpf_fd = (uint32_t)program;
+  attributes.attr.attach_type = BPF_CGROUP_DEVICE;
+  return attributes;
+}
+
 static napi_value attach_device_program(napi_env env, napi_callback_info info) {
   napi_value args[4];
   int group, program, replaced;
@@ -101,10 +110,7 @@ static napi_value attach_device_program(napi_env env, napi_callback_info info) {
       !arg_int(env, args[3], "replaced", &replaced)) {
     return NULL;
   }
-  union attributes attributes = {0};
-  attributes.attr.target_fd = (uint32_t)group;
-  attributes.attr.attach_bpf_fd = (uint32_t)program;
-  attributes.attr.attach_type = BPF_CGROUP_DEVICE;
+  union attributes attributes = attachment(group, program);
   attributes.attr.attach_flags = flags;
   if ((flags & BPF_F_REPLACE) != 0) attributes.attr.replace_bpf_fd = (uint32_t)replaced;
   if (bpf(BPF_PROG_ATTACH, &attributes) != 0) return throw_errno(env, errno, "bpf(BPF_PROG_ATTACH)", NULL);
@@ -118,10 +124,7 @@ static napi_value detach_device_program(napi_env env, napi_callback_info info) {
       !arg_int(env, args[1], "program", &program)) {
     return NULL;
   }
-  union attributes attributes = {0};
-  attributes.attr.target_fd = (uint32_t)group;
-  attributes.attr.attach_bpf_fd = (uint32_t)program;
-  attributes.attr.attach_type = BPF_CGROUP_DEVICE;
+  union attributes attributes = attachment(group, program);
   if (bpf(BPF_PROG_DETACH, &attributes) != 0) return throw_errno(env, errno, "bpf(BPF_PROG_DETACH)", NULL);
   return value_undefined(env);
 }

@@ -148,6 +148,16 @@ static void end(struct lm_keeper *keeper) {
   free(keeper);
 }
 
+/* What holds the keeper's things; no descriptor of it is watched yet. */
+static void init_parts(struct lm_keeper *keeper) {
+  lm_deposit_init(keeper);
+  lm_children_init(keeper);
+  lm_answers_init(keeper);
+  lm_relays_init(keeper);
+  lm_link_init(keeper);
+  lm_engine_init(keeper);
+}
+
 int lm_keeper_run(struct lm_identity identity, int listener) {
   /* What a burst of large frames took goes back to the system when it is freed. */
   (void)mallopt(M_MMAP_THRESHOLD, 65536);
@@ -166,12 +176,7 @@ int lm_keeper_run(struct lm_identity identity, int listener) {
   keeper->socket_dev = info.st_dev;
   keeper->socket_ino = info.st_ino;
   raise_nofile(keeper);
-  lm_deposit_init(keeper);
-  lm_children_init(keeper);
-  lm_answers_init(keeper);
-  lm_relays_init(keeper);
-  lm_link_init(keeper);
-  lm_engine_init(keeper);
+  init_parts(keeper);
   /* Before anything can be spawned: orphans of what we run come to us. */
   if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0 || watch_signals(keeper) < 0 || lm_conns_init(keeper, listener) < 0) {
     lm_log("error", "keeper: %s", strerror(errno));

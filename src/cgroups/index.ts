@@ -1,5 +1,4 @@
 /** cgroups: creating and adopting them, setting their limits, reading and acting on them, on v2 and v1. */
-export { load, loadFromMembership, loadFromPid } from './adopt.js';
 export type { CgroupDriver, DestroyOptions, InitExit, OnOom, OomWatch } from './cgroup.js';
 export type { Owner } from './delegate.js';
 export {

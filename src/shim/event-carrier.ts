@@ -11,7 +11,7 @@ import { closeSync, writeSync } from 'node:fs';
 import net from 'node:net';
 import { Any, forward } from '../api/index.js';
 import { Code, LaminaError } from '../base/index.js';
-import { binding } from '../sys/index.js';
+import { binding, SIGKILL } from '../sys/index.js';
 import { attachSocket, ClientConnection, createClient, type FrameChannel } from '../ttrpc/index.js';
 import type { Hello, KeeperLink } from './keeper-link.js';
 
@@ -148,7 +148,7 @@ export class EventCarrier {
         argv: [publishBinary, '--address', grpcAddress, 'publish', '--topic', topic, '--namespace', namespace],
         fds: [[stdin, 0]],
       });
-      const timer = setTimeout(() => child.kill(9), FORWARD_TIMEOUT_MS);
+      const timer = setTimeout(() => child.kill(SIGKILL), FORWARD_TIMEOUT_MS);
       const { code } = await child.exited;
       clearTimeout(timer);
       if (code !== 0) throw new LaminaError(Code.Unavailable, `${publishBinary} publish: exit status ${code}`);

@@ -2,7 +2,7 @@
 import { closeSync, readSync } from 'node:fs';
 import { Code, isErrno, LaminaError, messageOf } from '../../base/index.js';
 import type { SpawnedProcess, Spawner, SpawnRequest } from '../../oci/index.js';
-import { binding, POLLIN, sharedPoller } from '../../sys/index.js';
+import { binding, POLLIN, SIGKILL, sharedPoller } from '../../sys/index.js';
 
 export interface LoggerPlan {
   readonly program: string;
@@ -57,7 +57,7 @@ export async function startLogger(
     return logger;
   } catch (error) {
     if (logger === undefined) closeSync(signal);
-    logger?.kill(9);
+    logger?.kill(SIGKILL);
     throw error;
   } finally {
     closeSync(ready);

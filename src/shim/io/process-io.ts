@@ -16,7 +16,7 @@
 import { closeSync } from 'node:fs';
 import { createDeferred, type Deferred } from '../../base/index.js';
 import { ConsoleSocket, type Process, type SpawnedProcess } from '../../oci/index.js';
-import { binding } from '../../sys/index.js';
+import { binding, SIGKILL } from '../../sys/index.js';
 import type { KeeperLink, RelayState } from '../keeper-link.js';
 
 /** Seconds a logging binary gets between SIGTERM and SIGKILL, as in the stock shim. */
@@ -235,7 +235,7 @@ export class ProcessIo {
     if (logger !== undefined) {
       this.#logger = undefined;
       logger.kill(15);
-      const timer = setTimeout(() => logger.kill(9), LOGGER_GRACE_MS);
+      const timer = setTimeout(() => logger.kill(SIGKILL), LOGGER_GRACE_MS);
       void logger.exited.then(() => clearTimeout(timer));
     }
   }

@@ -4,13 +4,11 @@ import * as fs from 'node:fs';
 import { after, afterEach, beforeEach, describe, it } from 'node:test';
 import { createDeferred } from '../../../src/base/index.js';
 import {
-  type Cgroup,
+  Cgroup,
   type CgroupLayout,
   CgroupNotFoundError,
   currentLayout,
   type LoadOptions,
-  load,
-  loadFromPid,
   type V1Stats,
   type V2Stats,
 } from '../../../src/cgroups/index.js';
@@ -77,7 +75,7 @@ for (const backend of [v1Backend(layout), v2Backend(layout)]) {
 
     beforeEach(() => {
       group = new TestGroup(backend.dirs(NAME));
-      cgroup = load(`/${NAME}`, backend.options);
+      cgroup = Cgroup.load(`/${NAME}`, backend.options);
     });
 
     afterEach(async () => {
@@ -91,7 +89,7 @@ for (const backend of [v1Backend(layout), v2Backend(layout)]) {
 
     it('is found through a process in it', async () => {
       const { pid } = await group.run('sleep 60');
-      const found = loadFromPid(pid, backend.options);
+      const found = Cgroup.loadFromPid(pid, backend.options);
       assert.equal(found.path, `/${NAME}`);
       assert.ok(found.pids().includes(pid));
       assert.equal(found.exists(), true);
@@ -182,11 +180,11 @@ for (const backend of [v1Backend(layout), v2Backend(layout)]) {
 
     it('does not act on a group that its own process is in', async () => {
       const module = new URL('../../../src/cgroups/index.js', import.meta.url).href;
-      const code = `import { load } from ${JSON.stringify(module)};
+      const code = `import { Cgroup } from ${JSON.stringify(module)};
         import { currentLayout } from ${JSON.stringify(module)};
         const layout = currentLayout();
         const unified = ${backend.title.endsWith('v2')} ? { mode: 'unified', unified: layout.unified } : layout;
-        const cgroup = load(${JSON.stringify(`/${NAME}`)}, { layout: unified });
+        const cgroup = Cgroup.load(${JSON.stringify(`/${NAME}`)}, { layout: unified });
         for (const act of [() => cgroup.kill(), () => cgroup.freeze(), () => cgroup.signalAll(15)]) {
           await act().then(() => console.log('done'), (error) => console.log('code', error.code));
         }`;
@@ -226,7 +224,7 @@ for (const backend of [v1Backend(layout), v2Backend(layout)]) {
       assert.throws(() => cgroup.frozen(), CgroupNotFoundError);
       await assert.rejects(cgroup.freeze(), CgroupNotFoundError);
       await cgroup.kill();
-      assert.throws(() => load(`/${NAME}`, backend.options), CgroupNotFoundError);
+      assert.throws(() => Cgroup.load(`/${NAME}`, backend.options), CgroupNotFoundError);
       cgroup.close();
       assert.equal(countFds(), before);
     });
@@ -290,7 +288,7 @@ describe('a container with different paths per v1 controller', {
     const group = new TestGroup(dirs);
     try {
       const { pid, exit } = await group.run('exec sleep 60');
-      using cgroup = loadFromPid(pid);
+      using cgroup = Cgroup.loadFromPid(pid);
       assert.equal(cgroup.path, `/${NAME}-f`);
       const stats = cgroup.stats() as V1Stats;
       assert.equal(stats.pids?.current, 1n);
@@ -313,9 +311,9 @@ describe('a threaded group on v2', { skip: missing === false ? v2Backend(layout)
       fs.writeFileSync(`${domain}/threaded/cgroup.type`, 'threaded');
       const { pid, exit } = await group.run('sleep 60');
       fs.writeFileSync(`${domain}/threaded/cgroup.procs`, String(pid));
-      const threaded = load(`/${NAME}/threaded`, options);
+      const threaded = Cgroup.load(`/${NAME}/threaded`, options);
       assert.ok(threaded.pids().includes(pid));
-      const all = load(`/${NAME}`, options).pids();
+      const all = Cgroup.load(`/${NAME}`, options).pids();
       assert.equal(new Set(all).size, all.length);
       await threaded.kill();
       assert.equal((await exit).signal, 'SIGKILL');

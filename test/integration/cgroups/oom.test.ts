@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import { type CgroupLayout, currentLayout, type InitExit, load } from '../../../src/cgroups/index.js';
+import { Cgroup, type CgroupLayout, currentLayout, type InitExit } from '../../../src/cgroups/index.js';
 import { requires } from '../../lib/requires.js';
 
 const NAME = `lamina-oom-${process.pid}`;
@@ -57,7 +57,7 @@ for (const backend of backends(layout)) {
     beforeEach(() => {
       seen = [];
       fs.mkdirSync(dir);
-      load(`/${NAME}`, backend).enableControllersAlongPath();
+      Cgroup.load(`/${NAME}`, backend).enableControllersAlongPath();
       fs.writeFileSync(`${dir}/${backend.limitFile}`, String(LIMIT_BYTES));
     });
 
@@ -81,7 +81,7 @@ for (const backend of backends(layout)) {
     }
 
     it('is reported when init was killed', () => {
-      using watch = load(`/${NAME}`, backend).watchOom((kills) => seen.push(kills));
+      using watch = Cgroup.load(`/${NAME}`, backend).watchOom((kills) => seen.push(kills));
       const exit = runToTheEnd('exec tail /dev/zero');
       assert.equal(exit.wasKilled, true);
       watch.drain(exit);
@@ -90,7 +90,7 @@ for (const backend of backends(layout)) {
     });
 
     it('is reported when a child of init was killed and init has gone on', () => {
-      using watch = load(`/${NAME}`, backend).watchOom((kills) => seen.push(kills));
+      using watch = Cgroup.load(`/${NAME}`, backend).watchOom((kills) => seen.push(kills));
       const exit = runToTheEnd('tail /dev/zero; exit 3');
       assert.equal(exit.wasKilled, false);
       watch.drain(exit);
@@ -100,7 +100,7 @@ for (const backend of backends(layout)) {
     it('is not reported of a group of the same name before', () => {
       const exit = runToTheEnd('exec tail /dev/zero');
       fs.mkdirSync(dir);
-      using watch = load(`/${NAME}`, backend).watchOom((kills) => seen.push(kills));
+      using watch = Cgroup.load(`/${NAME}`, backend).watchOom((kills) => seen.push(kills));
       runToTheEnd('exit 0');
       watch.drain(exit);
       assert.deepEqual(seen, []);
@@ -112,7 +112,7 @@ for (const backend of backends(layout)) {
       fs.writeFileSync(file, Buffer.alloc(4 * LIMIT_BYTES));
       try {
         spawnSync('dd', [`of=${file}`, 'oflag=nocache', 'conv=notrunc,fdatasync', 'count=0']);
-        using watch = load(`/${NAME}`, backend).watchOom((kills) => seen.push(kills));
+        using watch = Cgroup.load(`/${NAME}`, backend).watchOom((kills) => seen.push(kills));
         const exit = runToTheEnd(`cat ${file} >/dev/null; ${backend.assertShortage} || exit 1; kill -9 $$`);
         assert.equal(exit.wasKilled, true);
         watch.drain(exit);

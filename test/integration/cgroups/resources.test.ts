@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import { CgroupFileError, type CgroupLayout, currentLayout, load } from '../../../src/cgroups/index.js';
+import { Cgroup, CgroupFileError, type CgroupLayout, currentLayout } from '../../../src/cgroups/index.js';
 import {
   type Applied,
   LimitUnavailableError,
@@ -365,7 +365,7 @@ describe('limits on v2', { skip: missing === false ? noV2 : missing }, () => {
   const dir = `${mount?.mountPoint}/${NAME}`;
   const limits = new Limits([dir]);
   const enableControllers = (): void => {
-    using cgroup = load(`/${NAME}`);
+    using cgroup = Cgroup.load(`/${NAME}`);
     cgroup.enableControllersAlongPath();
   };
   const present =

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { FileChanges } from '../../../src/cgroups/changes.js';
-import { CgroupFileError, CgroupNotFoundError, load } from '../../../src/cgroups/index.js';
+import { Cgroup, CgroupFileError, CgroupNotFoundError } from '../../../src/cgroups/index.js';
 import { countFds, FakeHierarchy, FakeKernel } from './fake.js';
 
 let fake: FakeHierarchy;
@@ -28,7 +28,7 @@ describe('pids', () => {
       'web/a/cgroup.procs': '1003\n1001\n',
       'web/a/b/cgroup.procs': '1004\n',
     });
-    const cgroup = load('/web', { layout: fake.unified });
+    const cgroup = Cgroup.load('/web', { layout: fake.unified });
     assert.deepEqual(new Set(cgroup.pids()), new Set([1001, 1002, 1003, 1004]));
     assert.equal(cgroup.pids().length, 4);
   });
@@ -43,7 +43,7 @@ describe('freeze and thaw on v2', () => {
   });
 
   it('waits for the notification', async () => {
-    const cgroup = load('/web', { layout: fake.unified, kernel });
+    const cgroup = Cgroup.load('/web', { layout: fake.unified, kernel });
     const done = cgroup.freeze();
     assert.equal(fake.read('web/cgroup.freeze')[0], '1');
     events(1);
@@ -53,19 +53,19 @@ describe('freeze and thaw on v2', () => {
   });
 
   it('undoes the freeze at the deadline', async () => {
-    const cgroup = load('/web', { layout: fake.unified, kernel });
+    const cgroup = Cgroup.load('/web', { layout: fake.unified, kernel });
     await assert.rejects(cgroup.freeze(0), { name: 'LaminaError', code: 4 });
     assert.equal(fake.read('web/cgroup.freeze')[0], '0');
   });
 
   it('leaves a group frozen that was to be frozen before', async () => {
     fake.write({ 'web/cgroup.freeze': 1 });
-    await assert.rejects(load('/web', { layout: fake.unified, kernel }).freeze(0), { code: 4 });
+    await assert.rejects(Cgroup.load('/web', { layout: fake.unified, kernel }).freeze(0), { code: 4 });
     assert.equal(fake.read('web/cgroup.freeze')[0], '1');
   });
 
   it('says NotFound if the group goes while it waits', async () => {
-    const done = load('/web', { layout: fake.unified, kernel }).freeze();
+    const done = Cgroup.load('/web', { layout: fake.unified, kernel }).freeze();
     fake.remove('web');
     await assert.rejects(done, CgroupNotFoundError);
   });
@@ -73,31 +73,31 @@ describe('freeze and thaw on v2', () => {
   it('does not wait for a thaw that an ancestor holds up', async () => {
     events(1);
     fake.write({ 'cgroup.events': 'populated 1\nfrozen 1\n' });
-    await load('/web', { layout: fake.unified, kernel }).thaw(60_000);
+    await Cgroup.load('/web', { layout: fake.unified, kernel }).thaw(60_000);
     assert.equal(fake.read('web/cgroup.freeze')[0], '0');
   });
 
   it('fails to thaw what stays frozen for no reason of its ancestors', async () => {
     events(1);
-    await assert.rejects(load('/web', { layout: fake.unified, kernel }).thaw(0), { code: 4 });
+    await assert.rejects(Cgroup.load('/web', { layout: fake.unified, kernel }).thaw(0), { code: 4 });
   });
 
   it('says Unimplemented without a freezer', async () => {
     fake.remove('web/cgroup.freeze');
-    await assert.rejects(load('/web', { layout: fake.unified, kernel }).freeze(), { code: 12 });
+    await assert.rejects(Cgroup.load('/web', { layout: fake.unified, kernel }).freeze(), { code: 12 });
   });
 });
 
 describe('kill on v2', () => {
   it('leaves it to cgroup.kill', async () => {
     fake.write({ 'web/cgroup.kill': '' });
-    await load('/web', { layout: fake.unified, kernel }).kill();
+    await Cgroup.load('/web', { layout: fake.unified, kernel }).kill();
     assert.equal(fake.read('web/cgroup.kill'), '1');
   });
 
   it('finds nothing to do when the group has gone', async () => {
     fake.write({ 'web/cgroup.procs': '' });
-    const cgroup = load('/web', { layout: fake.unified, kernel });
+    const cgroup = Cgroup.load('/web', { layout: fake.unified, kernel });
     fake.remove('web');
     await cgroup.kill();
     assert.equal(cgroup.exists(), false);
@@ -107,13 +107,13 @@ describe('kill on v2', () => {
 describe('kill on v1', () => {
   it('ends at once where nobody is', async () => {
     fake.write({ 'pids/web/cgroup.procs': '' });
-    await load('/web', { layout: fake.legacy('pids'), kernel }).kill();
+    await Cgroup.load('/web', { layout: fake.legacy('pids'), kernel }).kill();
   });
 
   it('names those that are left at the deadline', async () => {
     const nobody = 2 ** 22 + 7; // Above the largest pid there can be.
     fake.write({ 'pids/web/cgroup.procs': nobody });
-    await assert.rejects(load('/web', { layout: fake.legacy('pids'), kernel }).kill(0), {
+    await assert.rejects(Cgroup.load('/web', { layout: fake.legacy('pids'), kernel }).kill(0), {
       code: 4,
       message: `kill /web: processes are left: ${nobody}`,
     });
@@ -127,7 +127,7 @@ describe('watchOom on v2', () => {
   it('reports rises when notified, and what is pending when drained', () => {
     kills(4);
     const seen: bigint[] = [];
-    const cgroup = load('/web', { layout: fake.unified, kernel });
+    const cgroup = Cgroup.load('/web', { layout: fake.unified, kernel });
     using watch = cgroup.watchOom((rise) => seen.push(rise));
     kernel.notify([file()]);
     kills(5);
@@ -144,7 +144,7 @@ describe('watchOom on v2', () => {
   it('reports nothing after it was disposed', () => {
     kills(0);
     const seen: bigint[] = [];
-    const watch = load('/web', { layout: fake.unified, kernel }).watchOom((rise) => seen.push(rise));
+    const watch = Cgroup.load('/web', { layout: fake.unified, kernel }).watchOom((rise) => seen.push(rise));
     watch[Symbol.dispose]();
     kills(1);
     watch.drain();
@@ -153,7 +153,7 @@ describe('watchOom on v2', () => {
 
   it('says NotFound without the memory controller, where no kill is counted', () => {
     fake.write({ 'web/cgroup.procs': '' });
-    const cgroup = load('/web', { layout: fake.unified, kernel });
+    const cgroup = Cgroup.load('/web', { layout: fake.unified, kernel });
     assert.throws(() => cgroup.watchOom(() => undefined), { name: 'CgroupFileError', code: 5 });
     assert.equal(cgroup.oomKills(), 0n);
   });
@@ -169,7 +169,7 @@ describe('watchOom on v1', () => {
   });
 
   it('registers an eventfd and reads on until the counter has risen', async () => {
-    const cgroup = load('/web', { layout: fake.legacy('memory'), kernel });
+    const cgroup = Cgroup.load('/web', { layout: fake.legacy('memory'), kernel });
     let watch: Disposable | undefined;
     const rise = new Promise<bigint>((resolve) => {
       watch = cgroup.watchOom(resolve);
@@ -193,7 +193,7 @@ describe('enableControllersAlongPath', () => {
       'pod/cgroup.subtree_control': 'memory\n',
       'pod/web/cgroup.subtree_control': '',
     });
-    load('/pod/web', { layout: fake.unified }).enableControllersAlongPath();
+    Cgroup.load('/pod/web', { layout: fake.unified }).enableControllersAlongPath();
     assert.equal(fake.read('cgroup.subtree_control'), 'cpu io memory pids\n');
     assert.equal(fake.read('pod/cgroup.subtree_control').startsWith('+cpu +io +pids'), true);
     assert.equal(fake.read('pod/web/cgroup.subtree_control'), '');
@@ -201,7 +201,7 @@ describe('enableControllersAlongPath', () => {
 
   it('passes over refusals further up, but not that of the parent', () => {
     fake.write({ 'cgroup.controllers': 'cpu\n', 'pod/cgroup.subtree_control': '', 'pod/web/cgroup.procs': '' });
-    const cgroup = load('/pod/web', { layout: fake.unified });
+    const cgroup = Cgroup.load('/pod/web', { layout: fake.unified });
     cgroup.enableControllersAlongPath();
     assert.equal(fake.read('pod/cgroup.subtree_control'), '+cpu');
     fake.remove('pod/cgroup.subtree_control');

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import fc from 'fast-check';
 import { type EventSink, EventStream } from '../../../src/cgroups/event-stream.js';
-import { type Cgroup, type CgroupEvent, load } from '../../../src/cgroups/index.js';
+import { Cgroup, type CgroupEvent } from '../../../src/cgroups/index.js';
 import { until } from '../../lib/wait.js';
 import { countFds, FakeHierarchy, FakeKernel } from './fake.js';
 
@@ -150,7 +150,7 @@ describe('events of a v2 group', () => {
     kernel = new FakeKernel();
     memory(5, 1);
     group(1);
-    cgroup = load('/web', { layout: fake.unified, kernel });
+    cgroup = Cgroup.load('/web', { layout: fake.unified, kernel });
   });
 
   afterEach(() => {

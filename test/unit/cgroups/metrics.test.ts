@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { cgroupsV1, cgroupsV2, unpackMessage } from '../../../src/api/index.js';
-import { load } from '../../../src/cgroups/index.js';
+import { Cgroup } from '../../../src/cgroups/index.js';
 import { packMetrics } from '../../../src/shim/metrics.js';
 import { FakeHierarchy } from './fake.js';
 
@@ -15,7 +15,7 @@ describe('packMetrics', () => {
       'web/io.stat': '8:0 rbytes=1 wbytes=2 rios=3 wios=4\n',
       'web/memory.events': 'oom_kill 2\n',
     });
-    using cgroup = load('/web', { layout: fake.unified });
+    using cgroup = Cgroup.load('/web', { layout: fake.unified });
     const stats = cgroup.stats();
     const any = packMetrics(stats);
     assert.equal(any.typeUrl, 'io.containerd.cgroups.v2.Metrics');
@@ -31,7 +31,7 @@ describe('packMetrics', () => {
       'cpuacct/web/cpuacct.usage_percpu': '1 2\n',
       'blkio/web/blkio.throttle.io_serviced': '8:0 Read 1\n',
     });
-    using cgroup = load('/web', { layout: fake.legacy('memory', 'cpuacct', 'blkio') });
+    using cgroup = Cgroup.load('/web', { layout: fake.legacy('memory', 'cpuacct', 'blkio') });
     const stats = cgroup.stats();
     const any = packMetrics(stats);
     assert.equal(any.typeUrl, 'io.containerd.cgroups.v1.Metrics');

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { load, runcStats, runcStatsLine } from '../../../src/cgroups/index.js';
+import { Cgroup, runcStats, runcStatsLine } from '../../../src/cgroups/index.js';
 import { FakeHierarchy } from './fake.js';
 
 describe('runc’s statistics', () => {
@@ -20,7 +20,7 @@ describe('runc’s statistics', () => {
       'web/pids.max': 'max\n',
       'web/io.stat': '8:0 rbytes=1 wbytes=0 rios=3 wios=4\n',
     });
-    using cgroup = load('/web', { layout: fake.unified });
+    using cgroup = Cgroup.load('/web', { layout: fake.unified });
     assert.throws(() => runcStats(cgroup.stats()), { code: 3 });
     const line = runcStatsLine('a"b', cgroup.stats({ raw: true }));
     assert.equal(
@@ -41,7 +41,7 @@ describe('runc’s statistics', () => {
   it('have on v1 what a group without a hierarchy lacks as zeros', () => {
     using fake = new FakeHierarchy();
     fake.write({ 'pids/web/pids.current': 1, 'pids/web/pids.max': 5, 'pids/web/cgroup.procs': '' });
-    using cgroup = load('/web', { layout: fake.legacy('pids') });
+    using cgroup = Cgroup.load('/web', { layout: fake.legacy('pids') });
     const { cpu, memory, pids, blkio } = JSON.parse(runcStatsLine('a', cgroup.stats({ raw: true }))).data;
     assert.deepEqual(cpu, { usage: { kernel: 0, user: 0 }, throttling: {} });
     const nothing = { limit: 0, failcnt: 0 };
@@ -57,7 +57,7 @@ describe('runc’s statistics', () => {
       'cpuset/web/cpuset.sched_relax_domain_level': '-1\n',
       'cpuset/web/cgroup.procs': '',
     });
-    using cgroup = load('/web', { layout: fake.legacy('cpuset') });
+    using cgroup = Cgroup.load('/web', { layout: fake.legacy('cpuset') });
     const { cpuset } = JSON.parse(runcStatsLine('a', cgroup.stats({ raw: true }))).data;
     assert.deepEqual([cpuset.cpus, cpuset.mems, cpuset.sched_relax_domain_level], [[0, 1, 2, 9], [0], -1]);
   });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import { CgroupNotFoundError, load, type V1Stats, type V2Stats } from '../../../src/cgroups/index.js';
+import { Cgroup, CgroupNotFoundError, type V1Stats, type V2Stats } from '../../../src/cgroups/index.js';
 import { U64_MAX } from '../../../src/cgroups/parse.js';
 import { countFds, FakeHierarchy } from './fake.js';
 
@@ -14,7 +14,7 @@ describe('statistics of the root on v2', () => {
   it('are those of the machine, without limits', () => {
     using fake = new FakeHierarchy();
     fake.write({ 'cgroup.controllers': 'memory\n', 'memory.stat': 'anon 4096\nfile 8192\n' });
-    using cgroup = load('/', { layout: fake.unified });
+    using cgroup = Cgroup.load('/', { layout: fake.unified });
     const { memory } = cgroup.stats() as V2Stats;
     assert.deepEqual([memory.usage, memory.usageLimit, memory.swapLimit], [12288n, U64_MAX, U64_MAX]);
     assert.ok(memory.swapUsage >= 0n);
@@ -23,7 +23,7 @@ describe('statistics of the root on v2', () => {
   it('are nothing without the memory controller', () => {
     using fake = new FakeHierarchy();
     fake.write({ 'cgroup.controllers': '\n' });
-    using cgroup = load('/', { layout: fake.unified });
+    using cgroup = Cgroup.load('/', { layout: fake.unified });
     const { memory } = cgroup.stats() as V2Stats;
     assert.deepEqual([memory.usage, memory.usageLimit, memory.swapLimit], [0n, 0n, 0n]);
   });
@@ -40,7 +40,7 @@ describe('statistics on v2', () => {
   afterEach(() => fake[Symbol.dispose]());
 
   const read = (): V2Stats => {
-    using cgroup = load('/web', { layout: fake.unified });
+    using cgroup = Cgroup.load('/web', { layout: fake.unified });
     return cgroup.stats() as V2Stats;
   };
 
@@ -119,7 +119,7 @@ describe('statistics on v2', () => {
 
   it('reads anew each time, through the same descriptors, and releases them', () => {
     const before = countFds();
-    const cgroup = load('/web', { layout: fake.unified });
+    const cgroup = Cgroup.load('/web', { layout: fake.unified });
     fake.write({ 'web/pids.current': 1, 'web/cpu.stat': 'usage_usec 1\n' });
     const first = cgroup.stats() as V2Stats;
     const opened = countFds();
@@ -134,7 +134,7 @@ describe('statistics on v2', () => {
   });
 
   it('finds the files of a controller that is enabled later', () => {
-    using cgroup = load('/web', { layout: fake.unified });
+    using cgroup = Cgroup.load('/web', { layout: fake.unified });
     assert.deepEqual((cgroup.stats() as V2Stats).io.usage, []);
     fake.write({ 'web/io.stat': '8:0 rbytes=1\n', 'web/cgroup.controllers': 'cpu io memory pids\n' });
     assert.equal((cgroup.stats() as V2Stats).io.usage.length, 1);
@@ -147,10 +147,10 @@ describe('statistics on v2', () => {
   });
 
   it('says NotFound once the group is gone', () => {
-    using cgroup = load('/web', { layout: fake.unified });
+    using cgroup = Cgroup.load('/web', { layout: fake.unified });
     fake.remove('web');
     assert.throws(() => cgroup.stats(), CgroupNotFoundError);
-    assert.throws(() => load('/web', { layout: fake.unified }), CgroupNotFoundError);
+    assert.throws(() => Cgroup.load('/web', { layout: fake.unified }), CgroupNotFoundError);
   });
 });
 
@@ -166,7 +166,7 @@ describe('statistics on v1', () => {
   const CONTROLLERS = ['cpu', 'cpuacct', 'memory', 'pids', 'blkio', 'hugetlb', 'rdma', 'freezer'];
 
   const read = (): V1Stats => {
-    using cgroup = load('web', { layout: fake.legacy(...CONTROLLERS) });
+    using cgroup = Cgroup.load('web', { layout: fake.legacy(...CONTROLLERS) });
     return cgroup.stats() as V1Stats;
   };
 
@@ -221,7 +221,7 @@ describe('statistics on v1', () => {
 
   it('says NotFound if a group has gone, even when others are left', () => {
     fake.write({ 'memory/web/memory.stat': '', 'pids/web/pids.current': 1 });
-    using cgroup = load('/web', { layout: fake.legacy(...CONTROLLERS) });
+    using cgroup = Cgroup.load('/web', { layout: fake.legacy(...CONTROLLERS) });
     fake.remove('memory/web');
     assert.throws(() => cgroup.stats(), CgroupNotFoundError);
   });
@@ -232,9 +232,9 @@ describe('load', () => {
     using fake = new FakeHierarchy();
     fake.write({ 'web/cgroup.procs': '5\n' });
     for (const path of ['/web', 'web', '//web/', '/../../web', '/x/../web']) {
-      const cgroup = load(path, { layout: fake.unified });
+      const cgroup = Cgroup.load(path, { layout: fake.unified });
       assert.deepEqual([cgroup.path, cgroup.pids()], ['/web', [5]]);
     }
-    assert.throws(() => load('/', { layout: fake.legacy('pids') }), CgroupNotFoundError);
+    assert.throws(() => Cgroup.load('/', { layout: fake.legacy('pids') }), CgroupNotFoundError);
   });
 });

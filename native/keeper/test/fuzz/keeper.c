@@ -94,12 +94,7 @@ static void set_up(struct bed *bed) {
   keeper->scratch = mmap(NULL, LM_SCRATCH_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (keeper->scratch == MAP_FAILED || lm_loop_init(&keeper->loop, &err) < 0) abort();
   keeper->signals.fd = -1;
-  lm_deposit_init(keeper);
-  lm_children_init(keeper);
-  lm_answers_init(keeper);
-  lm_relays_init(keeper);
-  lm_link_init(keeper);
-  lm_engine_init(keeper);
+  init_parts(keeper);
   /* It cannot start one. */
   free(keeper->engine.socket);
   keeper->engine.socket = NULL;

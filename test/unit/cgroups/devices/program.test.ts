@@ -1,23 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { compileDeviceProgram, type DevicePolicy, simplifyDeviceRules } from '../../../../src/cgroups/devices/index.js';
-import { ResourceError } from '../../../../src/cgroups/resources/errors.js';
-import type { DeviceRule } from '../../../../src/oci/index.js';
+import { compileDeviceProgram, type DevicePolicy } from '../../../../src/cgroups/devices/index.js';
 import { anyAccess, anyRule, runProgram, V1Devices } from './model.js';
+import { simplifyUnlessRefused } from './refused.js';
 
 /** One hexadecimal number per instruction: code, registers, offset (2 bytes), constant (4 bytes). */
 function listing(policy: DevicePolicy, order: 'LE' | 'BE' = 'LE'): string[] {
   return Buffer.from(compileDeviceProgram(policy, order)).toString('hex').match(/.{16}/g) ?? [];
-}
-
-function simplifyUnlessRefused(rules: readonly DeviceRule[]): DevicePolicy | undefined {
-  try {
-    return simplifyDeviceRules(rules);
-  } catch (error) {
-    assert.ok(error instanceof ResourceError);
-    return undefined;
-  }
 }
 
 const PROLOGUE = [
