@@ -39,21 +39,19 @@ shimSuite('a terminal (-t)', ({ scenario }) => {
   });
 
   scenario('shows its size to stty', async (box) => {
-    const script = 'while [ "$(stty size)" != "40 132" ]; do read x; done; stty size';
-    const { id, command } = box.runAtTerminal(['sh', '-c', script], { rows: 40, columns: 132 });
-    await box.waitForStatus(id, 'RUNNING');
-    await until('the size has arrived', () => {
-      command.write('\n');
-      return /40 132\r\n/.test(command.stdout);
-    });
-    return { code: (await command.result()).code };
+    const script = 'until [ "$(stty size 2>/dev/null)" = "40 132" ]; do :; done; stty size; exit 4';
+    const { command } = box.runAtTerminal(['sh', '-c', script], { rows: 40, columns: 132 });
+    const result = await command.result();
+    assert.equal(result.stdout, '40 132\r\n');
+    return result;
   });
 
   scenario('turns Ctrl-C into SIGINT for the foreground process: 130', async (box) => {
     const { command } = box.runAtTerminal([
       'sh',
       '-c',
-      `trap "echo trapped" INT; ${WAIT_FOR_SIZE}; echo ready; sleep 1000; echo "sleep $?"; exit 130`,
+      // the foreground process itself says that it is there
+      `trap "echo trapped" INT; ${WAIT_FOR_SIZE}; sh -c "echo ready; exec sleep 1000"; echo "sleep $?"; exit 130`,
     ]);
     await command.output(/ready\r\n/);
     command.write('\x03');
