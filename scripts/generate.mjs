@@ -3,6 +3,7 @@
  *
  *   proto/containerd/*.proto   -> src/api/gen      messages and service tables (buf + ts-proto, no network)
  *   proto/ttrpc/*.proto        -> src/ttrpc/gen    the envelope of a call
+ *   proto/cri/*.proto          -> test/lib/gen     what a kubelet says, for tests
  *   native/common/protocol.h   -> src/sys/gen/protocol.ts
  *
  * Does nothing for outputs that are newer than their inputs and this file. `--force` generates all the same.
@@ -134,6 +135,7 @@ try {
   await Promise.all([
     generateProto('containerd', 'src/api/gen'),
     generateProto('ttrpc', 'src/ttrpc/gen'),
+    generateProto('cri', 'test/lib/gen'),
     generateProtocol(),
   ]);
 } catch (error) {

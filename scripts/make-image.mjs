@@ -1,8 +1,8 @@
 /**
  * Builds the image all container tests use, without a registry: busybox and the programs of test/lib/programs, static.
  *
- * Results, in build/test-image: `rootfs/` (for --rootfs), `image.tar` (OCI layout, for `ctr image import`), `bin/` (the same
- * programs for the host). Nothing is done if they are newer than their sources. Needs busybox-static, gcc and tar.
+ * Results, in build/test-image: `rootfs/` (for --rootfs), `image.tar` and `pause.tar` (OCI layouts, for `ctr image import`), `bin/` (the
+ * same programs for the host). Nothing is done if they are newer than their sources. Needs busybox-static, gcc and tar.
  */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -20,7 +20,12 @@ import {
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-export const IMAGE_NAME = 'lamina.test/probe:latest';
+/** The images, by the name of their file: the same programs, and what runs when nothing else is asked for. */
+const IMAGES = {
+  image: { name: 'lamina.test/probe:latest', command: ['/bin/sh'] },
+  // the first container of a Kubernetes pod
+  pause: { name: 'lamina.test/pause:latest', command: ['/bin/sleep', '100000000'] },
+};
 
 const repo = fileURLToPath(new URL('..', import.meta.url));
 const sources = join(repo, 'test/lib/programs');
@@ -85,7 +90,7 @@ function buildRootfs(dir, busybox) {
   return rootfs;
 }
 
-function buildImage(dir, rootfs) {
+function buildImage(dir, rootfs, [file, { name, command }]) {
   const layout = join(dir, 'layout');
   mkdirSync(join(layout, 'blobs/sha256'), { recursive: true });
   const layer = execFileSync(
@@ -100,7 +105,7 @@ function buildImage(dir, rootfs) {
       JSON.stringify({
         architecture: { x64: 'amd64', arm64: 'arm64' }[process.arch] ?? process.arch,
         os: 'linux',
-        config: { Env: ['PATH=/bin', 'HOME=/root'], Cmd: ['/bin/sh'], WorkingDir: '/' },
+        config: { Env: ['PATH=/bin', 'HOME=/root'], Cmd: command, WorkingDir: '/' },
         rootfs: { type: 'layers', diff_ids: [layerDescriptor.digest] },
       }),
     ),
@@ -112,10 +117,10 @@ function buildImage(dir, rootfs) {
     Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: manifestType, config, layers: [layerDescriptor] })),
     manifestType,
   );
-  manifest.annotations = { 'io.containerd.image.name': IMAGE_NAME, 'org.opencontainers.image.ref.name': 'latest' };
+  manifest.annotations = { 'io.containerd.image.name': name, 'org.opencontainers.image.ref.name': 'latest' };
   writeFileSync(join(layout, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
   writeFileSync(join(layout, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [manifest] }));
-  execFileSync('tar', ['-C', layout, '-cf', join(dir, 'image.tar'), 'oci-layout', 'index.json', 'blobs']);
+  execFileSync('tar', ['-C', layout, '-cf', join(dir, `${file}.tar`), 'oci-layout', 'index.json', 'blobs']);
   rmSync(layout, { recursive: true });
 }
 
@@ -134,7 +139,8 @@ export function makeImage() {
   const dir = `${target}.${process.pid}`;
   rmSync(dir, { recursive: true, force: true });
   try {
-    buildImage(dir, buildRootfs(dir, findBusybox()));
+    const rootfs = buildRootfs(dir, findBusybox());
+    for (const image of Object.entries(IMAGES)) buildImage(dir, rootfs, image);
     writeFileSync(join(dir, 'key'), key);
     rmSync(target, { recursive: true, force: true });
     renameSync(dir, target);

@@ -5,7 +5,7 @@
  *   native       dist/test/native/**          needs the native part; one file at a time
  *   integration  dist/test/integration/**     needs root, runc and containerd; one file at a time
  *   faults       dist/test/faults/**          the engine killed at many points; as integration
- *   vm-guest     dist/test/{vm/guest,integration/{cgroups,oci}}/**   inside the test VM, where nothing else runs
+ *   vm-guest     dist/test/{vm/guest,integration/{cgroups,cri,oci}}/**   inside the test VM, where nothing else runs
  *
  * --only keeps the files whose path contains one of the TEXTs, --name the tests whose name matches. Files are listed here and passed one by one
  * because Node 20 knows no globs and, given a folder, would run helper files too. Each file is a process of its own. Ends with a table per
@@ -24,7 +24,11 @@ const KINDS = {
   native: { folders: ['native'], concurrency: 1, timeoutMs: 300_000 },
   integration: { folders: ['integration'], concurrency: 1, timeoutMs: 900_000 },
   faults: { folders: ['faults'], concurrency: 1, timeoutMs: 900_000 },
-  'vm-guest': { folders: ['vm/guest', 'integration/cgroups', 'integration/oci'], concurrency: 1, timeoutMs: 1_800_000 },
+  'vm-guest': {
+    folders: ['vm/guest', 'integration/cgroups', 'integration/cri', 'integration/oci'],
+    concurrency: 1,
+    timeoutMs: 1_800_000,
+  },
 };
 
 const repo = fileURLToPath(new URL('..', import.meta.url));

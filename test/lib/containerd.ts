@@ -10,13 +10,15 @@ import { once } from 'node:events';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, posix } from 'node:path';
 import { Command, type CommandOptions, type CommandResult, mustRun, runCommand } from './command.js';
-import { imageFolder } from './image.js';
+import { imageFolder, PAUSE_IMAGE } from './image.js';
 import { findProgram, LAMINA_BIN } from './repo.js';
 import { until, within } from './wait.js';
 
 export interface ContainerdOptions {
   /** Top-level lines of Lamina's configuration file; default: LAMINA_TEST_CONFIG, for example `engine = "dedicated"`. */
   readonly laminaConfig?: string;
+  /** With the plugin a kubelet talks to (kubelet.ts); runtime handlers `stock` and `lamina`. */
+  readonly cri?: boolean;
   /** Added to the daemon's environment, which the shims inherit. */
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -38,6 +40,7 @@ export class Containerd {
   readonly #namespaces = new Set<string>();
   #child: ChildProcess | undefined;
   #snapshotter: string | undefined;
+  #version = '';
 
   private constructor(options: ContainerdOptions) {
     this.marker = `lt-${randomBytes(4).toString('hex')}`;
@@ -58,7 +61,7 @@ export class Containerd {
     const config = options.laminaConfig ?? process.env['LAMINA_TEST_CONFIG'] ?? '';
     writeFileSync(env['LAMINA_CONFIG'], `${config}\n${SHORT_TIMEOUTS}`);
     this.env = env;
-    writeFileSync(join(this.dir, 'containerd.toml'), this.#config());
+    writeFileSync(join(this.dir, 'containerd.toml'), this.#config(options.cri ?? false));
   }
 
   /** Starts a daemon with an empty root and waits until it answers. */
@@ -73,23 +76,50 @@ export class Containerd {
     return daemon;
   }
 
-  #config(): string {
+  #config(cri: boolean): string {
+    const disabled = [
+      'snapshotter.v1.aufs',
+      'snapshotter.v1.btrfs',
+      'snapshotter.v1.devmapper',
+      'snapshotter.v1.zfs',
+      'nri.v1.nri',
+    ];
+    if (!cri) disabled.push('grpc.v1.cri');
     return [
       'version = 2',
       `root = "${this.dir}/root"`,
       `state = "${this.dir}/state"`,
-      'disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs",',
-      '  "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs", "io.containerd.nri.v1.nri"]',
+      `disabled_plugins = ${JSON.stringify(disabled.map((name) => `io.containerd.${name}`))}`,
       `[grpc]\naddress = "${this.address}"`,
       `[ttrpc]\naddress = "${this.ttrpcAddress}"`,
       '[debug]\nlevel = "debug"',
+      ...(cri ? this.#criConfig() : []),
       '',
     ].join('\n');
+  }
+
+  #criConfig(): string[] {
+    const plugin = 'plugins."io.containerd.grpc.v1.cri"';
+    const overlay = readFileSync('/proc/filesystems', 'utf8').includes('\toverlay\n');
+    return [
+      `[${plugin}]\nsandbox_image = "${PAUSE_IMAGE}"\nstream_server_address = "127.0.0.1"\nstream_server_port = "0"`,
+      // Without it, a pod asks for an oom_score_adj that root may not have in a container.
+      'restrict_oom_score_adj = true',
+      `[${plugin}.cni]\nbin_dir = "${this.dir}/cni"\nconf_dir = "${this.dir}/cni"`,
+      `[${plugin}.containerd]\nsnapshotter = "${overlay ? 'overlayfs' : 'native'}"\ndefault_runtime_name = "stock"`,
+      `[${plugin}.containerd.runtimes.stock]\nruntime_type = "io.containerd.runc.v2"`,
+      `[${plugin}.containerd.runtimes.lamina]\nruntime_type = "io.containerd.lamina.v2"`,
+    ];
   }
 
   get pid(): number {
     if (this.#child?.pid === undefined) throw new Error('containerd does not run');
     return this.#child.pid;
+  }
+
+  /** As the daemon tells it: `1.6.20~ds1`. */
+  get version(): string {
+    return this.#version;
   }
 
   async #launch(): Promise<void> {
@@ -106,7 +136,9 @@ export class Containerd {
     const answer = async (): Promise<boolean> => {
       if (child.exitCode !== null) throw new Error(`containerd ended: ${this.logTail()}`);
       if (!existsSync(this.address)) return false;
-      return (await runCommand(['ctr', '--address', this.address, 'version'], { timeoutMs: 10_000 })).code === 0;
+      const { code, stdout } = await runCommand(['ctr', '--address', this.address, 'version'], { timeoutMs: 10_000 });
+      this.#version = /Server:\s+Version:\s+v?(\S+)/.exec(stdout)?.[1] ?? '';
+      return code === 0;
     };
     await until('containerd answers', answer, { deadlineMs: 30_000, detail: () => this.logTail() });
   }
@@ -155,11 +187,15 @@ export class Containerd {
   async namespace(name: string): Promise<string> {
     const namespace = `${this.marker}-${name}`;
     if (this.#namespaces.has(namespace)) return namespace;
-    this.#namespaces.add(namespace);
-    const snapshotter = await this.snapshotter();
-    const args = ['images', 'import', '--snapshotter', snapshotter, join(imageFolder(), 'image.tar')];
-    await mustRun(['ctr', '--address', this.address, '-n', namespace, ...args]);
+    await this.importImage(namespace, 'image.tar');
     return namespace;
+  }
+
+  /** Imports an image of the tests' own (image.ts) into a namespace. */
+  async importImage(namespace: string, file: 'image.tar' | 'pause.tar'): Promise<void> {
+    this.#namespaces.add(namespace);
+    const args = ['images', 'import', '--snapshotter', await this.snapshotter(), join(imageFolder(), file)];
+    await mustRun(['ctr', '--address', this.address, '-n', namespace, ...args]);
   }
 
   get namespaces(): readonly string[] {

@@ -6,9 +6,12 @@ import { REPO } from './repo.js';
 /** The name of the test image, as scripts/make-image.mjs builds it. */
 export const IMAGE = 'lamina.test/probe:latest';
 
+/** The image of a pod's first container, which only waits. */
+export const PAUSE_IMAGE = 'lamina.test/pause:latest';
+
 let folder: string | undefined;
 
-/** The folder with `image.tar`, `rootfs/` and `bin/`; built on first use. */
+/** The folder with `image.tar`, `pause.tar`, `rootfs/` and `bin/`; built on first use. */
 export function imageFolder(): string {
   folder ??= execFileSync(process.execPath, [join(REPO, 'scripts/make-image.mjs')], { encoding: 'utf8' }).trim();
   return folder;

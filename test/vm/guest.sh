@@ -14,6 +14,9 @@ if ! systemctl is-active --quiet containerd && [ "$(systemctl is-enabled contain
   systemctl --no-pager --full status containerd
 fi
 
+# A kubelet's pods get a copy of it, and trixie has none.
+[ -f /etc/hosts ] || echo '127.0.0.1 localhost' > /etc/hosts
+
 # Off until a test turns it on: with swap, what is meant to run out of memory takes long to.
 for word in $(cat /proc/cmdline); do case $word in lamina.swap=*) LAMINA_TEST_SWAP=${word#*=} ;; esac; done
 [ -b "$LAMINA_TEST_SWAP" ] || modprobe virtio_blk
