@@ -5,7 +5,7 @@
  *
  * @see unix(7)
  */
-import type { PeerCredentials, Received } from './binding.js';
+import type { PeerCredentials } from './binding.js';
 import { binding } from './load-binding.js';
 
 export type SocketType = 'stream' | 'seqpacket';
@@ -40,17 +40,4 @@ export function socketPair(type: SocketType): [number, number] {
 /** Who connected (or who listened), as of then. */
 export function peerCredentials(fd: number): PeerCredentials {
   return binding().peerCredentials(fd);
-}
-
-/** Sends data and descriptors in one piece; false when the socket is full. @throws errno EPIPE, EMSGSIZE, EBADF */
-export function sendWithFds(fd: number, data: Uint8Array, fds: readonly number[]): boolean {
-  return binding().sendMessage(fd, data, fds);
-}
-
-/**
- * Receives data and descriptors; null when there is nothing yet, empty data at end of file.
- * @throws errno EMSGSIZE when a packet is larger than maxBytes or has too many descriptors (those that came are closed), ECONNRESET
- */
-export function receiveWithFds(fd: number, maxBytes: number): Received | null {
-  return binding().recvMessage(fd, maxBytes);
 }

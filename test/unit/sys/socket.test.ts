@@ -11,8 +11,6 @@ import {
   listenUnix,
   POLLIN,
   peerCredentials,
-  receiveWithFds,
-  sendWithFds,
   sharedPoller,
 } from '../../../src/sys/index.js';
 import { closeFds, expectNoLeaks } from './leaks.js';
@@ -36,17 +34,17 @@ describe('unix sockets', () => {
     assert.equal(peerCredentials(server).pid, process.pid);
 
     const [master, slave] = binding().openPty();
-    assert.equal(receiveWithFds(server, 64), null);
-    assert.equal(sendWithFds(client, Buffer.from(slave), [master]), true);
+    assert.equal(binding().recvMessage(server, 64), null);
+    assert.equal(binding().sendMessage(client, Buffer.from(slave), [master]), true);
     closeSync(master);
-    const received = receiveWithFds(server, 64);
+    const received = binding().recvMessage(server, 64);
     assert.equal(received?.data.toString(), slave);
     const [console] = received?.fds ?? [];
     assert.ok(console !== undefined);
     binding().setWindowSize(console, 80, 24);
     assert.deepEqual(binding().windowSize(console), [80, 24]);
     closeFds([console, client]);
-    assert.equal(receiveWithFds(server, 64)?.data.length, 0);
+    assert.equal(binding().recvMessage(server, 64)?.data.length, 0);
     closeFds([server, listener]);
     rmSync(dir, { recursive: true });
   });
@@ -54,7 +52,7 @@ describe('unix sockets', () => {
   it('refuse a stream message that is taken only in part', () => {
     const [left, right] = binding().socketPair('stream');
     writeSync(left, 'x');
-    assert.throws(() => sendWithFds(left, Buffer.alloc(32 * 1024 * 1024), []), { code: 'EMSGSIZE' });
+    assert.throws(() => binding().sendMessage(left, Buffer.alloc(32 * 1024 * 1024), []), { code: 'EMSGSIZE' });
     assert.equal(readSync(right, Buffer.alloc(1)), 1);
     closeFds([left, right]);
   });
