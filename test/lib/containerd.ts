@@ -11,7 +11,7 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, write
 import { join, posix } from 'node:path';
 import { Command, type CommandOptions, type CommandResult, mustRun, runCommand } from './command.js';
 import { imageFolder, PAUSE_IMAGE } from './image.js';
-import { findProgram, LAMINA_BIN } from './repo.js';
+import { findProgram, LAMINA_BIN, USE_SYSTEMD } from './repo.js';
 import { until, within } from './wait.js';
 
 export interface ContainerdOptions {
@@ -109,6 +109,9 @@ export class Containerd {
       `[${plugin}.containerd]\nsnapshotter = "${overlay ? 'overlayfs' : 'native'}"\ndefault_runtime_name = "stock"`,
       `[${plugin}.containerd.runtimes.stock]\nruntime_type = "io.containerd.runc.v2"`,
       `[${plugin}.containerd.runtimes.lamina]\nruntime_type = "io.containerd.lamina.v2"`,
+      ...['stock', 'lamina'].map(
+        (name) => `[${plugin}.containerd.runtimes.${name}.options]\nSystemdCgroup = ${USE_SYSTEMD}`,
+      ),
     ];
   }
 

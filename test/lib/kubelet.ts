@@ -1,11 +1,13 @@
 /** The kubelet's part, played by hand: pods and their containers, asked for over containerd's CRI plugin. */
-import { mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ServiceClient } from '../../src/ttrpc/index.js';
+import { mustRun } from './command.js';
 import type { Containerd } from './containerd.js';
 import * as cri from './gen/cri/runtime.js';
 import { GrpcConnection } from './grpc.js';
 import { IMAGE } from './image.js';
+import { USE_SYSTEMD } from './repo.js';
 import { until } from './wait.js';
 
 /** containerd's own, for everything a kubelet asks for. */
@@ -75,9 +77,23 @@ export class Kubelet {
     await until('the CRI plugin answers', answers, { detail: () => `${last}\n${this.#daemon.logTail()}` });
   }
 
-  /** The parent of all cgroups of this kubelet's pods; whoever runs it removes it. */
-  get cgroupParent(): string {
-    return `/${this.#daemon.marker}-pods`;
+  /** The parent of all cgroups of this kubelet's pods: a slice, or a path. */
+  get #cgroupParent(): string {
+    const { marker } = this.#daemon;
+    // a dash in a slice's name means a slice in a slice
+    return USE_SYSTEMD ? `${marker.replaceAll('-', '')}.slice` : `/${marker}-pods`;
+  }
+
+  /** Removes the parent, as the kubelet's own business; it must be empty. */
+  async removeCgroupParent(): Promise<void> {
+    if (USE_SYSTEMD) {
+      await mustRun(['systemctl', 'stop', this.#cgroupParent]);
+      return;
+    }
+    const root = '/sys/fs/cgroup';
+    const hierarchies = [root, ...readdirSync(root).map((name) => join(root, name))];
+    for (const parent of hierarchies.map((hierarchy) => join(hierarchy, this.#cgroupParent)).filter(existsSync))
+      rmdirSync(parent);
   }
 
   close(): void {
@@ -104,7 +120,7 @@ export class Kubelet {
     const config = cri.PodSandboxConfig.fromPartial({
       metadata: { name, uid: `${name}-${this.#daemon.marker}`, namespace: 'default' },
       logDirectory: logs,
-      linux: { cgroupParent: this.cgroupParent, securityContext: { namespaceOptions: namespaces } },
+      linux: { cgroupParent: this.#cgroupParent, securityContext: { namespaceOptions: namespaces } },
     });
     const { podSandboxId } = await this.service.runPodSandbox({ config, runtimeHandler });
     this.#daemon.track(K8S_NAMESPACE, podSandboxId);

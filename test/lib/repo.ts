@@ -11,6 +11,9 @@ export const PLACE = process.env['LAMINA_TEST_PLACE'] ?? 'native';
 /** True where nothing else runs on the machine, so that anything new is a leak of ours. */
 export const ALONE = process.env['LAMINA_TEST_ALONE'] === '1';
 
+/** True where pods may be put into slices and scopes of systemd's. */
+export const USE_SYSTEMD = ALONE && existsSync('/run/systemd/system');
+
 /** The folder of the installed shim: LAMINA_BIN, else what `scripts/install build/install` made. */
 export const LAMINA_BIN = process.env['LAMINA_BIN'] ?? join(REPO, 'build/install/bin');
 

@@ -1,14 +1,12 @@
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, rmdirSync } from 'node:fs';
-import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { testRuntimes } from '../../lib/box.js';
 import { Containerd } from '../../lib/containerd.js';
 import { K8S_NAMESPACE, Kubelet, type Pod } from '../../lib/kubelet.js';
 import { Leaks } from '../../lib/leaks.js';
-import { isAlive, listProcesses } from '../../lib/proc.js';
+import { isAlive, listProcesses, readProcFile } from '../../lib/proc.js';
 import { keepers, replaceEngine } from '../../lib/processes.js';
-import { ALONE } from '../../lib/repo.js';
+import { ALONE, USE_SYSTEMD } from '../../lib/repo.js';
 import { requires } from '../../lib/requires.js';
 import { until } from '../../lib/wait.js';
 
@@ -102,6 +100,8 @@ for (const runtime of runtimes) {
       await inPod(async (pod) => {
         const limits = { cpuPeriod: 100_000n, cpuQuota: 50_000n, cpuShares: 512n, memoryLimitInBytes: 64n * MIB };
         const container = await pod.start(SERVER, { resources: limits });
+        const place = readProcFile(await container.pid(), 'cgroup');
+        assert.match(place, USE_SYSTEMD ? /\.slice\/cri-containerd-\w+\.scope$/m : /-pods\/\w+$/m);
         const { cpu, memory } = await container.stats();
         assert.ok((cpu?.usageCoreNanoSeconds?.value ?? 0n) > 0n);
         assert.ok((memory?.workingSetBytes?.value ?? 0n) > 0n && (memory?.workingSetBytes?.value ?? 0n) <= 64n * MIB);
@@ -183,9 +183,7 @@ for (const runtime of runtimes) {
     it('leaves nothing behind', async () => {
       kubelet.close();
       await daemon.stop();
-      // as a kubelet would
-      const roots = ['/sys/fs/cgroup', ...readdirSync('/sys/fs/cgroup').map((name) => join('/sys/fs/cgroup', name))];
-      for (const parent of roots.map((root) => join(root, kubelet.cgroupParent)).filter(existsSync)) rmdirSync(parent);
+      await kubelet.removeCgroupParent();
       await leaks.check();
     });
   });
