@@ -46,6 +46,7 @@
 #define LM_MSG_EXIT 76
 #define LM_MSG_PONG 77
 #define LM_MSG_BATCH 78
+#define LM_MSG_ATTACH 79
 
 /* flags */
 #define LM_F_BODY_FD 1
@@ -55,6 +56,8 @@
 #define LM_F_DIE_WITH_KEEPER 16
 #define LM_F_FINISH 32
 #define LM_F_STANDING 64
+#define LM_F_ATTACHED 128
+#define LM_F_REOPEN 256
 
 struct lm_header {
   uint8_t magic;

@@ -36,7 +36,8 @@ struct lm_conn {
   size_t held;
   STAILQ_HEAD(, chunk) out;
   size_t out_bytes;
-  bool shut; /* closed by the engine once `out` is empty */
+  bool shut;     /* closed by the engine once `out` is empty */
+  bool attached; /* the engine made it, to ask; what comes on it are answers */
 };
 
 static size_t frame_cost(const struct lm_frame *f) {
@@ -58,7 +59,7 @@ static void drop_frames(struct lm_conn *c) {
   lm_link_forget_frames(c->keeper, c->id);
 }
 
-static void close_conn(struct lm_conn *c, bool tell) {
+static void close_conn(struct lm_conn *c, bool report) {
   struct lm_keeper *keeper = c->keeper;
   lm_loop_remove(&keeper->loop, &c->watch);
   lm_close(&c->watch.fd);
@@ -69,7 +70,7 @@ static void close_conn(struct lm_conn *c, bool tell) {
     free(chunk);
   }
   TAILQ_REMOVE(&keeper->conns.all, c, entry);
-  if (tell && !c->shut) lm_link_post(keeper, LM_MSG_CLOSED, 0, 0, c->id, NULL);
+  if (report && !c->shut) lm_link_post(keeper, LM_MSG_CLOSED, 0, 0, c->id, NULL);
   lm_loop_free_later(&keeper->loop, c);
 }
 
@@ -115,7 +116,7 @@ static void keep_frame(struct lm_conn *c, uint32_t flags) {
   struct lm_frame *f = lm_alloc(sizeof *f);
   if (++conns->next_seq == 0) conns->next_seq = 1;
   *f = (struct lm_frame){.seq = conns->next_seq, .flags = flags, .conn = c, .body = c->body};
-  f->generation = lm_answers_passing(c->keeper, f->body);
+  if (!c->attached) f->generation = lm_answers_passing(c->keeper, f->body);
   c->body = NULL;
   c->held += frame_cost(f);
   TAILQ_INSERT_TAIL(&conns->frames, f, in_order);
@@ -127,7 +128,8 @@ static void keep_frame(struct lm_conn *c, uint32_t flags) {
  * over. */
 static bool take_frame(struct lm_conn *c, uint32_t flags) {
   c->head_have = 0;
-  struct lm_field reply = lm_answers_find(c->keeper, c->body);
+  struct lm_field reply = {NULL, 0};
+  if (!c->attached) reply = lm_answers_find(c->keeper, c->body);
   if (reply.data == NULL) {
     keep_frame(c, flags);
     return true;
@@ -236,6 +238,30 @@ static void conn_ready(struct lm_watch *watch, uint32_t events) {
   }
 }
 
+static void tell(const struct lm_conn *c, uint32_t serial) {
+  lm_link_post(c->keeper, LM_MSG_ACCEPTED, c->attached ? LM_F_ATTACHED : 0, serial, c->id, NULL);
+}
+
+/* Takes over a connected socket. NULL with errno when it cannot be watched; it is closed then. */
+static struct lm_conn *open_conn(struct lm_keeper *keeper, int fd, bool attached) {
+  struct lm_conn *c = lm_alloc(sizeof *c);
+  c->watch = (struct lm_watch){.fd = fd, .ready = conn_ready};
+  c->keeper = keeper;
+  c->attached = attached;
+  TAILQ_INIT(&c->frames);
+  STAILQ_INIT(&c->out);
+  int result = lm_loop_add(&keeper->loop, &c->watch, EPOLLIN);
+  if (result < 0) {
+    (void)close(fd);
+    free(c);
+    errno = -result;
+    return NULL;
+  }
+  c->id = ++keeper->conns.next_id;
+  TAILQ_INSERT_TAIL(&keeper->conns.all, c, entry);
+  return c;
+}
+
 static void accept_one(struct lm_keeper *keeper, int fd) {
   struct ucred peer;
   socklen_t len = sizeof peer;
@@ -244,19 +270,21 @@ static void accept_one(struct lm_keeper *keeper, int fd) {
     (void)close(fd);
     return;
   }
-  struct lm_conn *c = lm_alloc(sizeof *c);
-  c->watch = (struct lm_watch){.fd = fd, .ready = conn_ready};
-  c->keeper = keeper;
-  c->id = ++keeper->conns.next_id;
-  TAILQ_INIT(&c->frames);
-  STAILQ_INIT(&c->out);
-  if (lm_loop_add(&keeper->loop, &c->watch, EPOLLIN) < 0) {
+  const struct lm_conn *c = open_conn(keeper, fd, false);
+  if (c != NULL) tell(c, 0);
+}
+
+int lm_conn_attach(struct lm_keeper *keeper, int fd, uint32_t serial) {
+  int type = 0;
+  socklen_t len = sizeof type;
+  if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_STREAM || lm_set_nonblock(fd) < 0) {
     (void)close(fd);
-    free(c);
-    return;
+    return -ENOTSOCK;
   }
-  TAILQ_INSERT_TAIL(&keeper->conns.all, c, entry);
-  lm_link_post(keeper, LM_MSG_ACCEPTED, 0, 0, c->id, NULL);
+  const struct lm_conn *c = open_conn(keeper, fd, true);
+  if (c == NULL) return -errno;
+  tell(c, serial);
+  return 0;
 }
 
 static void listener_ready(struct lm_watch *watch, uint32_t events) {
@@ -342,7 +370,7 @@ void lm_conn_shut(struct lm_keeper *keeper, uint64_t id) {
 void lm_conns_replay(struct lm_keeper *keeper) {
   const struct lm_conn *c;
   TAILQ_FOREACH (c, &keeper->conns.all, entry) {
-    if (!c->shut) lm_link_post(keeper, LM_MSG_ACCEPTED, 0, 0, c->id, NULL);
+    if (!c->shut) tell(c, 0);
   }
   const struct lm_frame *f;
   TAILQ_FOREACH (f, &keeper->conns.frames, in_order) post_frame(keeper, f);

@@ -1,9 +1,11 @@
 /* What the engine asks for. Every message is checked here before anything acts on it; an ill-formed one is answered
  * with FAILED EBADMSG and changes nothing. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/pidfd.h>
+#include <sys/stat.h>
 
 #include "keeper.h"
 #include "spawn.h"
@@ -24,8 +26,29 @@ static void do_decline(struct lm_keeper *keeper, struct lm_message *m) {
   lm_engine_declined(keeper, m->head.version);
 }
 
+/* In place of a descriptor of a FIFO, one of our own with both its ends. Whoever waits at the other end of it never
+ * sees the engine go. Takes over fd; -errno. */
+static int reopen_fifo(int fd) {
+  struct stat info;
+  int result = -EINVAL;
+  if (fd >= 0 && fstat(fd, &info) == 0 && S_ISFIFO(info.st_mode)) {
+    char path[32];
+    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    result = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    if (result < 0) result = -errno;
+  }
+  lm_close(&fd);
+  return result;
+}
+
 static void do_put(struct lm_keeper *keeper, struct lm_message *m) {
-  int result = lm_deposit_put(keeper, m->fields[0], m->fields[1], lm_message_take_fd(m, 0));
+  int fd = lm_message_take_fd(m, 0);
+  int result = 0;
+  if ((m->head.flags & LM_F_REOPEN) != 0) {
+    fd = reopen_fifo(fd);
+    if (fd < 0) result = fd;
+  }
+  if (result == 0) result = lm_deposit_put(keeper, m->fields[0], m->fields[1], fd);
   if (result < 0) {
     lm_link_fail(keeper, m->head.serial, -result, "put");
   } else {
@@ -197,6 +220,11 @@ static void do_pong(struct lm_keeper *keeper, struct lm_message *m) {
   (void)m;
 }
 
+static void do_attach(struct lm_keeper *keeper, struct lm_message *m) {
+  int result = lm_conn_attach(keeper, lm_message_take_fd(m, 0), m->head.serial);
+  if (result < 0) lm_link_fail(keeper, m->head.serial, -result, "attach");
+}
+
 static void do_batch(struct lm_keeper *keeper, struct lm_message *m);
 
 static const struct {
@@ -220,6 +248,7 @@ static const struct {
     [LM_MSG_EXIT - LM_MSG_WELCOME] = {do_exit, 0, 0, 0, false},
     [LM_MSG_PONG - LM_MSG_WELCOME] = {do_pong, 0, 0, 0, false},
     [LM_MSG_BATCH - LM_MSG_WELCOME] = {do_batch, 0, 0, 0, false},
+    [LM_MSG_ATTACH - LM_MSG_WELCOME] = {do_attach, 0, 1, 1, false},
 };
 
 /* All parts or, when one is ill-formed, none. */

@@ -194,7 +194,7 @@ void lm_engine_declined(struct lm_keeper *keeper, unsigned version);
 /* deposit.c */
 void lm_deposit_init(struct lm_keeper *keeper);
 void lm_deposit_free(struct lm_keeper *keeper);
-/* Stores or replaces; takes over fd. 0 or -errno. */
+/* Stores or replaces; takes over fd. 0 or -errno; what was there under this name is there still, then. */
 int lm_deposit_put(struct lm_keeper *keeper, struct lm_field name, struct lm_field bytes, int fd);
 void lm_deposit_del(struct lm_keeper *keeper, struct lm_field name);
 void lm_deposit_replay(struct lm_keeper *keeper);
@@ -234,6 +234,8 @@ void lm_conn_send(struct lm_keeper *keeper, uint64_t id, const void *data, size_
 void lm_conn_release(struct lm_keeper *keeper, uint64_t id, uint32_t seq);
 /* A frame not released, or NULL. */
 const struct lm_frame *lm_conn_frame(struct lm_keeper *keeper, uint64_t id, uint32_t seq);
+/* A connection that the engine has made; takes over the socket. ACCEPTED tells its number. 0 or -errno. */
+int lm_conn_attach(struct lm_keeper *keeper, int fd, uint32_t serial);
 void lm_conn_shut(struct lm_keeper *keeper, uint64_t id);
 void lm_conns_replay(struct lm_keeper *keeper);
 

@@ -1,18 +1,16 @@
 /**
- * Carries one keeper's events to its daemon, so that one whose answer the engine did not live to see is not sent again.
+ * Carries one keeper's events to its daemon, so that the engine's death neither doubles nor delays one.
  *
- * The connection is kept in the keeper too (entry `daemon`), and so is the number of the event that is on its way, and since when (`daemon/sent`): a successor
- * engine waits for the answer on that same connection, as long as the predecessor would have. An event's stream id follows from its number. What cannot be
- * known is whether a predecessor died between the note and the write, next to each other in `#send`: that event comes 5 s late; or between reading
- * the answer and dropping the event: that one comes twice. After a failure the next attempt dials anew. The connection is
- * closed when there has been nothing to send for a while. Where a daemon offers no ttrpc socket, its publish command is run instead.
+ * The connection is the keeper's (ATTACH). It writes an event and notes the event's number, and since when it is on its way (`daemon/sent`), in one step; it
+ * keeps the answer until the event has been forgotten. So a successor engine knows what was sent, and waits for the answer, as long as the predecessor would
+ * have, or finds it. An event's stream id follows from its number. After a failure the next attempt dials anew. The connection is closed when there has
+ * been nothing to send for a while. Where a daemon offers no ttrpc socket, its publish command is run instead.
  */
-import { closeSync, writeSync } from 'node:fs';
-import net from 'node:net';
+import { closeSync } from 'node:fs';
 import { Any, forward } from '../api/index.js';
 import { Code, LaminaError } from '../base/index.js';
 import { binding, SIGKILL } from '../sys/index.js';
-import { attachSocket, ClientConnection, createClient, type FrameChannel } from '../ttrpc/index.js';
+import { ClientConnection, connect, createClient, readHeader } from '../ttrpc/index.js';
 import type { Hello, KeeperLink } from './keeper-link.js';
 
 /** The stock shim's limit for one attempt. */
@@ -22,22 +20,29 @@ const SHORTEST_WAIT_MS = 100;
 const IDLE_MS = 1_000;
 /** Request metadata that tells the daemon whose event it is. */
 const NAMESPACE_HEADER = 'containerd-namespace-ttrpc';
-const CONNECTION = 'daemon';
 const SENT = 'daemon/sent';
-/** In place of a connection, for a request that a predecessor has sent. */
-const MUTE: FrameChannel = { send: () => undefined, close: () => undefined };
+
+/** A frame that the keeper keeps until it is released. */
+interface Answer {
+  readonly frame: Uint8Array;
+  /** The keeper's number of it. */
+  readonly number: number;
+}
 
 export class EventCarrier {
   readonly #hello: Hello;
   readonly #link: KeeperLink;
-  #channel: FrameChannel | undefined;
-  /** Of the channel's socket, which owns it. */
-  #fd = -1;
-  /** The call that is under way; gets what comes on the connection. */
-  #call: ClientConnection | undefined;
+  /** The keeper's number of the connection that is open. */
+  #connection: number | undefined;
+  /** The event under way, and what gets its answer. */
+  #call: { readonly seq: number; readonly connection: ClientConnection } | undefined;
+  /** The answer to the event delivered last, until that is forgotten. */
+  #answer: { readonly seq: number; readonly number: number } | undefined;
+  /** Answers that came before this engine had taken up the predecessor's event. */
+  #early: Answer[] = [];
+  /** What a predecessor had sent last on the connection. */
+  #left: { readonly seq: number; readonly sentMs: number } | undefined;
   #idle: NodeJS.Timeout | undefined;
-  /** What a predecessor had: its connection, not yet read from, and the number of the event it sent last. */
-  #left: { readonly fd: number; readonly sent: number; readonly sentMs: number } | undefined;
 
   constructor(hello: Hello, link: KeeperLink) {
     this.#hello = hello;
@@ -45,35 +50,35 @@ export class EventCarrier {
   }
 
   /**
-   * Goes on with a predecessor's connection. Takes what is its own out of `stored`.
+   * Goes on with a predecessor's connection, if there is one.
    * @returns the number of the last event that was sent on it; those to come must be greater
    */
-  restore(stored: Map<string, { readonly bytes: Buffer; readonly fd: number | undefined }>): number {
-    const fd = stored.get(CONNECTION)?.fd;
-    stored.delete(CONNECTION);
-    if (fd === undefined) return 0;
-    const [sent = 0, sentMs = 0] = (stored.get(SENT)?.bytes.toString() ?? '').split(' ').map(Number);
-    this.#left = { fd, sent, sentMs };
+  restore(stored: ReadonlyMap<string, { readonly bytes: Buffer }>): number {
+    const [seq = 0, sentMs = 0] = (stored.get(SENT)?.bytes.toString() ?? '').split(' ').map(Number);
+    if (this.#connection === undefined) return seq;
+    this.#left = { seq, sentMs };
     this.#disconnectLater();
-    return sent;
+    return seq;
   }
 
-  /** Takes an event to the daemon, once what it tells of is recorded in the keeper. @param seq the event's number: rising, and never used twice */
+  /** Takes an event to the daemon. @param seq the event's number: rising, and never used twice; `forgotten` must be called with it once it is not stored any more */
   async forward(request: forward.ForwardRequest, seq: number): Promise<void> {
+    // Once what it tells of is recorded, with the answer to the call in the same packet.
     await this.#link.flushed();
     if (this.#hello.ttrpcAddress === '') return await this.#publishByCommand(request);
+    if (!this.#hello.features.has('attach')) return await this.#forwardOnce(request);
     clearTimeout(this.#idle);
-    const before = this.#left?.sent === seq ? this.#left : undefined;
-    const passedMs = before === undefined ? 0 : Math.max(Date.now() - before.sentMs, 0);
-    this.#channel ??= this.#connect();
-    const channel: FrameChannel = { send: (frame) => this.#send(frame, seq), close: () => undefined };
-    const call = new ClientConnection(before === undefined ? channel : MUTE, { firstStreamId: 2 * seq + 1 });
-    this.#call = call;
+    const left = this.#left?.seq === seq ? this.#left : undefined;
+    this.#left = undefined;
+    const passedMs = left === undefined ? 0 : Math.max(Date.now() - left.sentMs, 0);
     try {
-      await createClient(forward.EventsDefinition, call).forward(request, {
-        timeoutMs: Math.max(FORWARD_TIMEOUT_MS - passedMs, SHORTEST_WAIT_MS),
-        metadata: { [NAMESPACE_HEADER]: [this.#hello.namespace] },
-      });
+      const to = this.#connection ?? (await this.#connect());
+      const send = (frame: Uint8Array): void => (left === undefined ? this.#send(to, frame, seq) : undefined);
+      const connection = new ClientConnection({ send, close: () => undefined }, { firstStreamId: streamOf(seq) });
+      this.#call = { seq, connection };
+      const answered = this.#ask(connection, request, Math.max(FORWARD_TIMEOUT_MS - passedMs, SHORTEST_WAIT_MS));
+      for (const { frame, number } of this.#early.splice(0)) this.receive(frame, number);
+      await answered;
     } catch (error) {
       this.#disconnect();
       throw error;
@@ -83,40 +88,78 @@ export class EventCarrier {
     this.#disconnectLater();
   }
 
+  /** An event that was delivered is not stored any more: only now its answer may go, or a successor would wait for it. */
+  forgotten(seq: number): void {
+    const answer = this.#answer;
+    if (answer?.seq !== seq) return;
+    this.#answer = undefined;
+    this.#release(answer.number);
+  }
+
+  /** The keeper has a connection that an engine made. */
+  attached(connection: number): void {
+    this.#connection = connection;
+  }
+
+  owns(connection: number): boolean {
+    return this.#connection === connection;
+  }
+
+  /** A frame came on the connection. @param number what the keeper calls it */
+  receive(frame: Uint8Array, number: number): void {
+    const { streamId } = readHeader(frame);
+    if (this.#call !== undefined && streamId === streamOf(this.#call.seq)) {
+      this.#answer = { seq: this.#call.seq, number };
+      this.#call.connection.receive(frame);
+    } else if (this.#left !== undefined && streamId === streamOf(this.#left.seq)) this.#early.push({ frame, number });
+    // Of an event that was given up, or forgotten.
+    else this.#release(number);
+  }
+
+  /** The daemon has closed the connection. */
+  closed(): void {
+    this.#connection = undefined;
+    this.#forget();
+    this.#call?.connection.end();
+  }
+
+  /** The keeper is gone. */
   close(): void {
     clearTimeout(this.#idle);
-    this.#disconnect();
+    this.#connection = undefined;
+    this.#call?.connection.end();
   }
 
-  /** Directly, as a socket that is used for the first time takes its time. A request that does not fit in at once is a failure. */
-  #send(frame: Uint8Array, seq: number): void {
-    this.#link.put(SENT, Buffer.from(`${seq} ${Date.now()}`));
+  /** Note and event in one packet, so that there is never the one without the other. */
+  #send(connection: number, frame: Uint8Array, seq: number): void {
     this.#link.flush();
-    const written = writeSync(this.#fd, frame);
-    if (written < frame.length) throw new LaminaError(Code.Unavailable, 'the daemon does not read its events');
+    this.#link.put(SENT, Buffer.from(`${seq} ${Date.now()}`));
+    this.#link.sendFrame(connection, frame, 0, false);
+    this.#link.flush();
   }
 
-  #connect(): FrameChannel {
-    const left = this.#left;
-    this.#left = undefined;
-    const fd = left?.fd ?? binding().connectUnix(this.#hello.ttrpcAddress.replace(/^unix:\/\//, ''), 'stream');
-    if (left === undefined) this.#link.put(CONNECTION, Buffer.alloc(0), fd);
-    this.#fd = fd;
-    const socket = new net.Socket({ fd, readable: true, writable: true });
-    let made: FrameChannel | undefined;
-    attachSocket(socket, (channel) => {
-      made = channel;
-      return {
-        receive: (frame: Uint8Array) => this.#call?.receive(frame),
-        end: (cause?: unknown) => {
-          if (this.#channel !== channel) return;
-          this.#call?.end(cause);
-          this.#disconnect();
-        },
-      };
-    });
-    if (made === undefined) throw new LaminaError(Code.Internal, 'a socket without a channel');
-    return made;
+  async #ask(connection: ClientConnection, request: forward.ForwardRequest, timeoutMs: number): Promise<void> {
+    const metadata = { [NAMESPACE_HEADER]: [this.#hello.namespace] };
+    await createClient(forward.EventsDefinition, connection).forward(request, { timeoutMs, metadata });
+  }
+
+  async #connect(): Promise<number> {
+    const fd = binding().connectUnix(this.#path, 'stream');
+    try {
+      await this.#link.attach(fd);
+    } finally {
+      closeSync(fd);
+    }
+    if (this.#connection === undefined) throw new LaminaError(Code.Unavailable, 'the daemon hangs up');
+    return this.#connection;
+  }
+
+  get #path(): string {
+    return this.#hello.ttrpcAddress.replace(/^unix:\/\//, '');
+  }
+
+  #release(number: number): void {
+    if (this.#connection !== undefined) this.#link.release(this.#connection, number);
   }
 
   #disconnectLater(): void {
@@ -124,15 +167,28 @@ export class EventCarrier {
   }
 
   #disconnect(): void {
-    const channel = this.#channel;
-    const left = this.#left;
-    if (channel === undefined && left === undefined) return;
-    this.#channel = undefined;
-    this.#left = undefined;
-    this.#link.del(CONNECTION);
+    if (this.#connection === undefined) return;
+    this.#link.shut(this.#connection);
+    this.#connection = undefined;
+    this.#forget();
+  }
+
+  /** The connection is over, and the keeper's frames with it. */
+  #forget(): void {
     this.#link.del(SENT);
-    channel?.close();
-    if (left !== undefined) closeSync(left.fd);
+    this.#left = undefined;
+    this.#answer = undefined;
+    this.#early = [];
+  }
+
+  /** For a keeper that keeps no connection: an event whose answer this engine does not live to see is sent again. */
+  async #forwardOnce(request: forward.ForwardRequest): Promise<void> {
+    const connection = await connect({ path: this.#path });
+    try {
+      await this.#ask(connection, request, FORWARD_TIMEOUT_MS);
+    } finally {
+      connection.close();
+    }
   }
 
   /** `containerd --address GRPC publish --topic T --namespace NS`, the event on its stdin. */
@@ -156,4 +212,9 @@ export class EventCarrier {
       closeSync(stdin);
     }
   }
+}
+
+/** ttrpc's ids are odd. */
+function streamOf(seq: number): number {
+  return 2 * seq + 1;
 }

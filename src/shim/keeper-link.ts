@@ -5,21 +5,24 @@
  * INVARIANTS: messages are handled in the order the keeper sent them; nothing here waits. Until REPLAYED has come, entries
  * and their descriptors are collected; afterwards `entries` only mirrors what this engine put.
  */
-import { closeSync } from 'node:fs';
+import { closeSync, constants, openSync } from 'node:fs';
 import { Code, createDeferred, type Deferred, isErrno, LaminaError } from '../base/index.js';
 import type { ExitStatus, SpawnedProcess, Spawner, SpawnRequest } from '../oci/index.js';
 import {
   binding,
+  LM_F_ATTACHED,
   LM_F_CLEAR_ENV,
   LM_F_DIE_WITH_KEEPER,
   LM_F_ENDED,
   LM_F_FINISH,
   LM_F_OVERSIZE,
+  LM_F_REOPEN,
   LM_F_STANDING,
   LM_MSG_ACCEPTED,
   LM_MSG_ACK,
   LM_MSG_ADOPT,
   LM_MSG_ADOPTED,
+  LM_MSG_ATTACH,
   LM_MSG_CHILD,
   LM_MSG_CLOSED,
   LM_MSG_DECLINE,
@@ -91,7 +94,8 @@ export interface RelayState {
 
 /** What a session does with the keeper's messages. */
 export interface KeeperEvents {
-  onAccepted(connection: number): void;
+  /** @param attached an engine made it, by `attach`; else the daemon did */
+  onAccepted(connection: number, attached: boolean): void;
   onFrame(connection: number, seq: number, frame: Buffer, oversize: boolean): void;
   onClosed(connection: number): void;
   onExited(report: ExitReport): void;
@@ -124,6 +128,7 @@ const SPAWN_NAME = 'run:';
 const ANSWERED_BY: Readonly<Record<number, number>> = {
   [LM_MSG_SPAWN]: LM_MSG_SPAWNED,
   [LM_MSG_ADOPT]: LM_MSG_ADOPTED,
+  [LM_MSG_ATTACH]: LM_MSG_ACCEPTED,
 };
 
 /** Field lists of the protocol are NUL-terminated strings. */
@@ -168,6 +173,7 @@ export class KeeperLink implements Spawner {
   readonly #onHello: (hello: Hello, link: KeeperLink) => KeeperEvents | undefined;
   #events: KeeperEvents | undefined;
   #isDeclined = false;
+  #features: ReadonlySet<string> = new Set();
   /** Gathers what is sent in a turn; undefined for a keeper that takes single messages only. */
   #turn: Turn | undefined;
   #serial = 0;
@@ -211,6 +217,20 @@ export class KeeperLink implements Spawner {
   /** Stores bytes, and a duplicate of a descriptor, in the keeper. Replaces an entry of that name. */
   put(name: string, bytes: Uint8Array, fd?: number): void {
     this.#send({ type: LM_MSG_PUT, fields: [name, bytes], fds: fd === undefined ? [] : [fd] });
+  }
+
+  /**
+   * Has the keeper open a FIFO for itself, at both ends, and keep that as an entry: from then on nobody at the FIFO's other end notices when this engine goes.
+   * @param fd any descriptor of it, O_PATH too
+   */
+  async putFifo(name: string, fd: number): Promise<void> {
+    if (!this.#features.has('reopen')) {
+      const both = openSync(`/proc/self/fd/${fd}`, constants.O_RDWR | constants.O_NONBLOCK);
+      this.put(name, Buffer.alloc(0), both);
+      closeSync(both);
+      return;
+    }
+    await this.#request(LM_MSG_PUT, { flags: LM_F_REOPEN, fields: [name, ''], fds: [fd] });
   }
 
   /** Drops an entry and closes the keeper's descriptor of it. */
@@ -331,7 +351,15 @@ export class KeeperLink implements Spawner {
     this.#send({ type: LM_MSG_SEND, flags, serial: seq, arg: connection, fields: [bytes] });
   }
 
-  /** Lets the keeper forget a request frame that gets no answer. */
+  /**
+   * Gives the keeper a duplicate of a connected socket, to be used like the daemon's connections: `sendFrame`, `onFrame`, `release`, `shut`. Resolves
+   * when `onAccepted` has told its number.
+   */
+  async attach(fd: number): Promise<void> {
+    await this.#request(LM_MSG_ATTACH, { fds: [fd] });
+  }
+
+  /** Lets the keeper forget a frame that gets no answer. */
   release(connection: number, seq: number): void {
     this.#send({ type: LM_MSG_RELEASE, serial: seq, arg: connection });
   }
@@ -402,7 +430,8 @@ export class KeeperLink implements Spawner {
         this.#entry(field0?.toString() ?? '', field1 ?? Buffer.alloc(0), fds.shift());
         return;
       case LM_MSG_ACCEPTED:
-        events.onAccepted(arg);
+        events.onAccepted(arg, (message.flags & LM_F_ATTACHED) !== 0);
+        if (message.serial !== 0) this.#answered(message, arg, fds);
         return;
       case LM_MSG_FRAME:
         if (field0 !== undefined) {
@@ -488,6 +517,7 @@ export class KeeperLink implements Spawner {
       return;
     }
     const hello = parseHello(message);
+    this.#features = hello.features;
     this.#events = message.version === LM_PROTOCOL ? this.#onHello(hello, this) : undefined;
     if (this.#events === undefined) {
       // The keeper closes: were it closed here with the replay unread, the keeper might never see the message.

@@ -2,8 +2,8 @@
  * Delivers events to the daemon in the order they were published.
  *
  * Each event is stored in the keeper before it is sent and dropped from there after the daemon's answer, so a successor engine goes on where
- * this one stopped. While the daemon is away, events wait (bounded) and are tried again with growing pauses. An answer that is lost with the connection means
- * that an event is sent twice, never that it is lost.
+ * this one stopped. While the daemon is away, events wait (bounded) and are tried again with growing pauses. An answer that is lost with the connection to the
+ * daemon means that an event is sent twice, never that it is lost.
  */
 import { type Any, forward } from '../api/index.js';
 import { type Logger, messageOf } from '../base/index.js';

@@ -94,8 +94,7 @@ export class Session implements KeeperEvents {
         put: (seq, bytes) => link.put(`ev/${seq}`, bytes),
         del: (seq) => {
           link.del(`ev/${seq}`);
-          // At once: until then a successor does not know that it was delivered.
-          link.flush();
+          this.#carrier.forgotten(seq);
         },
       },
       log: this.#log,
@@ -208,7 +207,11 @@ export class Session implements KeeperEvents {
     setImmediate(() => void this.#end());
   }
 
-  onAccepted(connection: number): void {
+  onAccepted(connection: number, attached: boolean): void {
+    if (attached) {
+      this.#carrier.attached(connection);
+      return;
+    }
     // The keeper keeps every request frame, by its number, until the answer that is sent under the same number replaces it.
     const channel: FrameChannel = {
       send: (frame, answers, reusable) => this.#link.sendFrame(connection, frame, answers ?? 0, reusable === true),
@@ -221,10 +224,14 @@ export class Session implements KeeperEvents {
   }
 
   onFrame(connection: number, seq: number, frame: Buffer): void {
-    this.#whenReady(() => this.#connections.get(connection)?.receive(frame, seq));
+    this.#whenReady(() => {
+      if (this.#carrier.owns(connection)) this.#carrier.receive(frame, seq);
+      else this.#connections.get(connection)?.receive(frame, seq);
+    });
   }
 
   onClosed(connection: number): void {
+    if (this.#carrier.owns(connection)) this.#carrier.closed();
     this.#connections.get(connection)?.end();
     this.#connections.delete(connection);
     this.#watchIdle();

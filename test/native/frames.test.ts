@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import type { Socket } from 'node:net';
+import { createServer, type Server, type Socket } from 'node:net';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import { Bed, type Engine, frame, lm } from './harness.js';
+import { Bed, type Engine, eventually, frame, isGone, lm } from './harness.js';
 
 /** Reads exactly n bytes. Never asks for more than there is: Node then says "readable" again and again, and reads nothing more. */
 async function bytes(socket: Socket, n: number): Promise<Buffer> {
@@ -25,9 +26,10 @@ describe('frames', () => {
   let bed: Bed;
   let engine: Engine;
   let socket: string;
+  let keeper: number;
   beforeEach(async () => {
     bed = new Bed();
-    ({ engine, socket } = await bed.keeper());
+    ({ engine, socket, pid: keeper } = await bed.keeper());
   });
   afterEach(() => bed.close());
 
@@ -155,5 +157,93 @@ describe('frames', () => {
     await engine.next('FRAME');
     while (got < 5 * answer.length) await once(daemon, 'data');
     assert.equal(got, 5 * answer.length);
+  });
+
+  describe('of a connection that the engine has made', () => {
+    let daemon: Socket;
+    let server: Server;
+    beforeEach(async () => {
+      const path = join(bed.dir, 'events');
+      server = createServer().listen(path);
+      await once(server, 'listening');
+      const accepted = once(server, 'connection') as Promise<[Socket]>;
+      engine.send('ATTACH', { serial: 5, fds: [`unix:${path}`] });
+      [daemon] = await accepted;
+      const told = await engine.next('ACCEPTED');
+      assert.deepEqual([told.arg, told.serial, told.flags], [1, 5, lm('F_ATTACHED')]);
+    });
+    afterEach(() => {
+      daemon.destroy();
+      server.close();
+    });
+
+    it('writes requests and keeps answers until they are released, for the next engine too', async () => {
+      engine.send('SEND', { arg: 1, fields: ['request'] });
+      assert.equal((await bytes(daemon, 7)).toString(), 'request');
+      for (const stream of [1, 3]) daemon.write(frame(stream, Buffer.from(`answer ${stream}`)));
+      const first = await engine.next('FRAME');
+      const second = await engine.next('FRAME');
+      engine.send('RELEASE', { serial: first.serial, arg: 1 });
+      await engine.settled();
+      engine.kill();
+      const next = await bed.engine();
+      await bed.replayed(next);
+      const told = next.pendingOf('ACCEPTED').map(({ arg, serial, flags }) => ({ arg, serial, flags }));
+      assert.deepEqual(told, [{ arg: 1, serial: 0, flags: lm('F_ATTACHED') }]);
+      const [replayed, ...more] = next.pendingOf('FRAME');
+      assert.deepEqual(more, []);
+      assert.equal(replayed?.serial, second.serial);
+      assert.equal(replayed?.fields[0]?.subarray(10).toString(), 'answer 3');
+      next.send('SEND', { arg: 1, fields: ['still'] });
+      assert.equal((await bytes(daemon, 5)).toString(), 'still');
+    });
+
+    it('is done with a message of an engine that died right after it', async () => {
+      const note = Buffer.from('7');
+      const part = (type: string, arg: number, fields: readonly Buffer[]): Buffer => {
+        const head = Buffer.alloc(24);
+        head.write('L');
+        head[1] = lm('PROTOCOL');
+        head.writeUInt16LE(lm(`MSG_${type}`), 2);
+        head.writeUInt32LE(fields.length, 12);
+        head.writeBigUInt64LE(BigInt(arg), 16);
+        const size = (field: Buffer): Buffer => Buffer.from(Uint32Array.of(field.length).buffer);
+        return Buffer.concat([head, ...fields.flatMap((field) => [size(field), field])]);
+      };
+      process.kill(keeper, 'SIGSTOP');
+      engine.send('BATCH', {
+        fields: [part('PUT', 0, [Buffer.from('sent'), note]), part('SEND', 1, [Buffer.from('event')])],
+      });
+      // answered by the fake engine itself, so the message is out
+      await engine.pty();
+      engine.kill();
+      await eventually('the engine is gone', () => isGone(engine.pid));
+      process.kill(keeper, 'SIGCONT');
+      assert.equal((await bytes(daemon, 5)).toString(), 'event');
+      const next = await bed.engine();
+      await bed.replayed(next);
+      assert.deepEqual(
+        next.pendingOf('ENTRY').map((entry) => String(entry.fields[1])),
+        ['7'],
+      );
+    });
+
+    it('tells when the daemon closes it, and closes it when told', async () => {
+      daemon.destroy();
+      assert.equal((await engine.next('CLOSED')).arg, 1);
+      const accepted = once(server, 'connection') as Promise<[Socket]>;
+      engine.send('ATTACH', { fds: [`unix:${join(bed.dir, 'events')}`] });
+      [daemon] = await accepted;
+      assert.equal((await engine.next('ACCEPTED')).arg, 2);
+      daemon.resume();
+      const ended = once(daemon, 'end');
+      engine.send('SHUT', { arg: 2 });
+      await ended;
+    });
+
+    it('refuses what is no stream socket', async () => {
+      engine.send('ATTACH', { serial: 6, fds: ['r:/dev/null'] });
+      assert.deepEqual([(await engine.next('FAILED')).serial], [6]);
+    });
   });
 });

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
-import { readlinkSync } from 'node:fs';
-import { constants } from 'node:os';
+import { execFileSync } from 'node:child_process';
+import { closeSync, constants, openSync, readlinkSync, readSync } from 'node:fs';
+import { constants as os } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { encodeMessage } from '../../src/sys/index.js';
@@ -29,7 +30,7 @@ describe('link', () => {
       state_dir: bed.stateDir,
       daemon_version: 'v2.3.0',
       version: pairs.version,
-      features: 'batch',
+      features: 'batch attach reopen',
     });
   });
 
@@ -45,7 +46,7 @@ describe('link', () => {
     for (const bad of [part('PUT', ['x', '']).subarray(0, 30), nested, Buffer.from('x')]) {
       engine.send('BATCH', { serial: 8, fields: [part('PUT', ['d', '4']), bad, part('PUT', ['e', '5'])] });
       const failed = await engine.next('FAILED');
-      assert.deepEqual([failed.serial, failed.arg], [8, constants.errno.EBADMSG]);
+      assert.deepEqual([failed.serial, failed.arg], [8, os.errno.EBADMSG]);
     }
     engine.kill();
     const next = await bed.engine();
@@ -82,5 +83,48 @@ describe('link', () => {
     assert.ok(entries[2]?.fields[1]?.equals(large));
     const targets = entries.map((entry) => entry.fds.map((fd) => readlinkSync(`/proc/${next.pid}/fd/${fd}`)));
     assert.deepEqual(targets, [[], ['/dev/zero'], ['/dev/full']]);
+  });
+
+  it('opens a FIFO for itself when asked to, before it answers', async () => {
+    const path = join(bed.dir, 'fifo');
+    execFileSync('mkfifo', [path]);
+    const { engine } = await bed.keeper();
+    engine.send('PUT', { flags: lm('F_REOPEN'), serial: 3, fields: ['both', ''], fds: [`path:${path}`] });
+    await engine.next('DONE', ({ serial }) => serial === 3);
+    // With neither end in the keeper the one would fail, the other be at its end at once.
+    const writer = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
+    const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    closeSync(writer);
+    assert.throws(() => readSync(reader, Buffer.alloc(1)), { code: 'EAGAIN' });
+    engine.kill();
+    const next = await bed.engine();
+    await bed.replayed(next);
+    assert.throws(() => readSync(reader, Buffer.alloc(1)), { code: 'EAGAIN' });
+    assert.deepEqual(
+      next.pendingOf('ENTRY').map((entry) => entry.fds.length),
+      [1],
+    );
+    // what it replays is open here, too
+    for (const { fds } of next.pendingOf('ENTRY')) for (const fd of fds) next.command(`shut ${fd}`);
+    next.send('DEL', { fields: ['both'] });
+    await next.settled();
+    assert.equal(readSync(reader, Buffer.alloc(1)), 0);
+    closeSync(reader);
+  });
+
+  it('opens nothing but a FIFO, and keeps what it had', async () => {
+    const { engine } = await bed.keeper();
+    engine.send('PUT', { fields: ['a', 'old'], fds: ['r:/dev/zero'] });
+    for (const fds of [['r:/dev/null'], [`path:${bed.dir}`], []]) {
+      engine.send('PUT', { flags: lm('F_REOPEN'), serial: 4, fields: ['a', 'new'], fds });
+      assert.equal((await engine.next('FAILED')).serial, 4);
+    }
+    engine.kill();
+    const next = await bed.engine();
+    await bed.replayed(next);
+    assert.deepEqual(
+      next.pendingOf('ENTRY').map((entry) => String(entry.fields[1])),
+      ['old'],
+    );
   });
 });

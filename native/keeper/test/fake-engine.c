@@ -7,9 +7,10 @@
  * From the test:  send LINK TYPE FLAGS SERIAL ARG FDS FIELDS    raw LINK HEX [FDS]    fuzz LINK SEED COUNT
  *                 hold LINK | go LINK (stop and go on reading)  drop LINK    pty    shut FD    quit
  * FIELDS: hex joined by ',', '-' for none, '=' for an empty field. FDS: numbers joined by ',', or '-'; when sending
- * also r:PATH, w:PATH, rw:PATH to open. Descriptors that were received stay open (look at /proc/PID/fd). Answers by
- * itself: WELCOME (DECLINE with FAKE_DECLINE set, unless started with --dedicated; FAKE_DECLINE=all: then, too) and
- * PONG (not with FAKE_MUTE). FAKE_VERSION is the version byte of that first answer, FAKE_OWN_VERSION that of one with
+ * also r:PATH, w:PATH, rw:PATH, path:PATH (O_PATH) to open, unix:PATH to connect to. Descriptors that were received
+ * stay open (look at /proc/PID/fd). Answers by itself: WELCOME (DECLINE with FAKE_DECLINE set, unless started with
+ * --dedicated; FAKE_DECLINE=all: then, too) and PONG (not with FAKE_MUTE). FAKE_VERSION is the version byte of that
+ * first answer, FAKE_OWN_VERSION that of one with
  * --dedicated. */
 #include <errno.h>
 #include <fcntl.h>
@@ -122,6 +123,14 @@ static void answer_hello(int i) {
   send_packet(links[i], &head, sizeof head, NULL, 0);
 }
 
+static int dial(const char *path) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  (void)snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) < 0) lm_close(&fd);
+  return fd;
+}
+
 static int open_spec(const char *spec) {
   const char *path;
   int fd;
@@ -131,6 +140,10 @@ static int open_spec(const char *spec) {
     fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
   } else if ((path = lm_after(spec, "rw:")) != NULL) {
     fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+  } else if ((path = lm_after(spec, "path:")) != NULL) {
+    fd = open(path, O_PATH | O_CLOEXEC);
+  } else if ((path = lm_after(spec, "unix:")) != NULL) {
+    fd = dial(path);
   } else {
     fd = fcntl((int)strtol(spec, NULL, 10), F_DUPFD_CLOEXEC, 3);
   }

@@ -10,6 +10,10 @@ import { planStdio, type StdioRequest } from './stdio.js';
 
 /** Never wait for the other end of a FIFO, never take a terminal for the engine's own. */
 const QUIETLY = constants.O_NONBLOCK | constants.O_NOCTTY;
+/** Only the place in the file system: nobody at the other end of a FIFO notices. Node has no name for it. */
+const O_PATH = 0o10000000;
+const TO_READ = 'containerd-shim: opening r/o fifo';
+const TO_WRITE = 'containerd-shim: opening w/o fifo';
 
 export interface OpenIoOptions {
   readonly link: KeeperLink;
@@ -47,6 +51,11 @@ export async function openIo(request: StdioRequest, options: OpenIoOptions, carr
         break;
       case 'fifo':
         if (request.terminal) break;
+        await Promise.all([
+          secure(io, 'stdin-reader', TO_READ, plan.stdin),
+          secure(io, 'stdout-writer', TO_WRITE, plan.stdout),
+          secure(io, 'err-dst', TO_WRITE, plan.stderr),
+        ]);
         if (plan.stdin !== '') openInput(io, plan.stdin, options);
         if (plan.stdout !== '') openOutput(io, 1, plan.stdout, options);
         if (plan.stderr !== '') openOutput(io, 2, plan.stderr, options);
@@ -80,6 +89,10 @@ export async function connectTerminal(
     return;
   }
   const stdout = plan.kind === 'fifo' ? plan.stdout : request.stdout;
+  await Promise.all([
+    secure(io, 'stdin-reader', TO_READ, fifoOnly(request.stdin)),
+    secure(io, 'stdout-writer', TO_WRITE, stdout),
+  ]);
   if (stdout !== '' && !io.hasRelay('out')) {
     const fifo = openWriter(io, 'stdout-hold', stdout);
     io.relay('out', binding().dupFd(master), fifo);
@@ -92,6 +105,29 @@ export async function connectTerminal(
 
 function fifoOnly(path: string): string {
   return path.startsWith('fifo://') ? path.slice('fifo://'.length) : path;
+}
+
+/**
+ * The keeper opens both ends of a FIFO before this engine opens one, and has them until the start is recorded: were the engine to die in between, the client at
+ * the other end would see the end of the output, or nobody to take its input.
+ */
+async function secure(
+  io: ProcessIo,
+  stream: 'stdin-reader' | 'stdout-writer' | 'err-dst',
+  what: string,
+  path: string,
+): Promise<void> {
+  if (path === '') return;
+  let secured: Promise<void> | undefined;
+  naming(`${what} "${path}" failed`, () => {
+    const place = openSync(path, O_PATH);
+    try {
+      if (fstatSync(place).isFIFO()) secured = io.keepFifo(stream, place);
+    } finally {
+      closeSync(place);
+    }
+  });
+  await secured;
 }
 
 /** stdin: FIFO → pipe, copied by the keeper, so that the process never sees the FIFO's owner or flags. */
@@ -127,25 +163,22 @@ function openOutput(io: ProcessIo, index: 1 | 2, path: string, options: OpenIoOp
   io.relay(index === 1 ? 'out' : 'err', read, fifo);
 }
 
-/** The write end of an output FIFO. A read end goes to the keeper first, so this never waits for a reader and none is needed. */
+/** The write end of an output FIFO. A read end goes to the keeper for as long as the process lives. */
 function openWriter(io: ProcessIo, hold: 'stdout-hold' | 'stderr-hold', path: string): number {
-  return naming(`containerd-shim: opening w/o fifo "${path}" failed`, () => {
+  return naming(`${TO_WRITE} "${path}" failed`, () => {
     const first = openSync(path, constants.O_RDONLY | QUIETLY);
     if (!fstatSync(first).isFIFO()) {
       closeSync(first);
       return openSync(path, constants.O_WRONLY | constants.O_APPEND | QUIETLY);
     }
     io.hold(hold, first);
-    const writer = openSync(path, constants.O_WRONLY | QUIETLY);
-    // At once: were this engine to die before, the reader would see an end of file. Of stderr `err-dst` is kept.
-    if (hold === 'stdout-hold') io.keep('stdout-writer', writer);
-    return writer;
+    return openSync(path, constants.O_WRONLY | QUIETLY);
   });
 }
 
 /** The read end of an input FIFO, with a write end in the keeper so that clients may come and go. */
 function openReader(io: ProcessIo, path: string): number {
-  return naming(`containerd-shim: opening r/o fifo "${path}" failed`, () => {
+  return naming(`${TO_READ} "${path}" failed`, () => {
     const reader = openSync(path, constants.O_RDONLY | QUIETLY);
     if (!fstatSync(reader).isFIFO()) return reader;
     io.hold(

@@ -8,7 +8,7 @@
  *            and until the start has been recorded, so that one that is tried again, or is found done, goes on with the same streams:
  *            `err-src`, `err-dst`  the ends of the `err` relay, which begins once the process has been started
  *            `stdin-pipe`   the process's end of the pipe, so that input moved already is not lost
- *            `stdout-writer`  the FIFO's write end, so that its reader sees no end of file; for stderr `err-dst` is that
+ *            `stdin-reader`, `stdout-writer`  the FIFO, so that its client sees no end of file and can go on writing; for stderr `err-dst` is that
  *            `console-socket`  where the runtime sends the terminal, with its path
  *   relays   `in`, `out`, `err`
  * A successor engine finds them again by those names (`ProcessIo.restore`).
@@ -24,9 +24,17 @@ const LOGGER_GRACE_MS = 12_000;
 
 export type RelayStream = 'in' | 'out' | 'err';
 /** What is needed until the start has been recorded. */
-const OF_START = ['stdin-pipe', 'stdout-writer', 'err-src', 'err-dst', 'console-socket'] as const;
+const OF_START = ['stdin-pipe', 'stdin-reader', 'stdout-writer', 'err-src', 'err-dst', 'console-socket'] as const;
 /** What a start that is tried again goes on with; its streams replace the entries one by one. */
-const CARRIED_ON = ['stdin-hold', 'stdout-hold', 'stderr-hold', 'err-dst', 'stdin-pipe', 'stdout-writer'] as const;
+const CARRIED_ON = [
+  'stdin-hold',
+  'stdout-hold',
+  'stderr-hold',
+  'err-dst',
+  'stdin-pipe',
+  'stdin-reader',
+  'stdout-writer',
+] as const;
 const OF_PROCESS = ['stdin-hold', 'stdout-hold', 'stderr-hold', 'console'] as const;
 export type HeldStream = (typeof OF_START)[number] | (typeof OF_PROCESS)[number];
 
@@ -96,6 +104,12 @@ export class ProcessIo {
   keep(stream: HeldStream, fd: number, bytes: Uint8Array = Buffer.alloc(0)): void {
     this.#link.put(this.#prefix + stream, bytes, fd);
     this.#held.add(stream);
+  }
+
+  /** Has the keeper open a FIFO, by any descriptor of it, and keep it. */
+  async keepFifo(stream: HeldStream, fd: number): Promise<void> {
+    this.#held.add(stream);
+    await this.#link.putFifo(this.#prefix + stream, fd);
   }
 
   /** Prepares a copy by the keeper, which begins with `startRelays`. Both descriptors belong to this object from now on. */

@@ -123,19 +123,24 @@ static void part(struct bed *bed) {
 
 static int some_file(uint8_t kind) {
   int ends[2];
-  switch (kind % 6) {
+  switch (kind % 7) {
   case 0:
     return open("/dev/null", O_RDWR | O_CLOEXEC);
   case 1:
   case 2:
     if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0) abort();
-    if (kind % 6 == 1) (void)!write(ends[1], "some bytes", 10);
-    (void)close(ends[kind % 6 == 1]);
-    return ends[kind % 6 != 1];
+    if (kind % 7 == 1) (void)!write(ends[1], "some bytes", 10);
+    (void)close(ends[kind % 7 == 1]);
+    return ends[kind % 7 != 1];
   case 3:
     return memfd_create("fuzz", MFD_CLOEXEC);
   case 4:
     return eventfd(1, EFD_CLOEXEC);
+  case 5:
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) abort();
+    (void)!write(ends[1], "\0\0\0\1\0\0\0\1\2\0x", 11); /* a response */
+    (void)close(ends[1]);
+    return ends[0];
   default:
     return open("/proc/self/status", O_RDONLY | O_CLOEXEC);
   }
@@ -169,7 +174,7 @@ static unsigned take_files(struct input *in, int *fds) {
 static struct lm_header some_header(const struct bed *bed, struct input *in, unsigned types) {
   struct lm_header head = {.magic = LM_MAGIC, .version = LM_PROTOCOL};
   head.type = (uint16_t)(LM_MSG_WELCOME + take8(in) % types);
-  head.flags = take8(in) & ~(uint32_t)LM_F_BODY_FD;
+  head.flags = ((uint32_t)take8(in) << 1) & ~(uint32_t)LM_F_BODY_FD;
   uint8_t numbers = take8(in);
   head.serial = (numbers & 1) != 0 ? bed->seq : take8(in);
   head.arg = (numbers & 2) != 0 ? bed->conn : (numbers & 4) != 0 ? (uint64_t)(FIRST_PID + take8(in)) : take8(in);
@@ -191,7 +196,7 @@ static void some_fields(struct input *in, uint32_t count, struct lm_buf *body) {
 static void some_parts(const struct bed *bed, struct input *in, uint32_t count, struct lm_buf *body) {
   for (uint32_t i = 0; i < count; i++) {
     LM_CLEANUP_BUF struct lm_buf fields = {0};
-    struct lm_header head = some_header(bed, in, LM_MSG_BATCH - LM_MSG_WELCOME + 1);
+    struct lm_header head = some_header(bed, in, LM_MSG_ATTACH - LM_MSG_WELCOME + 1);
     some_fields(in, head.count, &fields);
     uint32_t len = (uint32_t)(sizeof head + fields.len);
     lm_buf_append(body, &len, 4);
@@ -204,7 +209,7 @@ static void some_parts(const struct bed *bed, struct input *in, uint32_t count, 
 static void say(const struct bed *bed, struct input *in) {
   LM_CLEANUP_BUF struct lm_buf packet = {0};
   LM_CLEANUP_BUF struct lm_buf body = {0};
-  struct lm_header head = some_header(bed, in, LM_MSG_BATCH - LM_MSG_WELCOME + 2);
+  struct lm_header head = some_header(bed, in, LM_MSG_ATTACH - LM_MSG_WELCOME + 2);
   int fds[20];
   unsigned count = take_files(in, fds);
   if (head.type == LM_MSG_BATCH) {
