@@ -1,6 +1,6 @@
 /** One of the two shims under the same daemon, played by test/lib/shim-client.ts: bundles, containers, and everything cleaned up. */
 import { execFileSync } from 'node:child_process';
-import { closeSync, constants, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as api from '../src/api/index.js';
 import { type ClientConnection, createClient } from '../src/ttrpc/index.js';
@@ -74,6 +74,11 @@ export class Side {
     return shimPids(this.daemon.marker);
   }
 
+  /** Paths of the listening sockets that are there, of all containers so far. */
+  get sockets(): string[] {
+    return this.#ids.map((id) => this.daemon.socketPath(id)).filter((path) => existsSync(path));
+  }
+
   async bundle(options: BundleOptions = {}): Promise<Bundle> {
     const id = `b${this.#ids.length}-${this.daemon.marker}`;
     this.#ids.push(id);
@@ -107,8 +112,8 @@ export class Side {
     return shim;
   }
 
-  /** Create with the root file system bind-mounted by the shim, and output to FIFOs. */
-  async create(shim: Shim): Promise<void> {
+  /** Create with the root file system bind-mounted by the shim, and output to FIFOs unless `io` says otherwise. */
+  async create(shim: Shim, io: Partial<api.taskV2.CreateTaskRequest> = {}): Promise<void> {
     const { bundle } = shim;
     await shim.task.create({
       id: bundle.id,
@@ -121,6 +126,7 @@ export class Side {
       checkpoint: '',
       parentCheckpoint: '',
       options: undefined,
+      ...io,
     });
   }
 
