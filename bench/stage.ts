@@ -14,7 +14,7 @@ export function stageLamina(program: string, dir: string): string {
       throw new Error(`${needed} is missing: run scripts/install build/install, or name it with --lamina`);
   }
   const copy = join(dir, 'lamina/lib/lamina');
-  cpSync(library, copy, { recursive: true });
+  cpSync(library, copy, { recursive: true, verbatimSymlinks: true });
   // The keeper prefers LAMINA_NODE: a wrapper with --cpu-prof, say.
   if (!existsSync(join(copy, 'node'))) copyFileSync(process.execPath, join(copy, 'node'));
   return stageProgram(program, join(dir, 'lamina/bin'));

@@ -1,11 +1,14 @@
 /**
  * Bundles the engine: build/lib/engine.js is all of it, so that the installed tree needs no node_modules, and engine.mjs is what node runs:
  * it loads the other with compiled code (src/shim/boot.ts). Rarely used dependencies are in the bundle too, but not run before they are needed.
+ * lamina.mjs is the command.
  */
-import { rmSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { build } from 'esbuild';
 
 rmSync('build/lib', { recursive: true, force: true });
+const { version } = JSON.parse(readFileSync('package.json', 'utf8'));
+const versionDefine = { LAMINA_VERSION: JSON.stringify(version) };
 const common = {
   outdir: 'build/lib',
   bundle: true,
@@ -28,7 +31,14 @@ await build({
   // One expression: a function that boot.ts calls with what a module would find around it.
   banner: { js: '(function (require, $url) { const module = {};' },
   footer: { js: 'return module.exports; })' },
-  define: { 'import.meta.url': '$url' },
+  define: { ...versionDefine, 'import.meta.url': '$url' },
   // A script has no import(); require() of a part of the bundle is as lazy.
   supported: { 'dynamic-import': false },
+});
+await build({
+  ...common,
+  entryPoints: { lamina: 'src/cli/main.ts' },
+  outExtension: { '.js': '.mjs' },
+  format: 'esm',
+  define: versionDefine,
 });

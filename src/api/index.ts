@@ -11,6 +11,8 @@ export * as bootstrap from './gen/containerd/bootstrap.js';
 export * as events from './gen/containerd/events.js';
 /** The daemon's service that takes events: EventsDefinition, ForwardRequest. */
 export * as forward from './gen/containerd/forward.js';
+/** Lamina's own service: who serves a keeper. */
+export * as lamina from './gen/containerd/lamina.js';
 /** Stats of cgroup v1. */
 export * as cgroupsV1 from './gen/containerd/metrics_v1.js';
 /** Stats of cgroup v2. */

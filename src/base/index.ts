@@ -3,3 +3,4 @@ export * from './errors.js';
 export * from './log.js';
 export * from './queue.js';
 export * from './undo.js';
+export * from './version.js';

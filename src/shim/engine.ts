@@ -5,11 +5,18 @@
  * keeper at the other end of a socket pair.
  */
 import { closeSync, openSync, unlinkSync } from 'node:fs';
-import { isErrno } from '../base/index.js';
-import { binding, POLLIN, type Registration, sharedPoller } from '../sys/index.js';
+import { dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { isErrno, VERSION } from '../base/index.js';
+import { binding, LM_PROTOCOL, POLLIN, type Registration, sharedPoller } from '../sys/index.js';
 import type { ConfigFile } from './config.js';
 import { KeeperLink } from './keeper-link.js';
+import type { EngineStatus } from './services/engine.js';
 import { Session } from './session.js';
+
+/** How long an engine that is to go waits for a moment at which nothing is half done, and how often it looks. */
+const PATIENCE_MS = 1_000;
+const LOOK_MS = 5;
 
 export class Engine {
   readonly #config: ConfigFile;
@@ -18,6 +25,7 @@ export class Engine {
   #listener: { readonly fd: number; readonly path: string; readonly watch: Registration } | undefined;
   #idle: NodeJS.Timeout | undefined;
   #hasServed = false;
+  #isLeaving = false;
 
   constructor(config: ConfigFile) {
     this.#config = config;
@@ -39,6 +47,7 @@ export class Engine {
       if (this.#config.current.engine === 'dedicated' && this.#sessions.size > 0) return undefined;
       const session: Session = new Session(hello, link, {
         config: this.#config,
+        engineStatus: () => this.#status(),
         onEnd: () => {
           this.#sessions.delete(session);
           this.#watchIdle();
@@ -49,6 +58,37 @@ export class Engine {
       this.#hasServed = true;
       return session;
     });
+  }
+
+  /**
+   * Lets go of all keepers, each of which then starts or finds an engine: what is installed by then. Waits a little for a moment at which nothing is half
+   * done; whatever is still under way after that is gone on with by the successor, as after a crash. Keepers that come meanwhile go to the successor.
+   */
+  handOver(): void {
+    if (this.#isLeaving) return;
+    this.#isLeaving = true;
+    this.#stopListening();
+    const deadline = performance.now() + PATIENCE_MS;
+    const look = (): void => {
+      // every() would leave some undrained
+      const busy = [...this.#sessions].filter((session) => !session.isQuiet);
+      if (busy.length === 0 || performance.now() >= deadline) this.#end();
+      else setTimeout(look, LOOK_MS);
+    };
+    look();
+  }
+
+  #status(): EngineStatus {
+    let containers = 0;
+    for (const session of this.#sessions) containers += session.containerCount;
+    return {
+      pid: process.pid,
+      version: VERSION,
+      directory: dirname(fileURLToPath(import.meta.url)),
+      protocol: LM_PROTOCOL,
+      keepers: this.#sessions.size,
+      containers,
+    };
   }
 
   /** @returns how many keepers were waiting */
@@ -95,14 +135,19 @@ export class Engine {
         this.#watchIdle();
         return;
       }
-      listener.watch[Symbol.dispose]();
-      closeSync(listener.fd);
-      this.#listener = undefined;
+      this.#stopListening();
       for (const path of [listener.path, listener.path.replace(/\.sock$/, '.log'), lockPath]) removeFile(path);
       this.#end();
     } finally {
       closeSync(lock);
     }
+  }
+
+  #stopListening(): void {
+    if (this.#listener === undefined) return;
+    this.#listener.watch[Symbol.dispose]();
+    closeSync(this.#listener.fd);
+    this.#listener = undefined;
   }
 
   #end(): void {

@@ -379,6 +379,12 @@ export class KeeperLink implements Spawner {
     this.#turn?.flush();
   }
 
+  /** Sends what waits. @returns true if all that was ever said is out; what is not, a successor has to find out by itself */
+  drain(): boolean {
+    this.flush();
+    return this.#socket.queuedBytes === 0;
+  }
+
   /** Resolves when that is sent by itself, at the end of the turn. */
   async flushed(): Promise<void> {
     await this.#turn?.flushed();

@@ -1,10 +1,11 @@
 /**
  * The engine's entry point, called by boot.ts: `node engine.mjs` with the listening socket as descriptor 3, `node engine.mjs --dedicated` with the link to its keeper
- * there, or `node engine.mjs --print-runtime` for the native `-info` verb.
+ * there, `node engine.mjs --print-runtime` for the native `-info` verb, or `node engine.mjs --check` (check.ts).
  */
 import { readFileSync } from 'node:fs';
 import { Any } from '../api/index.js';
 import { messageOf } from '../base/index.js';
+import { check } from './check.js';
 import { ConfigFile, loadConfig } from './config.js';
 import { Engine } from './engine.js';
 import { decodeOptions } from './options.js';
@@ -19,9 +20,15 @@ async function main(args: readonly string[]): Promise<void> {
     process.stdout.write(options.binaryName);
     return;
   }
+  if (args.includes('--check')) {
+    process.stdout.write(`${JSON.stringify(await check())}\n`);
+    process.exit(0);
+  }
   const config = await ConfigFile.open();
   if (config.error !== undefined) process.stderr.write(`engine: ${messageOf(config.error)}\n`);
   const engine = new Engine(config);
+  // From `lamina engine upgrade`. A signal and no message: it reaches engines without keepers too, which have no link, and those of any version.
+  process.on('SIGHUP', () => engine.handOver());
   if (args.includes('--dedicated')) engine.serve(INHERITED_FD);
   else engine.listen(INHERITED_FD, socketPath(INHERITED_FD));
 }

@@ -6,7 +6,7 @@
  */
 import { mkdirSync } from 'node:fs';
 import { isAbsolute, join, normalize } from 'node:path';
-import { taskV2, taskV3 } from '../api/index.js';
+import { lamina, taskV2, taskV3 } from '../api/index.js';
 import { Code, codeOf, createLogger, LaminaError, type Logger, messageOf, UndoStack } from '../base/index.js';
 import { bundlePaths, readSpec, writeOptions, writeRuntime } from '../oci/index.js';
 import { mountAll, SIGKILL, unmountRecursive } from '../sys/index.js';
@@ -23,6 +23,7 @@ import type { TrackedProcess } from './process/tracked.js';
 import { Publisher } from './publisher.js';
 import { type ContainerSettings, type DeletedProcess, fromDeletedRecord, toDeletedRecord } from './record.js';
 import { recoverContainers, storedEvents, type Undoing } from './recovery.js';
+import { createEngineService, type EngineStatus } from './services/engine.js';
 import { createTaskService } from './services/task.js';
 import { wireError } from './services/wire-error.js';
 import { joinShimCgroup } from './shim-cgroup.js';
@@ -32,10 +33,12 @@ const FLUSH_MS = 7_000;
 /** After this an answer has certainly been sent, unless the engine died. */
 const ANSWER_SENT_MS = 1_000;
 /** Methods that change nothing. */
-const READING = new Set(['State', 'Pids', 'Stats', 'Wait', 'Connect']);
+const READING = new Set(['State', 'Pids', 'Stats', 'Wait', 'Connect', 'Status']);
 
 export interface SessionOptions {
   readonly config: ConfigFile;
+  /** What the engine says of itself. */
+  readonly engineStatus: () => EngineStatus;
   /** Called once, when the keeper is gone. */
   readonly onEnd: () => void;
 }
@@ -103,6 +106,7 @@ export class Session implements KeeperEvents {
     this.#router = new Router();
     this.#router.add(taskV2.TaskDefinition, service);
     this.#router.add(taskV3.TaskDefinition, service);
+    this.#router.add(lamina.EngineDefinition, createEngineService(options.engineStatus, hello.keeperPid));
     this.#context = {
       namespace: hello.namespace,
       get config() {
@@ -118,6 +122,16 @@ export class Session implements KeeperEvents {
       },
       publish: ({ topic, event }) => this.#publisher.publish(topic, event),
     };
+  }
+
+  get containerCount(): number {
+    return this.#containers.size + this.#creating.size;
+  }
+
+  /** True if nothing is half done: no call that changes something is under way, no event, and the keeper knows all there is to know. */
+  get isQuiet(): boolean {
+    const isDone = this.#changing === 0 && this.#held === undefined && this.#publisher.pending === 0;
+    return this.#link.drain() && isDone;
   }
 
   find(id: string): Container | undefined {

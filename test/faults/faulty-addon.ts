@@ -6,12 +6,12 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as sys from '../../src/sys/index.js';
-import { LAMINA_BIN } from '../lib/repo.js';
+import { releaseDir } from '../lib/installed.js';
 
 function source(dir: string): string {
   return `
 const { appendFileSync, existsSync, readFileSync, renameSync } = require('node:fs');
-const real = require(${JSON.stringify(join(LAMINA_BIN, '../lib/lamina/lamina.node'))});
+const real = require(${JSON.stringify(join(releaseDir(), 'lamina.node'))});
 const dir = ${JSON.stringify(dir)};
 let armed = '', sent = 0;
 module.exports = Object.create(real, {

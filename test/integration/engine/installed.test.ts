@@ -5,15 +5,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { Script } from 'node:vm';
-import { LAMINA_BIN } from '../../lib/repo.js';
-
-const LIBRARY = join(LAMINA_BIN, '../lib/lamina');
+import { releaseDir } from '../../lib/installed.js';
 
 describe('the installed engine', () => {
   let copy: string;
   beforeEach(() => {
     copy = mkdtempSync(join(tmpdir(), 'lamina-installed-'));
-    cpSync(LIBRARY, copy, { recursive: true });
+    cpSync(releaseDir(), copy, { recursive: true });
   });
   afterEach(() => rmSync(copy, { recursive: true }));
 
