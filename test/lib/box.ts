@@ -169,7 +169,10 @@ export class Box {
     );
   }
 
-  /** Sends SIGTERM until the container has stopped: a shell that has only just started may not have come to its trap yet. */
+  /**
+   * Sends SIGTERM until the container has stopped: the init of a pid namespace ignores what it does not handle, and a shell that has only just
+   * started may not have come to its trap yet.
+   */
   async terminate(id: string): Promise<void> {
     await until(`${id} ends`, async () => {
       await this.ctr(['tasks', 'kill', id]);

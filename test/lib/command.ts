@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Readable } from 'node:stream';
-import { within } from './wait.js';
+import { LATE_MS, within } from './wait.js';
 
 export interface CommandOptions {
   readonly cwd?: string;
@@ -8,7 +8,7 @@ export interface CommandOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Written to stdin, which is then closed; default: nothing. 'open' leaves it to the caller. */
   readonly stdin?: string | Buffer | 'open';
-  /** After this the process is killed and the promise rejects; default 30 s. */
+  /** After this the process is killed and the promise rejects; default `LATE_MS`. */
   readonly timeoutMs?: number;
 }
 
@@ -43,7 +43,7 @@ export class Command {
   constructor(argv: readonly string[], options: CommandOptions = {}) {
     const [program = '', ...args] = argv;
     this.#argv = argv;
-    this.#timeoutMs = options.timeoutMs ?? 30_000;
+    this.#timeoutMs = options.timeoutMs ?? LATE_MS;
     this.child = spawn(program, args, {
       cwd: options.cwd,
       env: { ...process.env, ...options.env },
@@ -91,7 +91,7 @@ export class Command {
   }
 
   /** Resolves with the match as soon as stdout contains it; rejects when the command ends or the deadline passes without. */
-  async output(pattern: RegExp, deadlineMs = 15_000): Promise<RegExpExecArray> {
+  async output(pattern: RegExp, deadlineMs = LATE_MS): Promise<RegExpExecArray> {
     let listener: (() => void) | undefined;
     try {
       const found = new Promise<RegExpExecArray>((resolve, reject) => {

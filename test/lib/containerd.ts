@@ -12,7 +12,7 @@ import { join, posix } from 'node:path';
 import { Command, type CommandOptions, type CommandResult, mustRun, runCommand } from './command.js';
 import { imageFolder, PAUSE_IMAGE } from './image.js';
 import { findProgram, LAMINA_BIN, USE_SYSTEMD } from './repo.js';
-import { until, within } from './wait.js';
+import { LATE_MS, until, within } from './wait.js';
 
 export interface ContainerdOptions {
   /** Top-level lines of Lamina's configuration file; default: LAMINA_TEST_CONFIG, for example `engine = "dedicated"`. */
@@ -93,6 +93,11 @@ export class Containerd {
       `[grpc]\naddress = "${this.address}"`,
       `[ttrpc]\naddress = "${this.ttrpcAddress}"`,
       '[debug]\nlevel = "debug"',
+      // By itself it gives up on a shim after two to five seconds.
+      '[timeouts]',
+      ...['shim.cleanup', 'shim.load', 'shim.shutdown', 'task.state'].map(
+        (name) => `"io.containerd.timeout.${name}" = "60s"`,
+      ),
       ...(cri ? this.#criConfig() : []),
       '',
     ].join('\n');
@@ -139,11 +144,11 @@ export class Containerd {
     const answer = async (): Promise<boolean> => {
       if (child.exitCode !== null) throw new Error(`containerd ended: ${this.logTail()}`);
       if (!existsSync(this.address)) return false;
-      const { code, stdout } = await runCommand(['ctr', '--address', this.address, 'version'], { timeoutMs: 10_000 });
+      const { code, stdout } = await runCommand(['ctr', '--address', this.address, 'version']);
       this.#version = /Server:\s+Version:\s+v?(\S+)/.exec(stdout)?.[1] ?? '';
       return code === 0;
     };
-    await until('containerd answers', answer, { deadlineMs: 30_000, detail: () => this.logTail() });
+    await until('containerd answers', answer, { detail: () => this.logTail() });
   }
 
   /** Ends the daemon with SIGKILL and waits until it is gone. Containers and shims stay. */
@@ -163,7 +168,7 @@ export class Containerd {
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
     const exit = once(child, 'exit');
     child.kill(signal);
-    await within('containerd ends', 20_000, exit);
+    await within('containerd ends', LATE_MS, exit);
   }
 
   /** Stops the daemon. Its folder stays until `removeFolder`. */

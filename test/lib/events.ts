@@ -25,6 +25,7 @@ export class EventLog {
   readonly #daemon: Containerd;
   #command: Command;
   #earlier: TaskEvent[] = [];
+  #probes = 0;
 
   private constructor(daemon: Containerd) {
     this.#daemon = daemon;
@@ -35,7 +36,7 @@ export class EventLog {
   static async start(daemon: Containerd): Promise<EventLog> {
     const log = new EventLog(daemon);
     try {
-      await log.#settle();
+      await log.settle();
     } catch (error) {
       await log.stop();
       throw error;
@@ -49,18 +50,21 @@ export class EventLog {
     await this.#command.result();
     this.#earlier = this.all();
     this.#command = this.#daemon.spawnCtr('default', ['events'], { timeoutMs: 3_600_000 });
-    await this.#settle();
+    await this.settle();
   }
 
-  /** Nothing tells when a subscription has begun, so namespace labels are set until the event of one arrives. */
-  async #settle(): Promise<void> {
+  /**
+   * Waits until everything the daemon has published so far is recorded: what it publishes later comes after it. Nothing tells when a subscription
+   * has begun, so labels of a namespace are set until the event of one arrives.
+   */
+  async settle(): Promise<void> {
     const namespace = `${this.#daemon.marker}-events`;
     await this.#daemon.ctr('default', ['namespaces', 'create', namespace]);
-    let count = 0;
+    const seen = this.#command.stdout.length;
     await until('ctr events reports', async () => {
-      count += 1;
-      await this.#daemon.ctr('default', ['namespaces', 'label', namespace, `probe=${count}`]);
-      return this.#command.stdout.includes(`/namespaces/update {"name":"${namespace}"`);
+      this.#probes += 1;
+      await this.#daemon.ctr('default', ['namespaces', 'label', namespace, `probe=${this.#probes}`]);
+      return this.#command.stdout.includes(`/namespaces/update {"name":"${namespace}"`, seen);
     });
   }
 

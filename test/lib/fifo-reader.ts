@@ -46,16 +46,12 @@ export class FifoReader {
   async read(count = Number.POSITIVE_INFINITY): Promise<Buffer> {
     const chunks: Buffer[] = [];
     let left = count;
-    await until(
-      `${count} bytes or the end`,
-      () => {
-        const data = this.readNow(left);
-        chunks.push(data);
-        left -= data.length;
-        return left <= 0 || this.isAtEnd;
-      },
-      { deadlineMs: 30_000 },
-    );
+    await until(`${count} bytes or the end`, () => {
+      const data = this.readNow(left);
+      chunks.push(data);
+      left -= data.length;
+      return left <= 0 || this.isAtEnd;
+    });
     return Buffer.concat(chunks);
   }
 

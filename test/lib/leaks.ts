@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import type { Containerd } from './containerd.js';
 import { listProcesses, type ProcessInfo, readProcFile, readProcLink } from './proc.js';
 import { ALONE } from './repo.js';
-import { until } from './wait.js';
+import { LATE_MS, until } from './wait.js';
 
 /** Things by a name that says what they are. */
 type Found = ReadonlySet<string>;
@@ -151,9 +151,9 @@ export class Leaks {
 
   /**
    * Waits until nothing is left, or throws and names everything that is.
-   * @param graceMs for what ends by itself: idle engines, processes on their way out; default 15 s
+   * @param graceMs for what ends by itself: idle engines, processes on their way out; default `LATE_MS`
    */
-  async check(graceMs = 15_000): Promise<void> {
+  async check(graceMs = LATE_MS): Promise<void> {
     let left: string[] = [];
     try {
       await until(

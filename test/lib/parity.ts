@@ -11,6 +11,7 @@ import { Containerd, type ContainerdOptions } from './containerd.js';
 import { EventLog } from './events.js';
 import { Leaks } from './leaks.js';
 import { requires } from './requires.js';
+import { LATE_MS } from './wait.js';
 
 export type Scenario = (box: Box) => Promise<unknown>;
 
@@ -20,6 +21,7 @@ export interface ScenarioOptions {
   readonly skip?: string | false;
   /** Runs only with this runtime. */
   readonly only?: Runtime['label'];
+  /** Default: time for any one wait to fail, and say what for. */
   readonly timeoutMs?: number;
 }
 
@@ -100,7 +102,7 @@ export function shimSuite(title: string, declare: (suite: Suite) => void, option
       const seen = new Map<string, unknown>();
       const mine = runtimes.filter((runtime) => settings.only === undefined || settings.only === runtime.label);
       for (const runtime of mine) {
-        const timeout = settings.timeoutMs ?? 60_000;
+        const timeout = settings.timeoutMs ?? 3 * LATE_MS;
         it(`${name} [${runtime.label}]`, { skip: settings.skip || runtime.skip, timeout }, async () => {
           const box = stage?.boxes.get(runtime);
           assert.ok(stage !== undefined && box !== undefined);

@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { until } from './wait.js';
 
 /** One process as /proc shows it; unreadable parts are empty. See proc(5). */
 export interface ProcessInfo {
@@ -54,6 +55,17 @@ export function listProcesses(): ProcessInfo[] {
 export function isAlive(pid: number): boolean {
   const info = readProcess(pid);
   return info !== undefined && info.state !== 'Z';
+}
+
+/**
+ * Sends SIGTERM to a container's init until it has ended: the init of a pid namespace ignores what it does not handle, and a shell that has only
+ * just started may not have come to its trap yet.
+ */
+export async function terminate(pid: number): Promise<void> {
+  await until(`process ${pid} ends`, () => {
+    if (isAlive(pid)) process.kill(pid, 'SIGTERM');
+    return !isAlive(pid);
+  });
 }
 
 /** The direct children of a process. */

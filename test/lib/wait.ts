@@ -2,8 +2,11 @@
 
 const POLL_MS = 15;
 
+/** How long everything may take, on any machine: what never happens fails late, what happens late does not fail. */
+export const LATE_MS = 120_000;
+
 export interface UntilOptions {
-  /** How long to wait, default 30 s: what never happens fails late, what happens late on a busy machine does not fail. */
+  /** How long to wait, default `LATE_MS`. */
   readonly deadlineMs?: number;
   /** Added to the error when the deadline passes: what was seen last. */
   readonly detail?: () => string;
@@ -19,7 +22,7 @@ export async function until<T>(
   probe: () => T | Promise<T>,
   options: UntilOptions = {},
 ): Promise<Exclude<T, false | null | undefined>> {
-  const deadlineMs = options.deadlineMs ?? 30_000;
+  const deadlineMs = options.deadlineMs ?? LATE_MS;
   const end = Date.now() + deadlineMs;
   for (;;) {
     const value = await probe();

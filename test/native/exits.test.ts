@@ -30,7 +30,7 @@ describe('exits', () => {
   });
 
   it('reaps orphans as strangers', async () => {
-    shell('parent', '(sleep 0.2; exit 3) & (exit 0)');
+    shell('parent', '(sleep 0.2; exit 3) & exec true');
     await engine.next('EXITED', (m) => m.fields[0]?.toString() === 'parent');
     const orphan = await engine.next('EXITED', (m) => m.fields[0]?.length === 0);
     assert.equal(orphan.fields[1]?.readInt32LE(), 3 << 8);

@@ -44,7 +44,7 @@ export interface Outgoing {
   readonly fields?: readonly (Buffer | string)[];
 }
 
-const DEADLINE_MS = 20_000;
+const DEADLINE_MS = 120_000;
 
 /** Hands out items in order of arrival, each to the first that asks for its like. */
 class Inbox<T> {

@@ -94,11 +94,9 @@ describe('delete', () => {
     const failed = await remove({ env: { FAKE_RUNC: 'echo no way >&2; exit 4' } });
     assert.match(failed.stderr, /warning: .*fake-runc delete --force one: exit status 4: no way\n$/);
     assert.equal(answer(failed).status, 137n);
-    const began = Date.now();
     const hung = await remove({ env: { FAKE_RUNC: 'sleep 1000 & sleep 1000' } });
     assert.match(hung.stderr, /killed after 4000 ms/);
     assert.equal(answer(hung).status, 137n);
-    assert.ok(Date.now() - began < 4900);
     rmSync(runtime);
     assert.match((await remove()).stderr, /warning: delete of one: execve .*fake-runc: No such file/);
   });

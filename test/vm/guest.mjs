@@ -36,8 +36,11 @@ mount --bind "$run" "$root/share/run"
 export HOME=/tmp TMPDIR=/tmp
 `;
 
-/** Nothing was run, and the next guest may well boot. */
-export class HungBootError extends Error {}
+/** The guest did not boot, or was gone before its command had ended. The next one may well do better. */
+export class DeadGuestError extends Error {
+  /** Nothing was run. */
+  isHungBoot = false;
+}
 
 /**
  * Runs a command in a fresh guest.
@@ -54,7 +57,7 @@ export class HungBootError extends Error {}
  * @param options.results    folder of the host that gets what the command left in $LAMINA_TEST_RESULTS
  * @param options.onOutput   takes chunks of the command's output
  * @returns exit status of the command and the time to boot; a guest that dies or hangs rejects with the console's tail
- * @throws {HungBootError}
+ * @throws {DeadGuestError}
  */
 export async function runInGuest(machine, images, options, say) {
   const run = join(cacheFolder(), `run-${process.pid}`);
@@ -98,7 +101,8 @@ export async function runInGuest(machine, images, options, say) {
     }
     const tail = consoleOf(run, consoleText).split('\n').slice(-30).join('\n');
     const what = `${verdict(bootMs, expired.signal.aborted, machine, options)}; end of its console:\n${tail}`;
-    throw bootMs === undefined && expired.signal.aborted ? new HungBootError(what) : new Error(what);
+    if (bootMs !== undefined && expired.signal.aborted) throw new Error(what);
+    throw Object.assign(new DeadGuestError(what), { isHungBoot: expired.signal.aborted });
   } finally {
     clearTimeout(timer);
     stop();

@@ -1,12 +1,12 @@
 // Runs a command where cgroup v2, systemd, containerd and root are: on this machine if it is such a machine and may be used,
 // else in a guest under user-mode Linux or qemu. `node test/vm/run.mjs --help` tells the options.
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { makeImage } from '../../scripts/make-image.mjs';
 import { GUESTS } from './debian.mjs';
-import { HungBootError, runInGuest } from './guest.mjs';
+import { DeadGuestError, runInGuest } from './guest.mjs';
 import { missingForHost, runOnHost } from './host.mjs';
 import { cacheFolder, cacheUsage, ensureImages } from './images.mjs';
 import { QEMU } from './qemu.mjs';
@@ -18,10 +18,12 @@ const USAGE = `usage: node test/vm/run.mjs [options] [-- command...]
   --machine uml|qemu      what runs the guest (default uml: quick; qemu: also cpuset, hugetlb, PSI, I/O control, two processors)
   --on auto|host|guest    where to run; auto takes the host only if it can and CI is set (default auto)
   --memory MIB            memory of the guest (default 1536)
-  --timeout SECONDS       bound for the command (default 900)
+  --timeout SECONDS       bound for the command (default 2400)
   --bare                  do not start containerd (it takes seconds under qemu)
   --keep                  keep disk, console and journal of the guest
+  --again                 run everything once more in a fresh guest if the guest itself dies, and note it as flaky
   --build-only            build the images and stop
+  --where                 say "host" or "guest", and stop
 
 The command (default: node scripts/test.mjs vm-guest) starts as root in the repository, which is read-only in a guest.
 What it leaves in the folder $LAMINA_TEST_RESULTS comes to build/vm/MACHINE-GUEST.
@@ -42,10 +44,12 @@ function parse() {
       machine: { type: 'string', default: 'uml' },
       on: { type: 'string', default: 'auto' },
       memory: { type: 'string', default: '1536' },
-      timeout: { type: 'string', default: '900' },
+      timeout: { type: 'string', default: '2400' },
       bare: { type: 'boolean', default: false },
       keep: { type: 'boolean', default: false },
+      again: { type: 'boolean', default: false },
       'build-only': { type: 'boolean', default: false },
+      where: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   });
@@ -89,10 +93,22 @@ function decideHost(options) {
   return false;
 }
 
+/** For the summary (scripts/summary.mjs): a guest that dies is as bad as a test that is not stable. */
+function noteDeath(results, place, { message }) {
+  const flaky = [{ name: 'the guest lives to the end', error: message }];
+  const file = { suite: 'test/vm', file: 'test/vm/run.mjs', passed: 0, skipped: [], failures: [], flaky, ms: 0 };
+  mkdirSync(results, { recursive: true });
+  writeFileSync(join(results, `tests-guest-${process.pid}.json`), JSON.stringify({ place, files: [file] }));
+}
+
 async function main() {
   const options = parse();
   if (options.help) {
     process.stdout.write(USAGE);
+    return 0;
+  }
+  if (options.where) {
+    console.log(decideHost(options) ? 'host' : 'guest');
     return 0;
   }
   if (process.getuid() !== 0) throw new Error('must be root, to build images and to run a guest in its own namespaces');
@@ -124,9 +140,10 @@ async function main() {
     onOutput: (chunk) => process.stdout.write(chunk),
   };
   const ended = await runInGuest(machine, images, guest, say).catch((error) => {
-    if (!(error instanceof HungBootError)) throw error;
-    // Seen once in some forty boots under user-mode Linux, before systemd. Nothing of ours has run by then.
+    // A boot that hangs was seen once in some forty under user-mode Linux, before systemd. Nothing of ours has run by then.
+    if (!(error instanceof DeadGuestError) || !(error.isHungBoot || options.again)) throw error;
     say(`${error.message}\nstarting it once more`);
+    if (!error.isHungBoot) noteDeath(guest.results, env.LAMINA_TEST_PLACE, error);
     return runInGuest(machine, images, guest, say);
   });
   const seconds = (ended.bootMs / 1000).toFixed(1);

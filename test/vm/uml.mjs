@@ -1,7 +1,7 @@
 // User-mode Linux: the guest's kernel is a program. Boots in a third of qemu's time, but has no SMP, cpuset, hugetlb, PSI.
 
 /** From spawning to the first line of the guest's script; measured 6 s, so this is a hung boot. */
-const BOOT_TIMEOUT_MS = 120_000;
+const BOOT_TIMEOUT_MS = 240_000;
 
 /**
  * io_uring is off because this kernel panics when the child of a process with a ring (Node 20 has one) unmaps it.

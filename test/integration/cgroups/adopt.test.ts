@@ -13,7 +13,7 @@ import {
   type V2Stats,
 } from '../../../src/cgroups/index.js';
 import { requires } from '../../lib/requires.js';
-import { until, within } from '../../lib/wait.js';
+import { LATE_MS, until, within } from '../../lib/wait.js';
 import { TestGroup } from './group.js';
 
 const NAME = `lamina-test-${process.pid}`;
@@ -119,7 +119,7 @@ for (const backend of [v1Backend(layout), v2Backend(layout)]) {
       assert.notEqual(state(), 'R');
       await cgroup.thaw();
       assert.equal(cgroup.frozen(), false);
-      assert.equal(state(), 'R');
+      await until('it runs again', () => state() === 'R');
       process.kill(pid, 'SIGTERM');
       assert.equal((await exit).signal, 'SIGTERM');
     });
@@ -241,7 +241,7 @@ for (const backend of [v1Backend(layout), v2Backend(layout)]) {
         const watch = cgroup.watchOom(resolve);
         const { exit } = await group.run('exec tail /dev/zero');
         assert.equal((await exit).signal, 'SIGKILL');
-        assert.equal(await within('the report of an OOM kill', 5000, promise), 1n);
+        assert.equal(await within('the report of an OOM kill', LATE_MS, promise), 1n);
         assert.equal(cgroup.oomKills(), 1n);
         watch[Symbol.dispose]();
         // The pipes to the child, and the poller's own two if this was its first use.

@@ -9,7 +9,7 @@ import { FileChanges } from '../../../src/cgroups/changes.js';
 import { Cgroup, type CgroupEvent, CgroupNotFoundError, type EventsOptions } from '../../../src/cgroups/index.js';
 import { systemKernel } from '../../../src/cgroups/kernel.js';
 import { kernelLog } from '../../../src/cgroups/kmsg.js';
-import { within } from '../../lib/wait.js';
+import { LATE_MS, until, within } from '../../lib/wait.js';
 import { type Backend, backends, dirsOf, v1, v2 } from './backends.js';
 import { startShell } from './shell.js';
 
@@ -39,7 +39,7 @@ function sum(events: readonly CgroupEvent[], type: CgroupEvent['type']): bigint 
 }
 
 async function next(events: AsyncIterator<CgroupEvent>): Promise<CgroupEvent> {
-  const { value, done } = await within('the next event', 5000, events.next());
+  const { value, done } = await within('the next event', LATE_MS, events.next());
   assert.equal(done, false);
   return value;
 }
@@ -86,20 +86,20 @@ for (const backend of backends) {
       await cgroup.kill();
       await cgroup.destroy();
       assert.deepEqual(dirsOf(backend, PATH), []);
-      assert.equal(countFds(), fds, 'no descriptor is left');
+      await until('no descriptor is left', () => countFds() === fds);
     });
 
     it('end when the group is destroyed', async () => {
       const all = collect(cgroup.events());
       await cgroup.destroy();
-      assert.deepEqual(await within('the end', 5000, all), []);
+      assert.deepEqual(await within('the end', LATE_MS, all), []);
     });
 
     it('end when somebody else removes the group, before and after they are asked for', async () => {
       const early = cgroup.events();
       const late = collect(cgroup.events());
       for (const dir of dirsOf(backend, PATH)) fs.rmdirSync(dir);
-      assert.deepEqual(await within('the end', 5000, late), []);
+      assert.deepEqual(await within('the end', LATE_MS, late), []);
       assert.equal((await early.next()).done, true);
       assert.throws(() => cgroup.events(), CgroupNotFoundError);
     });
@@ -112,7 +112,7 @@ for (const backend of backends) {
       using _other = changes.watchRemoval(`${dir}/other2`, () => assert.fail('another group was removed'));
       using _watch = changes.watchRemoval(`${dir}/other`, resolve);
       fs.rmdirSync(`${dir}/other`);
-      await within('the notification', 5000, promise);
+      await within('the notification', LATE_MS, promise);
     });
 
     it('end when they are aborted or the loop is left, and not by themselves', async () => {
@@ -121,7 +121,7 @@ for (const backend of backends) {
       const other = cgroup.events();
       const pending = other.next();
       abort.abort();
-      assert.deepEqual(await within('the end', 5000, all), []);
+      assert.deepEqual(await within('the end', LATE_MS, all), []);
       await other.return?.();
       assert.equal((await pending).done, true);
       assert.equal((await other.next()).done, true);
@@ -141,7 +141,7 @@ for (const backend of backends) {
           console.log('ended');
         }`;
       const run = (argument: string) =>
-        promisify(execFile)(process.execPath, ['--input-type=module', '-e', code, argument], { timeout: 20_000 });
+        promisify(execFile)(process.execPath, ['--input-type=module', '-e', code, argument], { timeout: LATE_MS });
       assert.equal((await run('leave')).stdout, '');
       const waiting = run('wait');
       waiting.child.stdout?.once('data', () => void cgroup.destroy());
@@ -163,10 +163,10 @@ for (const backend of backends) {
           hog.go();
           assert.equal((await hog.exit).signal, 'SIGKILL');
         }
-        const { value: first } = await within('an event', 5000, events.next());
+        const { value: first } = await within('an event', LATE_MS, events.next());
         const rest = collect(events);
         await cgroup.destroy();
-        const all = [first as CgroupEvent, ...(await within('the end', 5000, rest))];
+        const all = [first as CgroupEvent, ...(await within('the end', LATE_MS, rest))];
         assert.equal(sum(all, 'oom_kill'), 3n);
         const last = all.findLast((event) => event.type === 'oom_kill');
         assert.equal(last !== undefined && 'total' in last && last.total, 3n);
@@ -180,7 +180,7 @@ for (const backend of backends) {
         const { status } = spawnSync('sh', ['-c', `${join}; exec 2>/dev/null; tail /dev/zero; exit 3`]);
         assert.equal(status, 3);
         for (const dir of dirs) while (!tryRmdir(dir));
-        const events = await within('the end', 5000, all);
+        const events = await within('the end', LATE_MS, all);
         assert.equal(sum(events, 'oom_kill'), 1n);
       });
 
@@ -194,7 +194,7 @@ for (const backend of backends) {
           const all = collect(one.events());
           hog.go();
           await one.destroy();
-          assert.equal(sum(await within('the end', 5000, all), 'oom_kill'), 1n, `round ${round}`);
+          assert.equal(sum(await within('the end', LATE_MS, all), 'oom_kill'), 1n, `round ${round}`);
         }
       });
     });
@@ -292,7 +292,7 @@ describe('memory events of a v2 group', { skip: v2.skip || v2.noMemory }, () => 
     await hog.exit;
     const stats = cgroup.stats();
     await cgroup.destroy();
-    const events = await within('the end', 5000, all);
+    const events = await within('the end', LATE_MS, all);
     assert.equal(stats.version, 2);
     const counters = stats.version === 2 ? stats.memoryEvents : undefined;
     // Two for one process: the kernel counts its victim again as a member of the group.
@@ -362,7 +362,7 @@ describe('pressure of a v2 group', { skip: v2.skip }, () => {
     const rest = collect(events);
     await cgroup.kill();
     await cgroup.destroy();
-    await within('the end', 5000, rest);
+    await within('the end', LATE_MS, rest);
     for (const loop of loops) await loop[Symbol.asyncDispose]();
   });
 

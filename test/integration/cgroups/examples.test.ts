@@ -6,9 +6,9 @@ import { afterEach, describe, it } from 'node:test';
 import { Cgroup } from '../../../src/cgroups/index.js';
 import { REPO } from '../../lib/repo.js';
 import { requires } from '../../lib/requires.js';
+import { LATE_MS } from '../../lib/wait.js';
 
 const skip = requires({ root: true, cgroup: 'v2', systemd: true });
-const EXAMPLE_MS = 60_000;
 
 /** The JavaScript blocks of docs/cgroups.md, each with the heading it is under. */
 function findExamples(): { heading: string; code: string }[] {
@@ -23,7 +23,7 @@ function findExamples(): { heading: string; code: string }[] {
 
 /** Runs a module as a user of the package would have it: imports of 'lamina/cgroups' resolve from the repository. */
 async function run(code: string): Promise<{ code: number | null; stdout: string; stderr: string }> {
-  const child = spawn(process.execPath, ['--input-type=module', '-e', code], { cwd: REPO, timeout: EXAMPLE_MS });
+  const child = spawn(process.execPath, ['--input-type=module', '-e', code], { cwd: REPO, timeout: LATE_MS });
   const output = { stdout: '', stderr: '' };
   for (const stream of ['stdout', 'stderr'] as const) {
     child[stream].on('data', (chunk: Buffer) => {

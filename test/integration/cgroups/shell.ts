@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { until, within } from '../../lib/wait.js';
+import { LATE_MS, until, within } from '../../lib/wait.js';
 
 export interface Exit {
   readonly code: number | null;
@@ -44,7 +44,12 @@ export async function startShell(script: string, { uid, env }: ShellOptions = {}
   await new Promise((resolve, reject) => child.once('spawn', resolve).once('error', reject));
   return {
     pid: child.pid as number,
-    exit: within(`exit of ${script}`, 20_000, exit),
+    get exit() {
+      const ended = within(`exit of ${script}`, LATE_MS, exit);
+      // who is not interested need not wait for it
+      ended.catch(() => undefined);
+      return ended;
+    },
     get output() {
       return output;
     },

@@ -150,7 +150,7 @@ shimSuite(
   (suite) => {
     laminaOnly(suite)('is told of by ctr run, soon, with the path', async (box) => {
       const id = box.id();
-      const failed = await box.ctr(box.runArgs(id, ['true']), { timeoutMs: 15_000 });
+      const failed = await box.ctr(box.runArgs(id, ['true']));
       assert.notEqual(failed.code, 0);
       assert.match(failed.stderr, /\/nonexistent\/node/);
       await box.ctr(['containers', 'rm', id]);

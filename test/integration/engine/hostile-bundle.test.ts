@@ -13,7 +13,7 @@ const VICTIM = 'not ours to touch\n';
 
 /** Runs a snippet that may hang or eat the memory. @returns how it ended */
 function runAlone(script: string): { status: number | null; stderr: string } {
-  const limits = 'ulimit -v 4000000; exec timeout -s KILL 10';
+  const limits = 'ulimit -v 4000000; exec timeout -s KILL 120';
   const node = `${process.execPath} --input-type=module -e "${script}"`;
   return spawnSync('sh', ['-c', `${limits} ${node}`], { encoding: 'utf8' });
 }

@@ -1,6 +1,6 @@
 /** What a container can see and reach of the shim that runs it: "What a container can reach" in docs/security.md. */
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { readProcess } from '../../lib/proc.js';
@@ -63,7 +63,8 @@ describe('a container', { skip }, () => {
       daemon.dir,
     ];
     const root = join(shim.bundle, 'rootfs');
-    writeFileSync(join(root, 'go'), `KEEPER=${keeper}; PATHS="${paths.join(' ')}"\n`);
+    writeFileSync(join(root, 'go.new'), `KEEPER=${keeper}; PATHS="${paths.join(' ')}"\n`);
+    renameSync(join(root, 'go.new'), join(root, 'go'));
     await until('the container has looked around', () => existsSync(join(root, 'seen')));
     return { seen: readFileSync(join(root, 'seen'), 'utf8'), shim, pid, keeper };
   }

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:f
 import { join } from 'node:path';
 import type { Box } from '../../lib/box.js';
 import { shimSuite } from '../../lib/parity.js';
-import { isAlive, readProcess } from '../../lib/proc.js';
+import { isAlive, readProcess, terminate } from '../../lib/proc.js';
 import { engines, keeperOf, keepers, replaceEngine, theEngine } from '../../lib/processes.js';
 import { assertConnected, laminaOnly, story } from '../../lib/survive.js';
 import { until } from '../../lib/wait.js';
@@ -131,7 +131,7 @@ for (const mode of ['engine = "shared"', 'engine = "dedicated"']) {
 const TERM = (code: number): string[] => ['sh', '-c', `trap "exit ${code}" TERM; while :; do sleep 0.05; done`];
 
 shimSuite('containerd and the engine die together', (suite) => {
-  const scenario = laminaOnly(suite, { timeoutMs: 90_000 });
+  const scenario = laminaOnly(suite);
   const remove = async (box: Box, id: string): Promise<number> => {
     await box.waitForStatus(id, 'STOPPED');
     await box.must(['tasks', 'rm', id]);
@@ -150,7 +150,7 @@ shimSuite('containerd and the engine die together', (suite) => {
     const codes = [];
     for (const id of ids) {
       assert.equal((await box.exec(id, ['echo', 'x'])).stdout, 'x\n');
-      await box.must(['tasks', 'kill', id]);
+      await box.terminate(id);
       codes.push(await remove(box, id));
     }
     assert.deepEqual(codes, [51, 52, 53]);
@@ -161,8 +161,7 @@ shimSuite('containerd and the engine die together', (suite) => {
     const pid = await box.pidOf(id);
     await box.daemon.killHard();
     for (const engine of engines(box.daemon)) process.kill(engine, 'SIGKILL');
-    process.kill(pid, 'SIGTERM');
-    await until('the container has ended', () => !isAlive(pid));
+    await terminate(pid);
     await box.daemon.restart();
     await box.events.resubscribe();
     assert.equal(await remove(box, id), 54);
@@ -176,7 +175,7 @@ shimSuite('containerd and the engine die together', (suite) => {
     await restarted;
     await box.events.resubscribe();
     assert.equal(await box.status(id), 'RUNNING');
-    await box.must(['tasks', 'kill', id]);
+    await box.terminate(id);
     assert.equal(await remove(box, id), 55);
   });
 

@@ -4,10 +4,9 @@ import { Box, LAMINA } from '../../lib/box.js';
 import { Containerd } from '../../lib/containerd.js';
 import { EventLog } from '../../lib/events.js';
 import { Leaks } from '../../lib/leaks.js';
-import { isAlive } from '../../lib/proc.js';
+import { isAlive, terminate } from '../../lib/proc.js';
 import { engines, keeperOf, stateDir, theEngine } from '../../lib/processes.js';
 import { requires } from '../../lib/requires.js';
-import { until } from '../../lib/wait.js';
 
 const skip = requires({ root: true, runc: '1.1', containerd: '1.6', programs: ['ctr'] }) || LAMINA.skip;
 
@@ -54,8 +53,7 @@ async function startAs(box: Box, id: string, argv: readonly string[]): Promise<v
 
 /** Kills the container and tells its whole story, as the events of its own daemon have it. */
 async function end(box: Box, id: string): Promise<string[]> {
-  await box.must(['tasks', 'kill', id]);
-  await box.waitForStatus(id, 'STOPPED');
+  await box.terminate(id);
   await box.must(['tasks', 'rm', id]);
   await box.must(['containers', 'rm', id]);
   const events = await box.events.waitFor({ namespace: box.namespace, id }, '/tasks/delete');
@@ -84,7 +82,7 @@ for (const shared of [true, false]) {
       second.daemon.removeFolder();
     });
 
-    it('shares engines as the state directory says', { timeout: 60_000 }, async () => {
+    it('shares engines as the state directory says', async () => {
       const ids = [];
       for (const box of boxes) ids.push(await box.start(['sleep', '1000']));
       const [own, other] = [await theEngine(first.daemon), await theEngine(second.daemon)];
@@ -93,7 +91,7 @@ for (const shared of [true, false]) {
       for (const [index, box] of boxes.entries()) await box.remove(ids[index] ?? '');
     });
 
-    it('keeps containers of the same name apart: output, pids, exits, events', { timeout: 60_000 }, async () => {
+    it('keeps containers of the same name apart: output, pids, exits, events', async () => {
       const id = `same-${first.daemon.marker}`;
       await Promise.all(boxes.map((box, index) => startAs(box, id, WAIT_FOR_TERM(10 + index))));
       const pids = await Promise.all(boxes.map((box) => box.pidOf(id)));
@@ -127,7 +125,7 @@ for (const shared of [true, false]) {
       }
     });
 
-    it('runs many of the same name at once, each with its own exit code', { timeout: 90_000 }, async () => {
+    it('runs many of the same name at once, each with its own exit code', async () => {
       const codes = await Promise.all(
         boxes.map(async (box, index) => {
           const seen: number[] = [];
@@ -150,7 +148,7 @@ for (const shared of [true, false]) {
       );
     });
 
-    it('lets one daemon die without disturbing the other, and find its own again', { timeout: 90_000 }, async () => {
+    it('lets one daemon die without disturbing the other, and find its own again', async () => {
       const [box, , neighbour] = boxes;
       assert.ok(box !== undefined && neighbour !== undefined);
       const id = `stays-${first.daemon.marker}`;
@@ -182,15 +180,14 @@ for (const shared of [true, false]) {
       assert.deepEqual((await end(neighbour, id)).slice(-2), ['exit:init=22', 'delete']);
     });
 
-    it('has events of a container wait for its own daemon only', { timeout: 60_000 }, async () => {
+    it('has events of a container wait for its own daemon only', async () => {
       const [box, , neighbour] = boxes;
       assert.ok(box !== undefined && neighbour !== undefined);
       const id = `waits-${first.daemon.marker}`;
       await startAs(box, id, WAIT_FOR_TERM(31));
       const pid = await box.pidOf(id);
       await box.daemon.killHard();
-      process.kill(pid, 'SIGTERM');
-      await until('the container has ended', () => !isAlive(pid));
+      await terminate(pid);
       assert.equal((await neighbour.run(['true'])).code, 0);
       await box.daemon.restart();
       await box.events.resubscribe();
@@ -202,7 +199,7 @@ for (const shared of [true, false]) {
       assert.equal(events.findLast(({ topic }) => topic === '/tasks/delete')?.fields['exit_status'], 31);
     });
 
-    it('leaves nothing behind', { timeout: 60_000 }, async () => {
+    it('leaves nothing behind', async () => {
       for (const { events, daemon } of [first, second]) {
         await events.stop();
         await daemon.stop();

@@ -1,17 +1,15 @@
 /** The engine is killed while the OCI runtime works for it: once before, once after the runtime has done what it was asked for. */
 import assert from 'node:assert/strict';
 import type { Box } from '../../lib/box.js';
+import { WAIT_FOR_SIZE } from '../../lib/command.js';
 import { shimSuite } from '../../lib/parity.js';
 import { replaceEngine } from '../../lib/processes.js';
 import { assertConnected, laminaOnly, plainStory, story } from '../../lib/survive.js';
 import { HeldRuntime, type Look, type Moment, type Verb } from './held-runtime.js';
 
-/** After this something waited that need not; without the kill it takes half a second. */
-const SOON_MS = 9_000;
-
 for (const look of ['script', 'named'] as const satisfies readonly Look[]) {
   shimSuite(`the engine dies while the runtime works (${look})`, (suite) => {
-    const scenario = laminaOnly(suite, { timeoutMs: 20_000 });
+    const scenario = laminaOnly(suite);
     let runtime: HeldRuntime | undefined;
 
     const held = async (box: Box, kills = 1): Promise<void> => {
@@ -32,9 +30,7 @@ for (const look of ['script', 'named'] as const satisfies readonly Look[]) {
         for (const verb of ['create', 'start'] as const) {
           scenario(`${moment} ${verb}${times}`, async (box) => {
             prepare(box, verb, moment);
-            const { id, command } = box.spawnRun(['sh', '-c', 'echo out; echo err >&2; exit 21'], {
-              timeoutMs: SOON_MS,
-            });
+            const { id, command } = box.spawnRun(['sh', '-c', 'echo out; echo err >&2; exit 21']);
             try {
               await held(box, kills);
               assert.deepEqual(await command.result(), { stdout: 'out\n', stderr: 'err\n', code: 21 });
@@ -48,9 +44,7 @@ for (const look of ['script', 'named'] as const satisfies readonly Look[]) {
         scenario(`${moment} exec${times}`, async (box) => {
           prepare(box, 'exec', moment);
           const id = await box.start(['sleep', '1000']);
-          const exec = box.spawn(box.execArgs(id, ['sh', '-c', 'echo out; echo err >&2; exit 22']), {
-            timeoutMs: SOON_MS,
-          });
+          const exec = box.spawn(box.execArgs(id, ['sh', '-c', 'echo out; echo err >&2; exit 22']));
           try {
             await held(box, kills);
             assert.deepEqual(await exec.result(), { stdout: 'out\n', stderr: 'err\n', code: 22 });
@@ -66,7 +60,7 @@ for (const look of ['script', 'named'] as const satisfies readonly Look[]) {
 
         scenario(`${moment} delete${times}`, async (box) => {
           prepare(box, 'delete', moment);
-          const { id, command } = box.spawnRun(['sh', '-c', 'echo out; exit 23'], { timeoutMs: SOON_MS });
+          const { id, command } = box.spawnRun(['sh', '-c', 'echo out; exit 23']);
           try {
             await held(box, kills);
             assert.deepEqual(await command.result(), { stdout: 'out\n', stderr: '', code: 23 });
@@ -80,7 +74,7 @@ for (const look of ['script', 'named'] as const satisfies readonly Look[]) {
 
     scenario('before create, at a terminal', async (box) => {
       prepare(box, 'create', 'before');
-      const { id, command } = box.runAtTerminal(['sh', '-c', 'sleep 0.3; echo out; exit 24'], { timeoutMs: SOON_MS });
+      const { id, command } = box.runAtTerminal(['sh', '-c', `${WAIT_FOR_SIZE}; echo out; exit 24`]);
       try {
         await held(box);
         const result = await command.result();

@@ -21,6 +21,7 @@ import {
   withCgroupsPath,
 } from '../../../src/oci/index.js';
 import { binding, POLLIN, Poller } from '../../../src/sys/index.js';
+import { LATE_MS } from '../../lib/wait.js';
 
 const APPLETS = ['sh', 'sleep', 'echo', 'cat', 'stty', 'true'];
 const CGROUP_ROOT = '/sys/fs/cgroup';
@@ -42,7 +43,7 @@ export class OciFixture {
   }
 
   runc(options: Partial<RuncOptions> = {}): Runc {
-    return new Runc({ spawner: nodeSpawner, root: this.root, log: this.log, timeoutMs: 60_000, ...options });
+    return new Runc({ spawner: nodeSpawner, root: this.root, log: this.log, timeoutMs: LATE_MS, ...options });
   }
 
   /** Writes config.json: the default spec in this test's cgroup, and these options. */

@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import type { Box } from '../../lib/box.js';
 import { shimSuite } from '../../lib/parity.js';
-import { isAlive } from '../../lib/proc.js';
-import { until } from '../../lib/wait.js';
+import { isAlive, terminate } from '../../lib/proc.js';
 
 /** Kills the daemon, does something, starts it again. */
 async function whileDown(box: Box, work: () => Promise<void> | void): Promise<void> {
@@ -32,8 +31,7 @@ shimSuite('containerd killed and started again', ({ scenario }) => {
     assert.equal(await box.pidOf(id), pid);
     const exec = await box.exec(id, ['sh', '-c', 'echo still here']);
     assert.equal(exec.stdout, 'still here\n');
-    await box.must(['tasks', 'kill', id]);
-    await box.waitForStatus(id, 'STOPPED');
+    await box.terminate(id);
     const status = await statusAtDelete(box, id);
     assert.equal(status, 7);
     return { exec, status };
@@ -43,8 +41,7 @@ shimSuite('containerd killed and started again', ({ scenario }) => {
     const id = await box.start(WAIT_FOR_TERM);
     const pid = await box.pidOf(id);
     await whileDown(box, async () => {
-      process.kill(pid, 'SIGTERM');
-      await until('the container has ended', () => !isAlive(pid));
+      await terminate(pid);
     });
     await box.waitForStatus(id, 'STOPPED');
     const status = await statusAtDelete(box, id);
@@ -70,8 +67,7 @@ shimSuite('containerd killed and started again', ({ scenario }) => {
     const codes = [];
     for (const id of ids) {
       assert.equal(await box.status(id), 'RUNNING');
-      await box.must(['tasks', 'kill', id]);
-      await box.waitForStatus(id, 'STOPPED');
+      await box.terminate(id);
       codes.push(await statusAtDelete(box, id));
     }
     assert.deepEqual(codes, [0, 1, 2, 3]);

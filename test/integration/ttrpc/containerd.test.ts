@@ -17,7 +17,7 @@ import {
 import { Containerd } from '../../lib/containerd.js';
 import { EventLog } from '../../lib/events.js';
 import { requires } from '../../lib/requires.js';
-import { until } from '../../lib/wait.js';
+import { LATE_MS, until } from '../../lib/wait.js';
 
 const NAMESPACE = 'ttrpc-test';
 
@@ -55,7 +55,7 @@ describe('our client and a Go server (containerd)', { skip: requires({ root: tru
     daemon?.removeFolder();
   });
 
-  const options = { metadata: { 'containerd-namespace-ttrpc': NAMESPACE }, timeoutMs: 30_000 };
+  const options = { metadata: { 'containerd-namespace-ttrpc': NAMESPACE }, timeoutMs: LATE_MS };
 
   it('forwards an event, which the daemon publishes with every field', async () => {
     const client = createClient(forward.EventsDefinition, connection);

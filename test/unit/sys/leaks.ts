@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { closeSync, readdirSync, readlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
 import { after, before } from 'node:test';
 import { readMountInfo, sharedPoller } from '../../../src/sys/index.js';
 
@@ -16,21 +18,22 @@ function openFds(): Map<number, string> {
   return fds;
 }
 
+/** Where tests mount things: begins the names of folders that no other test process takes, as these run at the same time. */
+export const MOUNT_PREFIX = join(tmpdir(), `lamina-test-${process.pid}-`);
+
 /** Call at the top of a describe block: it fails when its tests leave a descriptor or a mount behind. */
 export function expectNoLeaks(): void {
   let fdsBefore = new Map<number, string>();
-  let mountsBefore: string[] = [];
   before(() => {
     sharedPoller();
     fdsBefore = openFds();
-    mountsBefore = readMountInfo().map((info) => info.mountPoint);
   });
   after(() => {
     const left = [...openFds()].filter(([fd, target]) => fdsBefore.get(fd) !== target);
     assert.deepEqual(left, [], 'descriptors left open');
     const mounts = readMountInfo().map((info) => info.mountPoint);
     assert.deepEqual(
-      mounts.filter((path) => !mountsBefore.includes(path) && path.includes('lamina-test')),
+      mounts.filter((path) => path.includes(basename(MOUNT_PREFIX))),
       [],
       'mounts left behind',
     );

@@ -18,16 +18,16 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Code, LaminaError } from '../../../src/base/index.js';
 import { binding, type MountSpec, mountAll, readMountInfo, unmountRecursive } from '../../../src/sys/index.js';
-import { expectNoLeaks } from './leaks.js';
+import { until } from '../../lib/wait.js';
+import { expectNoLeaks, MOUNT_PREFIX } from './leaks.js';
 
 const MS_NOATIME = 1024;
 
 /** Root inside a container may be without CAP_SYS_ADMIN. */
 async function canMount(): Promise<boolean> {
-  const dir = mkdtempSync(join(tmpdir(), 'lamina-test-probe-'));
+  const dir = mkdtempSync(`${MOUNT_PREFIX}probe-`);
   try {
     await binding().mount('none', dir, 'tmpfs', MS_NOATIME, 'size=4k');
     await binding().umount(dir, 0);
@@ -46,7 +46,7 @@ describe('mountAll', { skip }, () => {
   let dir = '';
   let rootfs = '';
   beforeEach(() => {
-    dir = realpathSync(mkdtempSync(join(tmpdir(), 'lamina-test- mount-')));
+    dir = realpathSync(mkdtempSync(`${MOUNT_PREFIX} mount-`));
     rootfs = join(dir, 'rootfs');
     mkdirSync(rootfs);
   });
@@ -135,8 +135,7 @@ describe('mountAll', { skip }, () => {
       await unmountRecursive(rootfs);
       // The kernel detaches it when the last reference to the filesystem goes, which may be after umount(2) has returned.
       const attached = (): boolean => existsSync(backing) && readFileSync(backing, 'utf8').trim() === image;
-      for (let turn = 0; turn < 10_000 && attached(); turn += 1) await nextTurn();
-      assert.equal(attached(), false);
+      await until('the loop device is detached', () => !attached());
     }
   });
 
@@ -263,7 +262,7 @@ describe('identity-mapped mounts', { skip }, () => {
   let dir = '';
   let rootfs = '';
   before(() => {
-    dir = realpathSync(mkdtempSync(join(tmpdir(), 'lamina-test-idmap-')));
+    dir = realpathSync(mkdtempSync(`${MOUNT_PREFIX}idmap-`));
     rootfs = join(dir, 'rootfs');
     for (const name of ['rootfs', 'layers']) mkdirSync(join(dir, name));
   });
@@ -319,7 +318,7 @@ describe('identity-mapped mounts', { skip }, () => {
 describe('unmountRecursive', { skip }, () => {
   let dir = '';
   before(() => {
-    dir = realpathSync(mkdtempSync(join(tmpdir(), 'lamina-test-unmount-')));
+    dir = realpathSync(mkdtempSync(`${MOUNT_PREFIX}unmount-`));
   });
   after(async () => {
     await unmountRecursive(dir);

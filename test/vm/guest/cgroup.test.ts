@@ -4,6 +4,7 @@ import { basename, join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { mustRun } from '../../lib/command.js';
 import { requires } from '../../lib/requires.js';
+import { until } from '../../lib/wait.js';
 import { Leftovers } from './leftovers.js';
 import { cgroupOf, Machine, missingShim, RUNTIMES, type RunOptions, STOCK, TaskEvents } from './machine.js';
 
@@ -43,15 +44,18 @@ for (const runtime of RUNTIMES) {
       const cgroup = cgroupOf(pid);
       assert.equal(read(cgroup, 'memory.max'), String(64 * MIB));
       assert.equal(read(cgroup, 'cpu.max'), '50000 100000');
-      const metrics = await machine.metrics(id);
+      // The shell may be about to start the program.
+      const metrics = await until('the metrics are as the files say', async () => {
+        const found = await machine.metrics(id);
+        return found.get('pids.current') === BigInt(read(cgroup, 'pids.current')) && found;
+      });
       metricNames.set(runtime, new Set(metrics.keys()));
       assert.equal(metrics.get('memory.usage_limit'), BigInt(64 * MIB));
-      assert.equal(metrics.get('pids.current'), BigInt(read(cgroup, 'pids.current')));
       assert.ok((metrics.get('memory.usage') ?? 0n) > 0n);
       assert.ok((metrics.get('cpu.usage_usec') ?? 0n) > 0n);
       await machine.ctr(['task', 'rm', '-f', id]);
       await machine.must(['container', 'rm', id]);
-      assert.ok(!existsSync(cgroup), `${cgroup} is still there`);
+      await until(`${cgroup} is removed`, () => !existsSync(cgroup));
     });
 
     // systemd removes the scope with its last process, before anybody can read what happened in it.
@@ -121,8 +125,10 @@ for (const runtime of RUNTIMES) {
         await machine.must(['task', 'kill', '-a', '-s', 'SIGKILL', id]);
         await machine.waitStatus(id, 'STOPPED');
         await machine.remove(id);
-        assert.ok(!existsSync(scope), `${scope} is still there`);
-        assert.match(await mustRun(['systemctl', 'show', '-p', 'ActiveState', unit]), /^ActiveState=inactive$/m);
+        await until(`${scope} is removed`, () => !existsSync(scope));
+        await until('systemd has forgotten it', async () =>
+          /^ActiveState=inactive$/m.test(await mustRun(['systemctl', 'show', '-p', 'ActiveState', unit])),
+        );
       });
     }
   });

@@ -38,8 +38,8 @@ for (const runtime of RUNTIMES) {
         const argv = machine.argv(
           machine.runArgs(id, ['sh', '-c', waitForSize(31, 97)], { binary, flags: ['--rm', '-t'] }),
         );
-        const command = runAtTerminal(argv, { rows: 31, columns: 97, timeoutMs: 60_000 });
-        await command.output(/size is right/, 40_000);
+        const command = runAtTerminal(argv, { rows: 31, columns: 97 });
+        await command.output(/size is right/);
         assert.equal((await command.result()).code, 9);
       });
 

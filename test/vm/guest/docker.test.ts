@@ -11,14 +11,13 @@ import { cgroupOf, missingShim, RUNTIMES, STOCK, waitForSize } from './machine.j
 
 const MIB = 1024 * 1024;
 const IMAGE = 'lamina.test/probe:docker';
-const TIMEOUT_MS = 90_000;
 
 async function docker(args: readonly string[], options: CommandOptions = {}): Promise<CommandResult> {
-  return await runCommand(['docker', ...args], { timeoutMs: TIMEOUT_MS, ...options });
+  return await runCommand(['docker', ...args], options);
 }
 
 async function must(args: readonly string[]): Promise<string> {
-  return (await mustRun(['docker', ...args], { timeoutMs: TIMEOUT_MS })).trim();
+  return (await mustRun(['docker', ...args])).trim();
 }
 
 async function inspect(name: string, field: string): Promise<string> {
@@ -48,11 +47,9 @@ for (const runtime of RUNTIMES) {
 
     before(async () => {
       wasRunning = (await runCommand(['systemctl', 'is-active', '-q', 'docker'])).code === 0;
-      await mustRun(['systemctl', 'start', 'docker'], { timeoutMs: TIMEOUT_MS });
+      await mustRun(['systemctl', 'start', 'docker']);
       const rootfs = join(imageFolder(), 'rootfs');
-      await mustRun(['sh', '-c', `tar -C '${rootfs}' -c . | docker import -c 'ENV PATH=/bin' - ${IMAGE}`], {
-        timeoutMs: TIMEOUT_MS,
-      });
+      await mustRun(['sh', '-c', `tar -C '${rootfs}' -c . | docker import -c 'ENV PATH=/bin' - ${IMAGE}`]);
       leftovers = new Leftovers();
     });
 
@@ -60,7 +57,7 @@ for (const runtime of RUNTIMES) {
       for (const name of names) await docker(['rm', '-f', name]);
       await leftovers.check();
       await docker(['rmi', '-f', IMAGE]);
-      if (!wasRunning) await mustRun(['systemctl', 'stop', 'docker.socket', 'docker'], { timeoutMs: TIMEOUT_MS });
+      if (!wasRunning) await mustRun(['systemctl', 'stop', 'docker.socket', 'docker']);
     });
 
     it('runs a command in the foreground and passes on its output and its status', async () => {
@@ -84,8 +81,8 @@ for (const runtime of RUNTIMES) {
 
     it('gives a container a terminal of the size of the caller', async () => {
       const argv = ['docker', 'run', '--rm', '-it', '--runtime', runtime, IMAGE, 'sh', '-c', waitForSize(33, 99)];
-      const command = runAtTerminal(argv, { rows: 33, columns: 99, timeoutMs: TIMEOUT_MS });
-      await command.output(/size is right/, 60_000);
+      const command = runAtTerminal(argv, { rows: 33, columns: 99 });
+      await command.output(/size is right/);
       assert.equal((await command.result()).code, 9);
     });
 
@@ -120,10 +117,11 @@ for (const runtime of RUNTIMES) {
       assert.ok(Number(stats.PIDs) >= 1, stats.PIDs);
 
       await until('the container has written', async () => (await must(['logs', name])).includes('up'));
-      await must(['restart', name]);
+      // By itself it loses patience after ten seconds, and kills.
+      await must(['restart', '-t', '100', name]);
       assert.notEqual(await pidOf(name), pid);
       await until('it has written again', async () => (await must(['logs', name])).endsWith('bye\nup'));
-      await must(['stop', name]);
+      await must(['stop', '-t', '100', name]);
       assert.equal(await inspect(name, '.State.ExitCode'), '0');
       assert.match(await must(['logs', name]), /^up\nbye\nup\nbye$/);
       await must(['rm', name]);
@@ -144,7 +142,7 @@ for (const runtime of RUNTIMES) {
         new RegExp(`^MemoryMax=${80 * MIB}$`, 'm'),
       );
       await must(['rm', '-f', name]);
-      assert.ok(!existsSync(cgroup), `${cgroup} is still there`);
+      await until(`${cgroup} is removed`, () => !existsSync(cgroup));
     });
 
     it('tells that a container ran out of memory', async () => {
@@ -199,8 +197,8 @@ for (const runtime of RUNTIMES) {
     it('finds its containers in working order after the daemons were restarted', async () => {
       const name = await start('kept', ['--network', 'none', '--restart', 'no'], ['sleep', '1000']);
       const pid = await pidOf(name);
-      await mustRun(['systemctl', 'restart', 'containerd'], { timeoutMs: TIMEOUT_MS });
-      await until('exec works', async () => (await docker(['exec', name, 'true'])).code === 0, { deadlineMs: 60_000 });
+      await mustRun(['systemctl', 'restart', 'containerd']);
+      await until('exec works', async () => (await docker(['exec', name, 'true'])).code === 0);
       assert.equal(await pidOf(name), pid);
       await must(['rm', '-f', name]);
     });

@@ -6,7 +6,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { listProcesses } from '../../lib/proc.js';
-import { until } from '../../lib/wait.js';
+import { LATE_MS, until } from '../../lib/wait.js';
 import { cgroups } from './machine.js';
 
 const SHARED_FOLDERS = ['/run/containerd/s', '/run/containerd/fifo', '/run/docker/runtime-runc/moby', '/run/lamina'];
@@ -72,7 +72,7 @@ export class Leftovers {
    * Waits until nothing is left, or throws and names everything that is.
    * @param graceMs for what ends by itself: idle engines, processes on their way out
    */
-  async check(graceMs = 30_000): Promise<void> {
+  async check(graceMs = LATE_MS): Promise<void> {
     let left: string[] = [];
     const isClean = (): boolean => {
       left = [...findAll()].filter((name) => !this.#before.has(name));

@@ -18,9 +18,6 @@ export const LAMINA = 'io.containerd.lamina.v2';
 /** Runtimes to test: LAMINA_TEST_RUNTIMES (commas between), else the stock one, as the witness, and Lamina. */
 export const RUNTIMES: readonly string[] = (process.env['LAMINA_TEST_RUNTIMES'] ?? `${STOCK},${LAMINA}`).split(',');
 
-/** Seconds are long here: user-mode Linux starts a program in 0.1 to 1 s. */
-const COMMAND_TIMEOUT_MS = 60_000;
-
 /** Why a runtime cannot be tested, or false. containerd looks for the shim in PATH. */
 export function missingShim(runtime: string): string | false {
   const program = `containerd-shim-${runtime.split('.').slice(-2).join('-')}`;
@@ -104,11 +101,11 @@ export class Machine {
   }
 
   async ctr(args: readonly string[], options: CommandOptions = {}): Promise<CommandResult> {
-    return await runCommand(this.argv(args), { timeoutMs: COMMAND_TIMEOUT_MS, ...options });
+    return await runCommand(this.argv(args), options);
   }
 
   async must(args: readonly string[], options: CommandOptions = {}): Promise<string> {
-    return await mustRun(this.argv(args), { timeoutMs: COMMAND_TIMEOUT_MS, ...options });
+    return await mustRun(this.argv(args), options);
   }
 
   /** Runs a container in the foreground to its end. */
@@ -143,7 +140,7 @@ export class Machine {
   }
 
   async waitStatus(id: string, status: string): Promise<void> {
-    await until(`${id} is ${status}`, async () => (await this.status(id)) === status, { deadlineMs: 30_000 });
+    await until(`${id} is ${status}`, async () => (await this.status(id)) === status);
   }
 
   /** Metrics of a container by name: `memory.usage`, `pids.current`, ... */

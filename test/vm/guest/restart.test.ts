@@ -15,9 +15,9 @@ async function daemonPid(): Promise<number> {
 /** Waits for a containerd that is not the process `previous` and that answers. */
 async function waitForDaemon(previous: number): Promise<void> {
   const isNew = async (): Promise<boolean> => ![0, previous].includes(await daemonPid());
-  await until('a new containerd runs', isNew, { deadlineMs: 60_000 });
+  await until('a new containerd runs', isNew);
   const answers = async (): Promise<boolean> => (await runCommand(['ctr', 'version'])).code === 0;
-  await until('containerd answers', answers, { deadlineMs: 60_000 });
+  await until('containerd answers', answers);
 }
 
 /** FIFOs are the client's, and here no client was left to remove them. */
@@ -31,7 +31,7 @@ function removeFifos(id: string): void {
 const RESTARTS: Readonly<Record<string, () => Promise<void>>> = {
   'systemctl restart': async () => {
     const previous = await daemonPid();
-    await mustRun(['systemctl', 'restart', 'containerd'], { timeoutMs: 120_000 });
+    await mustRun(['systemctl', 'restart', 'containerd']);
     await waitForDaemon(previous);
   },
   // The unit says Restart=always.
@@ -79,13 +79,13 @@ for (const runtime of RUNTIMES) {
       const id = machine.newId('gone');
       const pid = await machine.start(id, ['sleep', '1000']);
       const previous = await daemonPid();
-      await mustRun(['systemctl', 'stop', 'containerd'], { timeoutMs: 120_000 });
+      await mustRun(['systemctl', 'stop', 'containerd']);
       process.kill(pid, 'SIGKILL');
-      await mustRun(['systemctl', 'start', 'containerd'], { timeoutMs: 120_000 });
+      await mustRun(['systemctl', 'start', 'containerd']);
       await waitForDaemon(previous);
       // A containerd that finds a shim without processes deletes the task by itself.
       const isGone = async (): Promise<boolean> => !(await machine.must(['task', 'ls', '-q'])).split('\n').includes(id);
-      await until('the task is deleted', isGone, { deadlineMs: 30_000 });
+      await until('the task is deleted', isGone);
       await machine.must(['container', 'rm', id]);
       removeFifos(id);
     });

@@ -8,11 +8,8 @@ import { until } from '../../lib/wait.js';
 
 export const ROOT = '/sys/fs/cgroup';
 
-/** Starting systemctl takes long under user-mode Linux. */
-const TIMEOUT_MS = 60_000;
-
 export async function systemctl(...args: string[]): Promise<string> {
-  return await mustRun(['systemctl', ...args], { timeoutMs: TIMEOUT_MS });
+  return await mustRun(['systemctl', ...args]);
 }
 
 /** Properties of a unit as `systemctl show` prints them; what is there twice is joined by a newline. */
@@ -34,7 +31,7 @@ export async function property(unit: string, name: string): Promise<string | und
 
 /** How systemctl ends that asks for a unit: 3 is "not active", 4 "no such unit". */
 export async function statusCode(unit: string): Promise<number> {
-  return (await runCommand(['systemctl', 'status', '--no-pager', '--', unit], { timeoutMs: TIMEOUT_MS })).code;
+  return (await runCommand(['systemctl', 'status', '--no-pager', '--', unit])).code;
 }
 
 /** Every scope and slice systemd knows. */
@@ -78,7 +75,7 @@ export async function assertSurvivesReload(path: string, what: string = 'the lim
 export class Processes {
   readonly #children = new Set<ChildProcess>();
 
-  /** Runs a shell script that says "ready" when it is; what it prints later can be waited for. */
+  /** Runs a shell script; it has begun when this resolves, no more. What it prints can be waited for. */
   async start(
     script: string = 'exec sleep 1000',
   ): Promise<{ pid: number; output: () => string; ended: () => boolean; child: ChildProcess }> {

@@ -10,7 +10,6 @@ import { ROOT, systemctl } from './systemd-machine.js';
 const NAME = 'lamt-user';
 const SYSTEM_UNITS = '/run/systemd/system';
 const USER_UNITS = '/run/systemd/user';
-const TIMEOUT_MS = 90_000;
 
 const skip = requires({
   root: true,
@@ -60,7 +59,7 @@ describe("scopes of a user's systemd", { skip }, () => {
 
   before(async () => {
     files = [];
-    await mustRun(['useradd', '--create-home', NAME], { timeoutMs: TIMEOUT_MS });
+    await mustRun(['useradd', '--create-home', NAME]);
     [, uid = 0, gid = 0] = (
       new RegExp(`^${NAME}:[^:]*:(\\d+):(\\d+)`, 'm').exec(readFileSync('/etc/passwd', 'utf8')) ?? []
     ).map(Number);
@@ -85,9 +84,7 @@ describe("scopes of a user's systemd", { skip }, () => {
     );
     await systemctl('daemon-reload');
     await systemctl('start', service);
-    await until("the user's systemd listens", () => existsSync(`${runtimeDir}/systemd/private`), {
-      deadlineMs: 30_000,
-    });
+    await until("the user's systemd listens", () => existsSync(`${runtimeDir}/systemd/private`));
   });
 
   after(async () => {
@@ -97,7 +94,7 @@ describe("scopes of a user's systemd", { skip }, () => {
       rmSync(`${SYSTEM_UNITS}/${unit}.d`, { recursive: true });
     await systemctl('daemon-reload');
     rmSync(runtimeDir, { recursive: true, force: true });
-    await mustRun(['userdel', '--remove', NAME], { timeoutMs: TIMEOUT_MS });
+    await mustRun(['userdel', '--remove', NAME]);
     assert.ok(!existsSync(`${ROOT}/user.slice/user-${uid}.slice`), 'the user still has a group');
   });
 
@@ -108,7 +105,7 @@ describe("scopes of a user's systemd", { skip }, () => {
       ([name, value]) => `${name}=${value}`,
     );
     const argv = [...identity, 'env', '-i', ...settings, ...prefix, process.execPath, '-e', program()];
-    const { stdout, stderr } = await runCommand(argv, { timeoutMs: TIMEOUT_MS });
+    const { stdout, stderr } = await runCommand(argv);
     try {
       return JSON.parse(stdout);
     } catch {
@@ -145,7 +142,7 @@ describe("scopes of a user's systemd", { skip }, () => {
       'env',
       `XDG_RUNTIME_DIR=${runtimeDir}`,
     ];
-    await mustRun([...identity, 'systemctl', '--user', 'start', 'dbus.socket'], { timeoutMs: TIMEOUT_MS });
+    await mustRun([...identity, 'systemctl', '--user', 'start', 'dbus.socket']);
     // systemctl would use it, too.
     renameSync(`${runtimeDir}/systemd/private`, `${runtimeDir}/systemd/hidden`);
     assert.deepEqual(

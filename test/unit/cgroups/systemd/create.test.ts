@@ -4,7 +4,7 @@ import { after, before, beforeEach, describe, it } from 'node:test';
 import { Code, codeOf } from '../../../../src/base/index.js';
 import { createSystemdCgroup } from '../../../../src/cgroups/systemd/create.js';
 import { systemdManager } from '../../../../src/cgroups/systemd/manager.js';
-import { until } from '../../../lib/wait.js';
+import { LATE_MS, until } from '../../../lib/wait.js';
 import { FakeBus, type Reaction } from './fake-bus.js';
 
 const JOB = '/org/freedesktop/systemd1/job/7';
@@ -54,7 +54,7 @@ describe('a create that systemd fails', () => {
   });
 
   /** Fails with this code, and leaves no process that holds the scope. */
-  async function fails(code: Code, timeoutMs = 5_000): Promise<string[]> {
+  async function fails(code: Code, timeoutMs = LATE_MS): Promise<string[]> {
     let opened = false;
     const create = createSystemdCgroup({ path: ':p:n', systemd: { bus: 'system', timeoutMs } }, async () => {
       opened = true;
@@ -76,7 +76,7 @@ describe('a create that systemd fails', () => {
 
   it('by no answer stops the unit that may come yet', async () => {
     special['StartTransientUnit'] = () => undefined;
-    const calls = await fails(Code.DeadlineExceeded, 200);
+    const calls = await fails(Code.DeadlineExceeded, 2000);
     assert.deepEqual(
       calls.filter((member) => /Unit$/.test(member)),
       ['StartTransientUnit', 'StopUnit', 'ResetFailedUnit'],
