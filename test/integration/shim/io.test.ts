@@ -31,11 +31,14 @@ async function runLogged(box: Box, uri: string, argv: readonly string[]): Promis
 }
 
 shimSuite('stdio', ({ scenario }) => {
+  /** What the sink says of all those bytes. */
+  let expected: string | undefined;
+
   scenario(
     'carries 1 GiB through stdout byte for byte',
     async (box) => {
       const probe = hostProgram('probe');
-      const expected = await mustRun(['sh', '-c', `${probe} bytes ${GIB} | ${probe} sink`], { timeoutMs: GIB_MS });
+      expected ??= await mustRun(['sh', '-c', `${probe} bytes ${GIB} | ${probe} sink`], { timeoutMs: GIB_MS });
       const run = box.daemon.ctrArgv(
         box.namespace,
         box.runArgs(box.id(), ['probe', 'bytes', String(GIB)], { flags: ['--rm'] }),
@@ -51,7 +54,7 @@ shimSuite('stdio', ({ scenario }) => {
     'carries 1 GiB through stdin byte for byte',
     async (box) => {
       const probe = hostProgram('probe');
-      const expected = await mustRun(['sh', '-c', `${probe} bytes ${GIB} | ${probe} sink`], { timeoutMs: GIB_MS });
+      expected ??= await mustRun(['sh', '-c', `${probe} bytes ${GIB} | ${probe} sink`], { timeoutMs: GIB_MS });
       const run = box.daemon.ctrArgv(box.namespace, box.runArgs(box.id(), ['probe', 'sink'], { flags: ['--rm'] }));
       const seen = await runCommand(['sh', '-c', `${probe} bytes ${GIB} | ${line(run)}`], { timeoutMs: GIB_MS });
       assert.equal(seen.stdout, expected);
