@@ -1,8 +1,8 @@
 /**
- * An addon for the engine that kills it at one exact point: before or after it sends its n-th message to a keeper. Between any two messages the keeper's
- * knowledge is the same, so these are all the points at which a death can make a difference to a successor.
+ * An addon for the engine that lets it die, hang or run out of memory at one exact point: after it has sent its n-th message to a keeper. Between any two
+ * messages the keeper's knowledge is the same, so these are all the points at which a death can make a difference to a successor.
  */
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as sys from '../../src/sys/index.js';
@@ -14,6 +14,18 @@ const { appendFileSync, existsSync, readFileSync, renameSync } = require('node:f
 const real = require(${JSON.stringify(join(releaseDir(), 'lamina.node'))});
 const dir = ${JSON.stringify(dir)};
 let armed = '', sent = 0;
+const fates = {
+  kill: () => process.kill(process.pid, 'SIGKILL'),
+  hang: () => { for (;;); },
+  hoard: () => { for (const kept = []; ; ) kept.push(Buffer.alloc(1 << 20, 1)); },
+  heap: () => { for (const kept = []; ; ) kept.push(new Array(1e5).fill(kept.length + 0.5)); },
+};
+try {
+  renameSync(dir + '/hang-start', dir + '/fired');
+  fates.hang();
+} catch (error) {
+  if (error.code !== 'ENOENT') throw error;
+}
 module.exports = Object.create(real, {
   sendMessage: {
     value(fd, data, fds) {
@@ -25,7 +37,7 @@ module.exports = Object.create(real, {
       if (sent < Number(text.split(' ')[0])) return real.sendMessage(fd, data, fds);
       renameSync(dir + '/arm', dir + '/fired');
       real.sendMessage(fd, data, fds);
-      process.kill(process.pid, 'SIGKILL');
+      fates[text.split(' ')[2]]();
     },
   },
 });
@@ -38,6 +50,9 @@ const NAMES = new Map<number, string>(
   ),
 );
 
+/** `hoard` fills memory outside the JavaScript heap, `heap` the heap, until something ends it. */
+export type Fate = 'kill' | 'hang' | 'hoard' | 'heap';
+
 export class FaultyAddon {
   readonly #dir = mkdtempSync(join(tmpdir(), 'lamina-fault-'));
   /** For LAMINA_ADDON. */
@@ -48,18 +63,31 @@ export class FaultyAddon {
     writeFileSync(this.path, source(this.#dir));
   }
 
-  /** The engine dies after its n-th message from now on (counted from 1). */
-  arm(n: number): void {
+  /** The engine meets its fate after its n-th message from now on (counted from 1). */
+  arm(n: number, fate: Fate = 'kill'): void {
     for (const name of ['trace', 'fired']) rmSync(join(this.#dir, name), { force: true });
     this.#round += 1;
     // written whole, or the engine might read half of it
-    writeFileSync(join(this.#dir, 'arm'), `${n} ${this.#round}`);
+    const fresh = join(this.#dir, 'arm.new');
+    writeFileSync(fresh, `${n} ${this.#round} ${fate}`);
+    renameSync(fresh, join(this.#dir, 'arm'));
+  }
+
+  /** The next engine hangs before it says a word. */
+  armStart(): void {
+    rmSync(join(this.#dir, 'fired'), { force: true });
+    writeFileSync(join(this.#dir, 'hang-start'), '');
+  }
+
+  /** True once an engine has met its fate. */
+  get fired(): boolean {
+    return existsSync(join(this.#dir, 'fired'));
   }
 
   /** True if the engine has died of it. Ends the armed state. */
   disarm(): boolean {
     rmSync(join(this.#dir, 'arm'), { force: true });
-    return existsSync(join(this.#dir, 'fired'));
+    return this.fired;
   }
 
   /** The last messages before the death. */
