@@ -59,6 +59,11 @@ static void drop_frames(struct lm_conn *c) {
   lm_link_forget_frames(c->keeper, c->id);
 }
 
+/* A keeper that was never served has nothing to keep, and nobody to end it. */
+static void end_unserved(struct lm_keeper *keeper) {
+  if (keeper->conns.refusal != NULL && TAILQ_EMPTY(&keeper->conns.all)) lm_keeper_exit(keeper);
+}
+
 static void close_conn(struct lm_conn *c, bool report) {
   struct lm_keeper *keeper = c->keeper;
   lm_loop_remove(&keeper->loop, &c->watch);
@@ -72,6 +77,7 @@ static void close_conn(struct lm_conn *c, bool report) {
   TAILQ_REMOVE(&keeper->conns.all, c, entry);
   if (report && !c->shut) lm_link_post(keeper, LM_MSG_CLOSED, 0, 0, c->id, NULL);
   lm_loop_free_later(&keeper->loop, c);
+  end_unserved(keeper);
 }
 
 static bool reads(const struct lm_conn *c) {
@@ -124,6 +130,19 @@ static void keep_frame(struct lm_conn *c, uint32_t flags) {
   post_frame(c->keeper, f);
 }
 
+static void refuse_frames(struct lm_keeper *keeper) {
+  struct lm_conns *conns = &keeper->conns;
+  /* An engine that is just starting may take them. */
+  if (conns->refusal == NULL || lm_link_up(keeper)) return;
+  while (!TAILQ_EMPTY(&conns->frames)) {
+    struct lm_frame *f = TAILQ_FIRST(&conns->frames);
+    LM_CLEANUP_BUF struct lm_buf reply = {0};
+    /* What does not go out: the connection is dead, and its event tells. */
+    if (lm_refusal(f->body, conns->refusal, &reply)) (void)!write_bytes(f->conn, reply.data, reply.len);
+    drop_frame(f);
+  }
+}
+
 /* The frame that was read is complete: it is answered here, or kept and handed to the engine. false: the connection is
  * over. */
 static bool take_frame(struct lm_conn *c, uint32_t flags) {
@@ -132,6 +151,7 @@ static bool take_frame(struct lm_conn *c, uint32_t flags) {
   if (!c->attached) reply = lm_answers_find(c->keeper, c->body);
   if (reply.data == NULL) {
     keep_frame(c, flags);
+    refuse_frames(c->keeper);
     return true;
   }
   lm_blob_unref(c->body);
@@ -367,6 +387,14 @@ void lm_conn_shut(struct lm_keeper *keeper, uint64_t id) {
   }
 }
 
+void lm_conns_refuse(struct lm_keeper *keeper, const char *why) {
+  struct lm_conns *conns = &keeper->conns;
+  free(conns->refusal);
+  conns->refusal = why == NULL ? NULL : lm_strdup(why);
+  refuse_frames(keeper);
+  end_unserved(keeper);
+}
+
 void lm_conns_replay(struct lm_keeper *keeper) {
   const struct lm_conn *c;
   TAILQ_FOREACH (c, &keeper->conns.all, entry) {
@@ -392,5 +420,6 @@ bool lm_conns_flushed(struct lm_keeper *keeper) {
 
 void lm_conns_free(struct lm_keeper *keeper) {
   lm_conns_stop_listening(keeper);
+  lm_conns_refuse(keeper, NULL);
   while (!TAILQ_EMPTY(&keeper->conns.all)) close_conn(TAILQ_FIRST(&keeper->conns.all), false);
 }

@@ -3,6 +3,7 @@
  * timer. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -23,6 +24,8 @@
 #define LOCK_RETRY_MS 15
 /* An engine that served for less than this before it went may be dying of what it is told: starts are spaced out. */
 #define GOOD_LIFE_MS 1000
+/* After so many in a row, some 10 s, a keeper that was never served says so to whoever waits. */
+#define FAILURES_MAX 10
 #define PING_MS 10000
 #define PINGS_MAX 3
 #define LOG_MAX ((off_t)4 << 20)
@@ -45,16 +48,53 @@ static void seek_later(struct lm_keeper *keeper) {
   if (engine->delay > DELAY_MAX_MS) engine->delay = DELAY_MAX_MS;
 }
 
+/* An engine did not start, or did not serve. Said ever more rarely: the 1st, 2nd, 4th, 8th time. */
+static void count_failure(struct lm_keeper *keeper, const char *what) {
+  struct lm_engine *engine = &keeper->engine;
+  unsigned n = ++engine->failures;
+  if ((n & (n - 1)) == 0) lm_log("error", "no engine: %s (%u in a row; its log: %s)", what, n, engine->log);
+  if (n < FAILURES_MAX || engine->served) return;
+  LM_CLEANUP_FREE char *why = lm_format("no engine after %u tries: %s; its log: %s", n, what, engine->log);
+  lm_conns_refuse(keeper, why);
+}
+
 static void forget_process(struct lm_engine *engine) {
   engine->pid = 0;
   lm_close(&engine->pidfd);
 }
 
+/* Whether `path` still names the file behind fd: a lock on a file that was removed keeps nobody out. */
+static bool still_at(int fd, const char *path) {
+  struct stat held, named;
+  return fstat(fd, &held) == 0 && stat(path, &named) == 0 && held.st_dev == named.st_dev && held.st_ino == named.st_ino;
+}
+
+/* Takes the lock, without waiting. The descriptor that holds it; -EWOULDBLOCK: another keeper is starting an engine
+ * right now, or an engine that has ended took the lock file with it; another -errno. */
+static int take_lock(const struct lm_engine *engine) {
+  LM_CLEANUP_CLOSE int lock = open(engine->lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (lock < 0) return -errno;
+  if (flock(lock, LOCK_EX | LOCK_NB) < 0 || !still_at(lock, engine->lock)) return -EWOULDBLOCK;
+  int taken = lock;
+  lock = -1;
+  return taken;
+}
+
+static bool is_hung_up(int fd) {
+  struct pollfd poll_fd = {.fd = fd};
+  return poll(&poll_fd, 1, 0) > 0 && (poll_fd.revents & (POLLHUP | POLLERR)) != 0;
+}
+
 /* The engine's process, when WELCOME has not told it: its starter wrote it into the lock file. Believed only if that
- * process runs our engine. */
-static int pidfd_from_lock(const struct lm_engine *engine) {
+ * process runs our engine, and as long as it is the one behind our link: another keeper may have replaced it a moment
+ * ago. With the lock held nobody does, and had somebody before, our link would be dead. */
+static int pidfd_from_lock(const struct lm_keeper *keeper) {
+  const struct lm_engine *engine = &keeper->engine;
+  if (engine->lock == NULL || keeper->link.dedicated) return -1;
+  LM_CLEANUP_CLOSE int lock = take_lock(engine);
+  if (lock < 0 || is_hung_up(keeper->link.watch.fd)) return -1;
   LM_CLEANUP_BUF struct lm_buf text = {0};
-  if (engine->lock == NULL || lm_read_file(AT_FDCWD, engine->lock, 64, &text) < 0) return -1;
+  if (lm_read_file(AT_FDCWD, engine->lock, 64, &text) < 0) return -1;
   lm_buf_append(&text, "", 1);
   pid_t pid = (pid_t)strtol((const char *)text.data, NULL, 10);
   if (pid <= 1 || pid == getpid()) return -1;
@@ -74,7 +114,7 @@ static int pidfd_from_lock(const struct lm_engine *engine) {
 
 static void kill_engine(struct lm_keeper *keeper) {
   struct lm_engine *engine = &keeper->engine;
-  if (engine->pidfd < 0) engine->pidfd = pidfd_from_lock(engine);
+  if (engine->pidfd < 0) engine->pidfd = pidfd_from_lock(keeper);
   lm_log("error", "engine %d does not answer: replacing it", (int)engine->pid);
   if (engine->pidfd >= 0) (void)pidfd_send_signal(engine->pidfd, SIGKILL, NULL, 0);
   lm_link_close(keeper);
@@ -122,6 +162,8 @@ void lm_engine_linked(struct lm_keeper *keeper) {
 void lm_engine_welcome(struct lm_keeper *keeper, uint64_t arg) {
   struct lm_engine *engine = &keeper->engine;
   keeper->link.welcomed = true;
+  engine->served = true;
+  lm_conns_refuse(keeper, NULL);
   engine->welcomed_at = lm_now_ms();
   forget_process(engine);
   pid_t pid = (pid_t)arg;
@@ -140,8 +182,14 @@ void lm_engine_lost(struct lm_keeper *keeper) {
   lm_timer_stop(&engine->ping);
   forget_process(engine);
   if (keeper->done) return;
-  if (keeper->link.welcomed && lm_now_ms() - engine->welcomed_at >= GOOD_LIFE_MS) engine->delay = 0;
+  bool welcomed = keeper->link.welcomed;
   keeper->link.welcomed = false;
+  if (welcomed && lm_now_ms() - engine->welcomed_at >= GOOD_LIFE_MS) {
+    engine->delay = 0;
+    engine->failures = 0;
+  } else {
+    count_failure(keeper, welcomed ? "it ended soon" : "it ended before it served");
+  }
   /* It may have died of the very signal that it was to answer. */
   lm_keeper_orphaned(keeper);
   seek_later(keeper);
@@ -191,7 +239,7 @@ static pid_t start_engine(struct lm_keeper *keeper, int sock, bool dedicated, st
 }
 
 static void failed(struct lm_keeper *keeper, const char *what) {
-  lm_log("error", "no engine: %s", what);
+  count_failure(keeper, what);
   seek_later(keeper);
 }
 
@@ -285,12 +333,6 @@ static bool is_private(const char *directory) {
   return S_ISDIR(info.st_mode) && info.st_uid == geteuid() && (info.st_mode & 022) == 0;
 }
 
-/* Whether `path` still names the file behind fd: a lock on a file that was removed keeps nobody out. */
-static bool still_at(int fd, const char *path) {
-  struct stat held, named;
-  return fstat(fd, &held) == 0 && stat(path, &named) == 0 && held.st_dev == named.st_dev && held.st_ino == named.st_ino;
-}
-
 void lm_engine_seek(struct lm_keeper *keeper) {
   struct lm_engine *engine = &keeper->engine;
   if (lm_link_up(keeper) || keeper->done) return;
@@ -313,14 +355,13 @@ void lm_engine_seek(struct lm_keeper *keeper) {
       failed(keeper, err.text);
       return;
     }
-    LM_CLEANUP_CLOSE int lock = open(engine->lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (lock < 0) {
-      failed(keeper, strerror(errno));
+    LM_CLEANUP_CLOSE int lock = take_lock(engine);
+    if (lock == -EWOULDBLOCK) {
+      lm_timer_arm(&keeper->loop, &engine->seek, jitter(LOCK_RETRY_MS));
       return;
     }
-    if (flock(lock, LOCK_EX | LOCK_NB) < 0 || !still_at(lock, engine->lock)) {
-      /* Another keeper is starting one right now, or an engine that has ended took the lock file with it. */
-      lm_timer_arm(&keeper->loop, &engine->seek, jitter(LOCK_RETRY_MS));
+    if (lock < 0) {
+      failed(keeper, strerror(-lock));
       return;
     }
     fd = start_shared(keeper, lock, &err);

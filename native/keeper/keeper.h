@@ -48,10 +48,12 @@ struct lm_engine {
   char *socket; /* paths in state_dir, or NULL when nothing can be started */
   char *lock;
   char *log;
-  pid_t pid;      /* of the linked engine, 0 while unknown */
-  int pidfd;      /* of it, or -1 */
-  bool dedicated; /* the next one started is to be our own */
-  int64_t delay;  /* ms before the next try, after it grew */
+  pid_t pid;         /* of the linked engine, 0 while unknown */
+  int pidfd;         /* of it, or -1 */
+  bool dedicated;    /* the next one started is to be our own */
+  int64_t delay;     /* ms before the next try, after it grew */
+  bool served;       /* one has, once */
+  unsigned failures; /* engines in a row that did not serve for long, or could not be started */
   int64_t welcomed_at;
   struct lm_timer seek;
   struct lm_timer ping;
@@ -124,6 +126,7 @@ struct lm_conns {
   TAILQ_HEAD(, lm_frame) frames;
   uint64_t next_id;
   uint32_t next_seq;
+  char *refusal; /* why requests are not served, or NULL */
 };
 
 struct lm_keeper {
@@ -238,6 +241,12 @@ const struct lm_frame *lm_conn_frame(struct lm_keeper *keeper, uint64_t id, uint
 int lm_conn_attach(struct lm_keeper *keeper, int fd, uint32_t serial);
 void lm_conn_shut(struct lm_keeper *keeper, uint64_t id);
 void lm_conns_replay(struct lm_keeper *keeper);
+/* There is no engine, and may never be: requests, those to come too, are answered with an error, and the keeper ends
+ * when nobody is connected any more. NULL: there is one again. */
+void lm_conns_refuse(struct lm_keeper *keeper, const char *why);
+
+/* refuse.c: appends the reply to a request frame that says so; false for a frame that gets none */
+bool lm_refusal(const struct lm_blob *request, const char *why, struct lm_buf *reply);
 
 /* answers.c: answers that may be given again */
 void lm_answers_init(struct lm_keeper *keeper);

@@ -205,9 +205,12 @@ static int check_path_text(const char *what, const char *text, struct lm_error *
   return *text == '/' ? 0 : lm_fail(err, 0, "%s %s is not absolute", what, text);
 }
 
-/* Without Node there would be a shim that never answers: better to say so before there is one. */
-static int check_node(struct lm_error *err) {
+/* Without Node, or without the engine, there would be a shim that never answers: better to say so before there is one.
+ */
+static int check_engine(struct lm_error *err) {
   LM_CLEANUP_FREE char *library = lm_library_dir();
+  LM_CLEANUP_FREE char *script = lm_format("%s/engine.mjs", library == NULL ? "?" : library);
+  if (access(script, R_OK) < 0) return lm_fail(err, errno, "engine: %s", script);
   LM_CLEANUP_FREE char *node = library == NULL ? NULL : lm_node_path(library);
   if (node != NULL && access(node, X_OK) == 0) return 0;
   const char *given = getenv("LAMINA_NODE");
@@ -218,7 +221,7 @@ static int check_node(struct lm_error *err) {
 static int start_with(const struct lm_flags *flags, const struct lm_bootstrap *bootstrap, const char *bundle,
                       struct lm_error *err) {
   LM_CLEANUP_FREE char *group = NULL;
-  if (grouping_id(bundle, flags->id, &group, err) < 0 || check_node(err) < 0) return -1;
+  if (grouping_id(bundle, flags->id, &group, err) < 0 || check_engine(err) < 0) return -1;
   const char *dir = bootstrap->socket_dir != NULL ? bootstrap->socket_dir : LM_SOCKET_DIR;
   if (check_path_text("socket directory", dir, err) < 0) return -1;
   LM_CLEANUP_FREE char *path = lm_socket_path(dir, flags->address, flags->namespace, group);

@@ -242,6 +242,9 @@ export class Bed {
   constructor(env: NodeJS.ProcessEnv = {}) {
     mkdirSync(this.bundle);
     this.config({});
+    // Looked for by start; LAMINA_NODE runs it, whatever it is.
+    mkdirSync(join(this.dir, 'lib'));
+    writeFileSync(join(this.dir, 'lib/engine.mjs'), '');
     const control = join(this.dir, 'control');
     this.#server = createServer((socket) => {
       this.#all.push(new Engine(socket, (engine) => this.#engines.push(engine)));

@@ -1,0 +1,82 @@
+/** Engines that hang before they say a word, and a node on which there is none. */
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, describe, it } from 'node:test';
+import { Bed, eventually, FAKE_ENGINE, isGone, type Message } from './harness.js';
+
+const KEEPERS = 5;
+
+describe('an engine that hangs while it starts', () => {
+  let bed: Bed;
+  afterEach(() => bed.close());
+
+  /** Pids of the engines that were started so far. */
+  const starts = (): number[] => {
+    const path = join(bed.dir, 'starts');
+    return existsSync(path) ? readFileSync(path, 'utf8').split('\n').filter(Boolean).map(Number) : [];
+  };
+
+  it('is replaced by one, for all keepers together', async () => {
+    bed = new Bed({ LAMINA_PING_MS: '1000' });
+    const node = join(bed.dir, 'node');
+    bed.env['LAMINA_NODE'] = node;
+    execFileSync('mkfifo', [join(bed.dir, 'never')]);
+    // The first hangs, in no child that would keep the socket.
+    const script = [
+      '#!/bin/sh',
+      `echo $$ >>${bed.dir}/starts`,
+      `mkdir ${bed.dir}/hung 2>/dev/null || exec ${FAKE_ENGINE} "$@"`,
+      `read x <>${bed.dir}/never`,
+    ];
+    writeFileSync(node, `${script.join('\n')}\n`, { mode: 0o755 });
+    for (let n = 0; n < KEEPERS; n += 1) {
+      const bundle = join(bed.dir, `bundle${n}`);
+      bed.config({}, bundle);
+      await bed.start({ id: `k${n}`, bundle });
+    }
+    const engine = await bed.engine();
+    const hellos: Message[] = [];
+    for (let n = 0; n < KEEPERS; n += 1) hellos.push(await bed.replayed(engine));
+    assert.equal(new Set(hellos.map(({ arg }) => arg)).size, KEEPERS);
+    const [hung = 0, ...successors] = starts();
+    assert.ok(isGone(hung));
+    assert.deepEqual(successors, [engine.pid]);
+  });
+
+  it('is told of in the log, as is one that ends at once, and both are tried again', async () => {
+    bed = new Bed();
+    const log = join(bed.bundle, 'log');
+    writeFileSync(log, '');
+    const node = join(bed.dir, 'node');
+    bed.env['LAMINA_NODE'] = node;
+    writeFileSync(node, `#!/bin/sh\n[ -e ${bed.dir}/mended ] && exec ${FAKE_ENGINE} "$@"\necho broken >&2; exit 3\n`, {
+      mode: 0o755,
+    });
+    await bed.start();
+    const told = (): string => readFileSync(log, 'utf8');
+    await eventually('the second failure', () => told().includes('(2 in a row;'));
+    assert.match(told(), /level=error msg="no engine: it ended before it served \(1 in a row; its log: .*\.log\)"/);
+    writeFileSync(join(bed.dir, 'mended'), '');
+    await bed.replayed(await bed.engine());
+  });
+});
+
+describe('start without an engine', () => {
+  let bed: Bed;
+  afterEach(() => bed.close());
+
+  it('fails, names what is missing and leaves nothing', async () => {
+    bed = new Bed();
+    rmSync(join(bed.dir, 'lib/engine.mjs'));
+    const result = await bed.verb('start', { input: bed.params() });
+    assert.equal(result.code, 1);
+    assert.equal(
+      result.stderr,
+      `containerd-shim-lamina-v2: engine: ${bed.dir}/lib/engine.mjs: No such file or directory\n`,
+    );
+    assert.equal(existsSync(join(bed.bundle, 'address')), false);
+    assert.equal(existsSync(bed.socketDir), false);
+  });
+});
