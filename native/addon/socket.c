@@ -85,7 +85,8 @@ static size_t take_fds(struct msghdr *message, int *fds) {
   return count;
 }
 
-static napi_value make_received(napi_env env, const uint8_t *data, size_t length, const int *fds, size_t count) {
+static napi_value make_received(napi_env env, const uint8_t *data, size_t length, const int *fds, size_t count,
+                                bool lost) {
   napi_value result, buffer, array;
   TRY(env, napi_create_object(env, &result));
   TRY(env, napi_create_buffer_copy(env, length, data, NULL, &buffer));
@@ -96,6 +97,7 @@ static napi_value make_received(napi_env env, const uint8_t *data, size_t length
     TRY(env, napi_set_element(env, array, (uint32_t)i, number));
   }
   if (!set_field(env, result, "data", buffer) || !set_field(env, result, "fds", array)) return NULL;
+  if (lost && !set_field(env, result, "lost", value_bool(env, true))) return NULL;
   return result;
 }
 
@@ -134,11 +136,17 @@ static napi_value recv_message(napi_env env, napi_callback_info info) {
   if (length < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return value_null(env);
   if (length < 0) return throw_errno(env, errno, "recvmsg", NULL);
   size_t count = take_fds(&message, fds);
-  if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
+  /* There is room for the most that can be sent: this process can have no more. */
+  bool lost = (message.msg_flags & MSG_CTRUNC) != 0;
+  if (lost) {
+    close_all(fds, count);
+    count = 0;
+  }
+  if ((message.msg_flags & MSG_TRUNC) != 0) {
     close_all(fds, count);
     return throw_errno(env, EMSGSIZE, "recvmsg", NULL);
   }
-  napi_value received = make_received(env, scratch, (size_t)length, fds, count);
+  napi_value received = make_received(env, scratch, (size_t)length, fds, count, lost);
   if (received == NULL) close_all(fds, count);
   return received;
 }

@@ -58,6 +58,7 @@
 #define LM_F_STANDING 64
 #define LM_F_ATTACHED 128
 #define LM_F_REOPEN 256
+#define LM_F_QUIET 512
 
 struct lm_header {
   uint8_t magic;

@@ -195,13 +195,16 @@ int lm_receive(int sock, void *buffer, size_t size, struct lm_message *message) 
   } while (n < 0 && errno == EINTR);
   if (n < 0) return -errno;
   bool whole = take_fds(&packet, message) && (packet.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0;
+  /* Cut off although there was room for them: this process can have no more. */
+  bool short_of_fds = message->fd_count < LM_FDS_MAX && (packet.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == MSG_CTRUNC;
   if (n == 0) {
     lm_message_end(message);
     return 0;
   }
   size_t got = (size_t)n;
   memcpy(&message->head, buffer, got < sizeof message->head ? got : sizeof message->head);
-  whole = whole && got >= sizeof message->head && message->head.magic == LM_MAGIC;
+  bool headed = got >= sizeof message->head && message->head.magic == LM_MAGIC;
+  whole = whole && headed;
   if (whole && message->head.version != LM_PROTOCOL) {
     lm_message_end(message);
     return -EPROTO;
@@ -214,7 +217,7 @@ int lm_receive(int sock, void *buffer, size_t size, struct lm_message *message) 
     if (result == 0 && split_fields(message, body, len) == 0) return 1;
   }
   lm_message_end(message);
-  return -EBADMSG;
+  return headed && short_of_fds ? -EMFILE : -EBADMSG;
 }
 
 void lm_message_end(struct lm_message *message) {

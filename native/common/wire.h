@@ -48,7 +48,8 @@ int lm_send(int sock, const struct lm_header *head, const struct lm_blob *body, 
 
 /* Receives one message into `buffer` (at least LM_INLINE_MAX bytes). 1: a message; 0: end of file; -EBADMSG: one that
  * is ill-formed (head is filled as far as it came, nothing else to release); -EPROTO: one in another version (head is
- * filled, nothing else was looked at); any other negative errno: recvmsg failed. */
+ * filled, nothing else was looked at); -EMFILE: its descriptors could not all be taken, for want of numbers (as with
+ * -EBADMSG); any other negative errno: recvmsg failed. */
 int lm_receive(int sock, void *buffer, size_t size, struct lm_message *message);
 void lm_message_end(struct lm_message *message);
 /* Decodes a message that is part of another: it has no descriptors and nothing to release. Fields point into `data`.

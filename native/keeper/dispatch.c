@@ -8,11 +8,13 @@
 #include <sys/stat.h>
 
 #include "keeper.h"
+#include "log.h"
 #include "spawn.h"
 
 #define NAME_MAX_LEN 1024
 #define STRINGS_MAX 131072
 #define ENV_EDITS_MAX 4096 /* each is compared with all that is there */
+#define FDS_RESERVED 32
 
 static bool is_name(struct lm_field f) {
   return f.len > 0 && f.len <= NAME_MAX_LEN;
@@ -41,7 +43,22 @@ static int reopen_fifo(int fd) {
   return result;
 }
 
+/* The last numbers are for what frees others: the descriptors of `runc delete`, a pidfd, a line in the log. What would
+ * take one of them for good is refused. */
+static bool is_short_of_fds(struct lm_keeper *keeper, const struct lm_message *m) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return false;
+  for (uint32_t i = 0; i < m->fd_count; i++) {
+    if (m->fds[i] < 0 || (rlim_t)m->fds[i] + FDS_RESERVED < limit.rlim_cur) continue;
+    lm_log("warning", "nearly no descriptors left: nothing more is taken");
+    lm_link_fail(keeper, m->head.serial, EMFILE, "take descriptors");
+    return true;
+  }
+  return false;
+}
+
 static void do_put(struct lm_keeper *keeper, struct lm_message *m) {
+  if (is_short_of_fds(keeper, m)) return;
   int fd = lm_message_take_fd(m, 0);
   int result = 0;
   if ((m->head.flags & LM_F_REOPEN) != 0) {
@@ -51,7 +68,7 @@ static void do_put(struct lm_keeper *keeper, struct lm_message *m) {
   if (result == 0) result = lm_deposit_put(keeper, m->fields[0], m->fields[1], fd);
   if (result < 0) {
     lm_link_fail(keeper, m->head.serial, -result, "put");
-  } else {
+  } else if ((m->head.flags & LM_F_QUIET) == 0) {
     lm_link_done(keeper, m->head.serial);
   }
 }
@@ -162,7 +179,7 @@ static void do_adopt(struct lm_keeper *keeper, struct lm_message *m) {
     return;
   }
   int fd = pidfd_open(pid, 0);
-  if (fd < 0) {
+  if (fd < 0 && errno != EMFILE && errno != ENFILE && errno != ENOMEM) {
     lm_link_fail(keeper, m->head.serial, errno, "pidfd_open");
     return;
   }
@@ -192,6 +209,7 @@ static void do_shut(struct lm_keeper *keeper, struct lm_message *m) {
 }
 
 static void do_relay(struct lm_keeper *keeper, struct lm_message *m) {
+  if (is_short_of_fds(keeper, m)) return;
   int src = lm_message_take_fd(m, 0);
   int result = lm_relay_start(keeper, m->fields[0], src, lm_message_take_fd(m, 1));
   if (result < 0) {

@@ -111,12 +111,13 @@ static void orphaned(struct lm_timer *timer) {
   lm_keeper_exit(keeper);
 }
 
-/* More descriptors than the daemon's default of 1024: a pod has some per process. Children get the old limit back. */
-static void raise_nofile(struct lm_keeper *keeper) {
-  if (getrlimit(RLIMIT_NOFILE, &keeper->nofile) < 0) return;
-  struct rlimit wanted = keeper->nofile;
+struct rlimit lm_keeper_raise_nofile(void) {
+  struct rlimit before = {1024, 1024};
+  if (getrlimit(RLIMIT_NOFILE, &before) < 0) return before;
+  struct rlimit wanted = before;
   wanted.rlim_cur = wanted.rlim_max == RLIM_INFINITY || wanted.rlim_max > 65536 ? 65536 : wanted.rlim_max;
-  if (wanted.rlim_cur > keeper->nofile.rlim_cur) (void)setrlimit(RLIMIT_NOFILE, &wanted);
+  if (wanted.rlim_cur > before.rlim_cur) (void)setrlimit(RLIMIT_NOFILE, &wanted);
+  return before;
 }
 
 void lm_keeper_trim(struct lm_keeper *keeper) {
@@ -158,7 +159,7 @@ static void init_parts(struct lm_keeper *keeper) {
   lm_engine_init(keeper);
 }
 
-int lm_keeper_run(struct lm_identity identity, int listener) {
+int lm_keeper_run(struct lm_identity identity, int listener, struct rlimit nofile) {
   /* What a burst of large frames took goes back to the system when it is freed. */
   (void)mallopt(M_MMAP_THRESHOLD, 65536);
   (void)mallopt(M_TRIM_THRESHOLD, 65536);
@@ -171,11 +172,15 @@ int lm_keeper_run(struct lm_identity identity, int listener) {
   /* Mapped by itself, so that lm_keeper_trim() can give back its pages. */
   keeper->scratch = mmap(NULL, LM_SCRATCH_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   struct stat info;
-  if (keeper->scratch == MAP_FAILED || stat(identity.socket, &info) < 0 || lm_loop_init(&keeper->loop, &err) < 0)
+  keeper->nofile = nofile;
+  if (keeper->scratch == MAP_FAILED || stat(identity.socket, &info) < 0 || lm_loop_init(&keeper->loop, &err) < 0) {
+    lm_log("error", "keeper: %s", strerror(errno));
+    (void)unlink(identity.socket);
     return 1;
+  }
   keeper->socket_dev = info.st_dev;
   keeper->socket_ino = info.st_ino;
-  raise_nofile(keeper);
+  lm_log_keep_spare();
   init_parts(keeper);
   /* Before anything can be spawned: orphans of what we run come to us. */
   if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0 || watch_signals(keeper) < 0 || lm_conns_init(keeper, listener) < 0) {

@@ -152,8 +152,11 @@ struct lm_keeper {
   uint8_t *scratch; /* LM_SCRATCH_SIZE bytes for whoever runs right now */
 };
 
+/* Allows itself more descriptors than the daemon's default of 1024: a pod has some per process. Returns the limit that
+ * was, which children get back. */
+struct rlimit lm_keeper_raise_nofile(void);
 /* Runs the keeper on a listening socket until EXIT; does not return an error, its life is the loop. */
-int lm_keeper_run(struct lm_identity identity, int listener);
+int lm_keeper_run(struct lm_identity identity, int listener, struct rlimit nofile);
 /* EXIT: unlinks the socket, flushes for a second at most, ends. */
 void lm_keeper_exit(struct lm_keeper *keeper);
 /* Gives back memory that only a burst needed. */

@@ -188,6 +188,12 @@ static bool read_some(struct lm_keeper *keeper) {
       lm_engine_declined(keeper, message.head.version);
       return true;
     }
+    if (result == -EMFILE) {
+      lm_engine_heard(keeper);
+      lm_log("warning", "no descriptors left for what the engine gives us");
+      lm_link_fail(keeper, message.head.serial, EMFILE, "take descriptors");
+      continue;
+    }
     if (result == -EBADMSG || result == -EPROTO) {
       lm_link_fail(keeper, message.head.serial, EBADMSG, "message");
       continue;

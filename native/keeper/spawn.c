@@ -32,9 +32,25 @@ NO_ASAN static int child_fail(struct attempt *a, const char *step) {
   return 127;
 }
 
+/* The child's table is a copy of ours, which may be full: first room is made. Absent before Linux 5.9, and then it is a
+ * child that finds no room. */
+NO_ASAN static void close_others(const struct lm_spawn *spawn) {
+  unsigned at = 3;
+  for (;;) {
+    unsigned next = ~0U;
+    for (unsigned i = 0; i < spawn->fd_count; i++) {
+      if (spawn->from[i] >= (int)at && (unsigned)spawn->from[i] < next) next = (unsigned)spawn->from[i];
+    }
+    if (next > at) (void)close_range(at, next == ~0U ? next : next - 1, 0);
+    if (next == ~0U) return;
+    at = next + 1;
+  }
+}
+
 /* Puts every mapped descriptor on its number. First all are duplicated above every target, so that no dup2 can
  * overwrite one still needed; then placed; then everything else is closed. */
 NO_ASAN static const char *place_fds(const struct lm_spawn *spawn) {
+  close_others(spawn);
   int high = 2;
   bool wanted[LM_SPAWN_FD_LIMIT] = {false};
   for (unsigned i = 0; i < spawn->fd_count; i++) {
@@ -86,10 +102,11 @@ NO_ASAN static int child_main(void *arg) {
   } else if (setpgid(0, 0) < 0) {
     return child_fail(a, "setpgid");
   }
-  if (spawn->nofile != NULL) (void)setrlimit(RLIMIT_NOFILE, spawn->nofile);
   if (chdir(spawn->cwd) < 0) return child_fail(a, "chdir");
   const char *failed = place_fds(spawn);
   if (failed != NULL) return child_fail(a, failed);
+  /* Not before: it may be less than the numbers in use here. */
+  if (spawn->nofile != NULL) (void)setrlimit(RLIMIT_NOFILE, spawn->nofile);
   sigset_t none;
   (void)sigemptyset(&none);
   (void)sigprocmask(SIG_SETMASK, &none, NULL);

@@ -96,6 +96,8 @@ static int adjust_oom(pid_t keeper, struct lm_error *err) {
 
 /* In the child. It serves only after `go` has come: until then `start` may still fail and take everything back. */
 static _Noreturn void become_keeper(struct lm_identity who, int listener, int go) {
+  /* First: the daemon's limit may leave no room for what follows. */
+  struct rlimit nofile = lm_keeper_raise_nofile();
   (void)setsid();
   /* Until the loop takes them: a keeper that dies of one on its way there would leave its socket. */
   sigset_t later;
@@ -124,9 +126,9 @@ static _Noreturn void become_keeper(struct lm_identity who, int listener, int go
     _exit(1);
   }
 #ifdef __SANITIZE_ADDRESS__
-  exit(lm_keeper_run(who, LISTENER_FD));
+  exit(lm_keeper_run(who, LISTENER_FD, nofile));
 #else
-  _exit(lm_keeper_run(who, LISTENER_FD));
+  _exit(lm_keeper_run(who, LISTENER_FD, nofile));
 #endif
 }
 

@@ -78,12 +78,17 @@ const ERRNO_CODES: Readonly<Record<string, Code>> = {
   EMFILE: Code.ResourceExhausted,
   ENFILE: Code.ResourceExhausted,
   ENOMEM: Code.ResourceExhausted,
+  EDQUOT: Code.ResourceExhausted,
   ETIMEDOUT: Code.DeadlineExceeded,
 };
 
 /** The status code of anything thrown: its own, the one its errno stands for, else Unknown. */
 export function codeOf(error: unknown): Code {
   if (error instanceof LaminaError) return error.code;
-  if (isErrno(error)) return ERRNO_CODES[error.code] ?? Code.Unknown;
-  return Code.Unknown;
+  return isErrno(error) ? codeOfErrno(error.code) : Code.Unknown;
+}
+
+/** The status code an errno ('ENOENT') stands for, else Unknown. */
+export function codeOfErrno(name: string): Code {
+  return ERRNO_CODES[name] ?? Code.Unknown;
 }

@@ -25,17 +25,45 @@ function readWhole(fd: number): number {
   }
 }
 
+/** Open files that any read opens again. */
+const spareFiles = new Set<StatFile>();
+
+/**
+ * Closes the statistics files that are kept open for speed only, some thirty per container: for when descriptors run out.
+ * @returns how many there were
+ */
+export function closeSpareFiles(): number {
+  const files = [...spareFiles];
+  for (const file of files) file.close();
+  return files.length;
+}
+
+function openFile(path: string, flags: string | number): number {
+  try {
+    return fs.openSync(path, flags);
+  } catch (error) {
+    if (!isErrno(error, 'EMFILE', 'ENFILE') || closeSpareFiles() === 0) throw error;
+    return fs.openSync(path, flags);
+  }
+}
+
+export interface StatFileOptions {
+  /** Called when the file is found to be missing: at the first read, or when it was removed since. */
+  readonly onMissing?: () => void;
+  /** It may be closed between two reads: whoever reads does not care which group of this name it is. */
+  readonly isSpare?: boolean;
+}
+
 /** An interface file that may be missing, read again and again through one descriptor. */
 export class StatFile {
   readonly path: string;
-  readonly #onMissing: () => void;
+  readonly #options: StatFileOptions;
   #fd = -1;
   #missing: boolean = false;
 
-  /** @param onMissing called when the file is found to be missing: at the first read, or when it was removed since */
-  constructor(path: string, onMissing: () => void = () => undefined) {
+  constructor(path: string, options: StatFileOptions = {}) {
     this.path = path;
-    this.#onMissing = onMissing;
+    this.#options = options;
   }
 
   /**
@@ -47,13 +75,13 @@ export class StatFile {
     if (this.#missing) return -1;
     const op = this.#fd < 0 ? 'open' : 'read';
     try {
-      if (this.#fd < 0) this.#fd = fs.openSync(this.path, 'r');
+      if (this.#fd < 0) this.#open();
       return readWhole(this.#fd);
     } catch (error) {
       if (!isGone(error) && !isUnsupported(error)) throw new CgroupFileError(op, this.path, error);
       this.close();
       this.#missing = true;
-      this.#onMissing();
+      this.#options.onMissing?.();
       return -1;
     }
   }
@@ -72,6 +100,12 @@ export class StatFile {
   close(): void {
     if (this.#fd >= 0) fs.closeSync(this.#fd);
     this.#fd = -1;
+    spareFiles.delete(this);
+  }
+
+  #open(): void {
+    this.#fd = openFile(this.path, 'r');
+    if (this.#options.isSpare === true) spareFiles.add(this);
   }
 }
 
@@ -82,7 +116,7 @@ const chunk: Buffer = Buffer.allocUnsafeSlow(CHUNK_BYTES);
 export function readCgroupFile(path: string): string {
   let fd = -1;
   try {
-    fd = fs.openSync(path, 'r');
+    fd = openFile(path, 'r');
     let content = '';
     // Lists come in pieces, shorter than what there is room for.
     for (let length = -1; length !== 0; ) {
@@ -101,7 +135,7 @@ export function readCgroupFile(path: string): string {
 export function writeCgroupFile(path: string, data: string): void {
   let fd = -1;
   try {
-    fd = fs.openSync(path, fs.constants.O_WRONLY | fs.constants.O_NOFOLLOW);
+    fd = openFile(path, fs.constants.O_WRONLY | fs.constants.O_NOFOLLOW);
     fs.writeSync(fd, data);
   } catch (error) {
     throw new CgroupFileError('write', path, error, data);

@@ -5,7 +5,7 @@
 import { closeSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { Code, createDeferred, type Deferred, isErrno, LaminaError, messageOf } from '../base/index.js';
+import { Code, codeOf, createDeferred, type Deferred, isErrno, LaminaError, messageOf } from '../base/index.js';
 import { binding, POLLIN, type Poller, type Registration, sharedPoller } from '../sys/index.js';
 import { scratchDir } from './scratch.js';
 
@@ -96,7 +96,7 @@ export class ConsoleSocket {
         step();
       } catch (error) {
         this.#waiting?.reject(
-          error instanceof LaminaError ? error : this.#error(Code.FailedPrecondition, messageOf(error), error),
+          error instanceof LaminaError ? error : this.#error(whyNot(error), messageOf(error), error),
         );
         this.#closeFd();
       }
@@ -127,7 +127,8 @@ export class ConsoleSocket {
       throw error;
     }
     if (received === null) return;
-    const { data, fds } = received;
+    const { data, fds, lost } = received;
+    if (lost === true) throw this.#error(Code.ResourceExhausted, 'no descriptor is left for it');
     const [fd] = fds;
     if (fd !== undefined && fds.length === 1 && data.length < MAX_NAME_BYTES) {
       this.#waiting?.resolve({ fd, name: data.toString('utf8').replace(/\0+$/, '') });
@@ -152,4 +153,9 @@ function makeSocketDir(): string {
     (dir) => Buffer.byteLength(dir) + suffix.length <= MAX_SOCKET_PATH_BYTES,
   );
   return mkdtempSync(join(parent ?? '/tmp', 'pty'));
+}
+
+/** What was received was wrong, unless this process had no room for it. */
+function whyNot(error: unknown): Code {
+  return codeOf(error) === Code.ResourceExhausted ? Code.ResourceExhausted : Code.FailedPrecondition;
 }

@@ -110,10 +110,14 @@ function describeKillFailure(text: string): { code: Code; message: string } {
   return { code, message: `unknown error after kill: ${text}` };
 }
 
+/** ENOSPC, EDQUOT, EMFILE, ENFILE, EAGAIN (of fork), ENOMEM in the words of Go and of libc. */
+const EXHAUSTED =
+  /no space left on device|disk quota exceeded|too many open files|resource temporarily unavailable|cannot allocate memory/i;
+
 // runc: "container does not exist", "container with id exists: web" (1.0), "container with given ID already exists";
 // crun: "container `web` does not exist", "container `web` already exists".
 function codeOfRuntimeMessage(text: string): Code {
   if (/\bcontainer (\S+ )?does not exist/.test(text) || CRUN_UNKNOWN.test(text)) return Code.NotFound;
   if (/\bcontainer (\S+|with given ID) already exists|container with id exists/i.test(text)) return Code.AlreadyExists;
-  return Code.Unknown;
+  return EXHAUSTED.test(text) ? Code.ResourceExhausted : Code.Unknown;
 }

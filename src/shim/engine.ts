@@ -7,7 +7,8 @@
 import { closeSync, openSync, unlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { isErrno, VERSION } from '../base/index.js';
+import { Code, codeOf, isErrno, messageOf, VERSION } from '../base/index.js';
+import { closeSpareFiles } from '../cgroups/index.js';
 import { binding, LM_PROTOCOL, POLLIN, type Registration, sharedPoller } from '../sys/index.js';
 import type { ConfigFile } from './config.js';
 import { KeeperLink } from './keeper-link.js';
@@ -17,15 +18,25 @@ import { Session } from './session.js';
 /** How long an engine that is to go waits for a moment at which nothing is half done, and how often it looks. */
 const PATIENCE_MS = 1_000;
 const LOOK_MS = 5;
+/** How long keepers wait when there is no descriptor for them; as long as clients of a keeper do. */
+const ACCEPT_PAUSE_MS = 500;
+
+interface Listener {
+  readonly fd: number;
+  readonly path: string;
+  readonly watch: Registration;
+}
 
 export class Engine {
   readonly #config: ConfigFile;
   /** Sessions of living keepers. */
   readonly #sessions = new Set<Session>();
-  #listener: { readonly fd: number; readonly path: string; readonly watch: Registration } | undefined;
+  #listener: Listener | undefined;
   #idle: NodeJS.Timeout | undefined;
   #hasServed = false;
   #isLeaving = false;
+  /** There was no descriptor for the last keeper that came; said once. */
+  #isShort = false;
 
   constructor(config: ConfigFile) {
     this.#config = config;
@@ -94,12 +105,31 @@ export class Engine {
   /** @returns how many keepers were waiting */
   #accept(): number {
     for (let count = 0; ; count += 1) {
-      const fd = this.#listener === undefined ? null : binding().acceptUnix(this.#listener.fd);
+      const fd = this.#listener === undefined ? null : this.#acceptOne(this.#listener);
       if (fd === null) return count;
       // The folder is root's alone, and so should be whoever got here.
       const { uid } = binding().peerCredentials(fd);
       if (uid === process.geteuid?.() || uid === 0) this.serve(fd);
       else closeSync(fd);
+    }
+  }
+
+  /** @returns null when nobody waits, or nobody can be taken in now */
+  #acceptOne({ fd, watch }: Listener): number | null {
+    try {
+      const accepted = binding().acceptUnix(fd);
+      this.#isShort = false;
+      return accepted;
+    } catch (error) {
+      if (isErrno(error, 'ECONNABORTED')) return null;
+      if (codeOf(error) !== Code.ResourceExhausted) throw error;
+      closeSpareFiles();
+      // Whoever waits goes on waiting; watched, the socket would call us again at once.
+      if (!this.#isShort) process.stderr.write(`engine: cannot take a keeper in: ${messageOf(error)}\n`);
+      this.#isShort = true;
+      watch.setEvents(0);
+      setTimeout(() => watch.setEvents(POLLIN), ACCEPT_PAUSE_MS).unref();
+      return null;
     }
   }
 

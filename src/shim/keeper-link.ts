@@ -6,7 +6,7 @@
  * and their descriptors are collected; afterwards `entries` only mirrors what this engine put.
  */
 import { closeSync, constants, openSync } from 'node:fs';
-import { Code, createDeferred, type Deferred, isErrno, LaminaError } from '../base/index.js';
+import { Code, codeOfErrno, createDeferred, type Deferred, isErrno, LaminaError } from '../base/index.js';
 import type { ExitStatus, SpawnedProcess, Spawner, SpawnRequest } from '../oci/index.js';
 import {
   binding,
@@ -16,6 +16,7 @@ import {
   LM_F_ENDED,
   LM_F_FINISH,
   LM_F_OVERSIZE,
+  LM_F_QUIET,
   LM_F_REOPEN,
   LM_F_STANDING,
   LM_MSG_ACCEPTED,
@@ -102,8 +103,8 @@ export interface KeeperEvents {
   onRelay(state: RelayState): void;
   onReplayed(): void;
   onSignaled(signal: number): void;
-  /** The keeper is gone: its sockets and children with it. */
-  onGone(): void;
+  /** The link has ended. @param why undefined when the keeper is gone, its sockets and children with it */
+  onGone(why: string | undefined): void;
 }
 
 /** A process of the keeper that this engine holds by pidfd. */
@@ -177,6 +178,10 @@ export class KeeperLink implements Spawner {
   /** Gathers what is sent in a turn; undefined for a keeper that takes single messages only. */
   #turn: Turn | undefined;
   #serial = 0;
+  /** serial of a PUT of a descriptor → its entry's name; removed when a later request was answered. */
+  readonly #kept = new Map<number, string>();
+  /** name → why the keeper has not taken this descriptor; removed by `assertKept`, or with the entry. */
+  readonly #refused = new Map<string, LaminaError>();
   /** serial of a request → who waits for its answer; removed by the answer or the link's end. */
   readonly #requests = new Map<number, Request>();
   /** pid of a program spawned by this engine → its exit; removed when it was reaped. */
@@ -194,7 +199,7 @@ export class KeeperLink implements Spawner {
     this.#socket = new MessageSocket({
       fd,
       onMessage: (message) => this.#receive(message),
-      onClose: () => this.#gone(),
+      onClose: (error) => this.#gone(error),
     });
   }
 
@@ -216,7 +221,27 @@ export class KeeperLink implements Spawner {
 
   /** Stores bytes, and a duplicate of a descriptor, in the keeper. Replaces an entry of that name. */
   put(name: string, bytes: Uint8Array, fd?: number): void {
-    this.#send({ type: LM_MSG_PUT, fields: [name, bytes], fds: fd === undefined ? [] : [fd] });
+    if (fd === undefined) {
+      this.#send({ type: LM_MSG_PUT, fields: [name, bytes] });
+      return;
+    }
+    const serial = this.#nextSerial();
+    this.#kept.set(serial, name);
+    this.#refused.delete(name);
+    this.#send({ type: LM_MSG_PUT, flags: LM_F_QUIET, serial, fields: [name, bytes], fds: [fd] });
+  }
+
+  /**
+   * Makes sure that descriptors are in the keeper. To be called when a later request has been answered, as answers come in order.
+   * @param prefix of the names of their entries
+   * @throws LaminaError ResourceExhausted when the keeper had no room for one of them
+   */
+  assertKept(prefix: string): void {
+    for (const [name, error] of this.#refused) {
+      if (!name.startsWith(prefix)) continue;
+      this.#refused.delete(name);
+      throw error;
+    }
   }
 
   /**
@@ -235,6 +260,7 @@ export class KeeperLink implements Spawner {
 
   /** Drops an entry and closes the keeper's descriptor of it. */
   del(name: string): void {
+    this.#refused.delete(name);
     this.#send({ type: LM_MSG_DEL, fields: [name] });
   }
 
@@ -268,7 +294,11 @@ export class KeeperLink implements Spawner {
     return {
       pid,
       exited,
-      kill: (signal) => this.#signalRunning(pid, () => binding().pidfdSendSignal(pidfd, signal)),
+      // Without a pidfd when there was no room for one: the pid is its own until its exit is reported.
+      kill: (signal) =>
+        this.#signalRunning(pid, () =>
+          pidfd >= 0 ? binding().pidfdSendSignal(pidfd, signal) : binding().kill(pid, signal),
+        ),
       // The keeper makes every program it spawns the leader of a group of its own.
       killGroup: (signal) => this.#signalRunning(pid, () => binding().kill(-pid, signal)),
     };
@@ -398,11 +428,25 @@ export class KeeperLink implements Spawner {
 
   #request(type: number, message: Omit<OutgoingMessage, 'type' | 'serial'>): Promise<Answer> {
     if (this.#socket.closed) return Promise.reject(new LaminaError(Code.Unavailable, 'the keeper is gone'));
-    this.#serial = (this.#serial % 0x7fffffff) + 1;
+    const serial = this.#nextSerial();
     const answer = createDeferred<Answer>();
-    this.#requests.set(this.#serial, { ...answer, answeredBy: ANSWERED_BY[type] ?? LM_MSG_DONE });
-    this.#send({ ...message, type, serial: this.#serial });
+    this.#requests.set(serial, { ...answer, answeredBy: ANSWERED_BY[type] ?? LM_MSG_DONE });
+    this.#send({ ...message, type, serial });
     return answer.promise;
+  }
+
+  #nextSerial(): number {
+    this.#serial = (this.#serial % 0x7fffffff) + 1;
+    return this.#serial;
+  }
+
+  /** The keeper answers in order: what was put before an answered request and not refused is kept. */
+  #settleKept(answered: number): void {
+    for (const serial of this.#kept.keys()) {
+      if (serial === answered) continue;
+      if (serial > answered) return;
+      this.#kept.delete(serial);
+    }
   }
 
   #signalRunning(pid: number, send: () => void): void {
@@ -420,7 +464,10 @@ export class KeeperLink implements Spawner {
     try {
       if (this.#isDeclined) return;
       if (this.#events === undefined) this.#welcome(message);
-      else this.#handle(this.#events, message, fds);
+      else if (message.lost === true && message.type !== LM_MSG_SPAWNED && message.type !== LM_MSG_ADOPTED) {
+        // It cannot be had again but from the replay of another link.
+        this.#break('no descriptor is left for what the keeper sends');
+      } else this.#handle(this.#events, message, fds);
     } finally {
       // What nobody has taken out: of messages that carry none, or are not known.
       for (const fd of fds) closeSync(fd);
@@ -449,7 +496,7 @@ export class KeeperLink implements Spawner {
         return;
       case LM_MSG_EXITED: {
         if (field1 === undefined || field1.length < 4 || field2 === undefined || field2.length < 8) {
-          this.#break();
+          this.#break('an exit report is cut off');
           return;
         }
         const status = exitStatusOf(field1.readInt32LE(), field2.readBigInt64LE());
@@ -467,9 +514,14 @@ export class KeeperLink implements Spawner {
       case LM_MSG_ADOPTED:
         this.#answered(message, arg, fds);
         return;
-      case LM_MSG_FAILED:
-        this.#answer(message.serial)?.reject(spawnError(field0?.toString() ?? '', arg));
+      case LM_MSG_FAILED: {
+        const error = spawnError(field0?.toString() ?? '', arg);
+        const name = this.#kept.get(message.serial);
+        if (name !== undefined) this.#refused.set(name, new LaminaError(error.code, `keep ${name}: ${error.message}`));
+        this.#kept.delete(message.serial);
+        this.#answer(message.serial)?.reject(error);
         return;
+      }
       case LM_MSG_RELAYED:
       case LM_MSG_RELAY_STATE:
         events.onRelay({
@@ -491,10 +543,10 @@ export class KeeperLink implements Spawner {
   }
 
   /** The keeper broke the protocol: it is left, and will look for an engine again. */
-  #break(): void {
+  #break(why: string): void {
     if (this.#socket.closed) return;
     this.#socket.close();
-    this.#gone();
+    this.#gone(new Error(why));
   }
 
   #entry(name: string, bytes: Buffer, fd: number | undefined): void {
@@ -505,9 +557,11 @@ export class KeeperLink implements Spawner {
 
   #answered(message: Message, pid: number, fds: number[]): void {
     const request = this.#requests.get(message.serial);
+    // Keepers that know no quiet ones answer every PUT that has a number.
     if (request === undefined) return;
+    this.#settleKept(message.serial);
     if (request.answeredBy !== message.type) {
-      this.#break();
+      this.#break(`message ${message.type} as an answer`);
       return;
     }
     this.#requests.delete(message.serial);
@@ -559,7 +613,7 @@ export class KeeperLink implements Spawner {
     events.onExited(report);
   }
 
-  #gone(): void {
+  #gone(why: Error | undefined): void {
     const error = new LaminaError(Code.Unavailable, 'the keeper is gone');
     for (const answer of this.#requests.values()) answer.reject(error);
     this.#requests.clear();
@@ -568,19 +622,16 @@ export class KeeperLink implements Spawner {
       this.#running.delete(pid);
     }
     for (const { fd } of this.takeEntries().values()) if (fd !== undefined) closeSync(fd);
-    this.#events?.onGone();
+    this.#events?.onGone(why?.message);
   }
 }
 
 /** @param text what failed and the system's words for why: "execve /x: No such file or directory" */
 function spawnError(text: string, errno: number): LaminaError {
   const name = errnoName(errno);
-  const what = text.slice(0, Math.max(text.lastIndexOf(': '), 0));
-  const code =
-    name === 'ENOENT' || name === 'ESRCH'
-      ? Code.NotFound
-      : name === 'EACCES' || name === 'EPERM'
-        ? Code.PermissionDenied
-        : Code.Unknown;
+  const end = text.lastIndexOf(': ');
+  const what = end < 0 ? text : text.slice(0, end);
+  // Of a program that is to be started it says that there are too many processes.
+  const code = name === 'EAGAIN' ? Code.ResourceExhausted : codeOfErrno(name);
   return new LaminaError(code, `${what}: ${errnoText(errno)}`, { subject: what });
 }

@@ -10,6 +10,8 @@ export class LogFifo {
 
   constructor(path: string) {
     this.#path = path;
+    // Now: when there is most to say, there may be no descriptor for it.
+    this.#open();
   }
 
   /** Writes a line, or counts it as dropped when the FIFO is full, absent, or has no reader. */

@@ -8,6 +8,7 @@ import { mkdirSync } from 'node:fs';
 import { isAbsolute, join, normalize } from 'node:path';
 import { lamina, taskV2, taskV3 } from '../api/index.js';
 import { Code, codeOf, createLogger, LaminaError, type Logger, messageOf, UndoStack } from '../base/index.js';
+import { closeSpareFiles } from '../cgroups/index.js';
 import { bundlePaths, readSpec, writeOptions, writeRuntime } from '../oci/index.js';
 import { mountAll, SIGKILL, unmountRecursive } from '../sys/index.js';
 import { type CallContext, type FrameChannel, type Interceptor, Router, ServerConnection } from '../ttrpc/index.js';
@@ -309,7 +310,8 @@ export class Session implements KeeperEvents {
     void this.#end();
   }
 
-  onGone(): void {
+  onGone(why: string | undefined): void {
+    if (why !== undefined) this.#log.warn({ error: why }, 'the link to the keeper is broken: it will be made anew');
     clearTimeout(this.#idle);
     this.#publisher.close();
     this.#carrier.close();
@@ -379,7 +381,9 @@ export class Session implements KeeperEvents {
     try {
       return await next(request, call);
     } catch (error) {
-      this.#log.debug({ method: call.method, error: messageOf(error) }, 'call failed');
+      const isShort = codeOf(error) === Code.ResourceExhausted;
+      if (isShort) closeSpareFiles();
+      this.#log[isShort ? 'warn' : 'debug']({ method: call.method, error: messageOf(error) }, 'call failed');
       throw wireError(error);
     }
   };

@@ -10,6 +10,8 @@ export interface Received {
   readonly data: Buffer;
   /** Descriptors that came along. */
   readonly fds: number[];
+  /** There were some, and this process could not take them all (EMFILE, ENFILE): none was taken. */
+  readonly lost?: true;
 }
 
 export interface PeerCredentials {
@@ -61,7 +63,7 @@ export interface NativeBinding {
    * takes only a part: EMSGSIZE.
    */
   sendMessage(fd: number, data: Uint8Array, fds: readonly number[]): boolean;
-  /** Receives one message without waiting; null when there is none (EAGAIN). Truncated messages or descriptors throw EMSGSIZE. */
+  /** Receives one message without waiting; null when there is none (EAGAIN). Truncated messages throw EMSGSIZE. */
   recvMessage(fd: number, maxBytes: number): Received | null;
   /** type: 'stream' | 'seqpacket'; a path starting with NUL is abstract; mode is applied to path sockets. Non-blocking. */
   listenUnix(path: string, type: string, backlog: number, mode: number): number;

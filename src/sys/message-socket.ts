@@ -150,6 +150,7 @@ export class MessageSocket {
           return;
         }
         message = decodeMessage(received.data, received.fds);
+        if (received.lost === true) message = { ...message, lost: true };
       } catch (error) {
         this.#end(error instanceof Error ? error : new Error(String(error)));
         return;

@@ -33,6 +33,8 @@ export interface Message {
   readonly fields: readonly Buffer[];
   /** Descriptors, owned by whoever gets the message. */
   readonly fds: readonly number[];
+  /** It had descriptors, and there was no room for them in this process. */
+  readonly lost?: true;
 }
 
 /** A message to send; what is left out is 0 or empty. Strings are encoded as UTF-8. */

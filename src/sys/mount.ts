@@ -212,7 +212,7 @@ export async function mountAll(
 
 /** Unmounts one mount point; not being mounted is fine. */
 async function unmountOne(path: string, busyTimeoutMs: number, signal: AbortSignal | undefined): Promise<void> {
-  const deadline = Date.now() + busyTimeoutMs;
+  const deadline = performance.now() + busyTimeoutMs;
   for (;;) {
     try {
       await binding().umount(path, UMOUNT_NOFOLLOW);
@@ -220,7 +220,7 @@ async function unmountOne(path: string, busyTimeoutMs: number, signal: AbortSign
     } catch (error) {
       // EINVAL: no mount point. ENOENT: it was below one that has been unmounted since the list was read.
       if (isErrno(error, 'EINVAL', 'ENOENT')) return;
-      if (!isErrno(error, 'EBUSY') || Date.now() + BUSY_RETRY_MS > deadline) throw error;
+      if (!isErrno(error, 'EBUSY') || performance.now() + BUSY_RETRY_MS > deadline) throw error;
     }
     // Nothing tells when the last user of a mount goes.
     await delay(BUSY_RETRY_MS, undefined, signal === undefined ? {} : { signal });

@@ -185,6 +185,11 @@ export class FakeDaemon {
     return connection;
   }
 
+  /** The Task service behind a further connection to a shim of ours. */
+  async connectTask(address: string): Promise<TaskClient> {
+    return createClient(api.taskV2.TaskDefinition, await this.connect(address.trim()));
+  }
+
   /** Create with the bundle's own root file system. */
   async create(
     shim: ShimHandle,

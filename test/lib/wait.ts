@@ -23,13 +23,14 @@ export async function until<T>(
   options: UntilOptions = {},
 ): Promise<Exclude<T, false | null | undefined>> {
   const deadlineMs = options.deadlineMs ?? LATE_MS;
-  const end = Date.now() + deadlineMs;
+  // A test may set the clock.
+  const end = performance.now() + deadlineMs;
   for (;;) {
     const value = await probe();
     if (value !== false && value !== null && value !== undefined) {
       return value as Exclude<T, false | null | undefined>;
     }
-    if (Date.now() > end) {
+    if (performance.now() > end) {
       const detail = options.detail?.();
       throw new Error(`not within ${deadlineMs} ms: ${what}${detail === undefined ? '' : `\n${detail}`}`);
     }

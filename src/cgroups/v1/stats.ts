@@ -90,9 +90,10 @@ export class V1StatsReader {
   #file(path: string): StatFile {
     let file = this.#files.get(path);
     if (file === undefined) {
-      file = new StatFile(path, () => {
+      const onMissing = (): void => {
         this.#isFileMissing = true;
-      });
+      };
+      file = new StatFile(path, { onMissing, isSpare: true });
       this.#files.set(path, file);
     }
     return file;

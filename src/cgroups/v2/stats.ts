@@ -74,7 +74,7 @@ export class V2StatsReader {
   #file(name: string): StatFile {
     let file = this.#files.get(name);
     if (file === undefined) {
-      file = new StatFile(`${this.#dir}/${name}`);
+      file = new StatFile(`${this.#dir}/${name}`, { isSpare: true });
       this.#files.set(name, file);
     }
     return file;

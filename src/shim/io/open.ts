@@ -1,7 +1,7 @@
 /** Opens the streams of a process before it is started, and connects its terminal after. */
 import { closeSync, constants, fchownSync, fstatSync, mkdirSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { Code, LaminaError, messageOf } from '../../base/index.js';
+import { Code, codeOf, LaminaError, messageOf } from '../../base/index.js';
 import { binding } from '../../sys/index.js';
 import type { KeeperLink } from '../keeper-link.js';
 import { type LoggerOptions, startLogger } from './logger.js';
@@ -171,8 +171,13 @@ function openWriter(io: ProcessIo, hold: 'stdout-hold' | 'stderr-hold', path: st
       closeSync(first);
       return openSync(path, constants.O_WRONLY | constants.O_APPEND | QUIETLY);
     }
-    io.hold(hold, first);
-    return openSync(path, constants.O_WRONLY | QUIETLY);
+    io.keep(hold, first);
+    try {
+      return openSync(path, constants.O_WRONLY | QUIETLY);
+    } finally {
+      // Not before: the keeper may have refused it.
+      closeSync(first);
+    }
   });
 }
 
@@ -248,6 +253,8 @@ function naming<T>(what: string, open: () => T): T {
   try {
     return open();
   } catch (error) {
-    throw new LaminaError(Code.Unknown, `${what}: ${messageOf(error)}`, { cause: error });
+    // A FIFO that is not there is no container that is not there.
+    const code = codeOf(error) === Code.ResourceExhausted ? Code.ResourceExhausted : Code.Unknown;
+    throw new LaminaError(code, `${what}: ${messageOf(error)}`, { cause: error });
   }
 }

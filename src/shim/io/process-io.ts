@@ -121,6 +121,11 @@ export class ProcessIo {
     this.keep('err-src', src);
   }
 
+  /** @throws LaminaError ResourceExhausted when the keeper could not take all that was put into its keeping, as told by its next answer */
+  assertKept(): void {
+    this.#link.assertKept(this.#prefix);
+  }
+
   /** Whether a relay of this name is running or has run. */
   hasRelay(stream: RelayStream): boolean {
     return this.#relays.has(stream);

@@ -53,6 +53,7 @@ export async function launch(context: ContainerContext, options: LaunchOptions):
       await connectTerminal(io, fd, stdio, options.io);
     }
     await Promise.all([early, io.startRelays(true)]);
+    io.assertKept();
   } catch (error) {
     process.io = undefined;
     io.dispose();

@@ -9,13 +9,17 @@ const KIND_SUFFIX: Readonly<Partial<Record<Code, string>>> = {
   [Code.InvalidArgument]: 'invalid argument',
   [Code.NotFound]: 'not found',
   [Code.AlreadyExists]: 'already exists',
+  [Code.ResourceExhausted]: 'resource exhausted',
   [Code.FailedPrecondition]: 'failed precondition',
   [Code.Unimplemented]: 'not implemented',
   [Code.Unavailable]: 'unavailable',
 };
 
+/** Failures of the machine rather than of the request; clients may try again. */
+const PASSED_ON: ReadonlySet<Code> = new Set([Code.DeadlineExceeded, Code.ResourceExhausted]);
+
 export function wireError(error: unknown): LaminaError {
-  const runtimeFailure = error instanceof RuncError && error.command !== 'kill' && error.code !== Code.DeadlineExceeded;
+  const runtimeFailure = error instanceof RuncError && error.command !== 'kill' && !PASSED_ON.has(error.code);
   const code = runtimeFailure ? Code.Unknown : codeOf(error);
   const message = messageOf(error);
   const suffix = KIND_SUFFIX[code];
