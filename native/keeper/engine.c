@@ -319,7 +319,12 @@ static int start_shared(struct lm_keeper *keeper, int lock, struct lm_error *err
   }
   char text[24];
   int len = snprintf(text, sizeof text, "%d\n", (int)pid);
-  if (ftruncate(lock, 0) == 0) (void)!pwrite(lock, text, (size_t)len, 0);
+  /* In this order: where the disk is full, what there is room for is the last pid's place. */
+  if (pwrite(lock, text, (size_t)len, 0) != len) {
+    lm_log("warning", "%s: %s: should the engine hang at once, it is not found", engine->lock, strerror(errno));
+  } else {
+    (void)!ftruncate(lock, len);
+  }
   fd = reach(engine->socket);
   if (fd < 0) return lm_fail(err, -fd, "connect %s", engine->socket);
   return fd;

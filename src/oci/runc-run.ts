@@ -1,7 +1,7 @@
 /** One run of the OCI runtime: descriptors, log, time limit, and what a failure is called. */
-import { closeSync, unlinkSync } from 'node:fs';
+import { closeSync, statfsSync, unlinkSync } from 'node:fs';
 import { constants } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Code, codeOf, isErrno, messageOf } from '../base/index.js';
 import { describeFailure, failurePrefix, RuncError, runtimeMessageOf } from './runc-error.js';
 import { readRuncLog, runcLogSize } from './runc-log.js';
@@ -18,6 +18,8 @@ export interface Run {
   readonly argv: (log: string) => readonly string[];
   readonly output: Output;
   readonly log?: string | undefined;
+  /** Where the runtime keeps its state. */
+  readonly root?: string | undefined;
   readonly cwd?: string | undefined;
   readonly timeoutMs?: number | undefined;
   /** With output `none`: the child's 0, 1 and 2. */
@@ -196,7 +198,10 @@ function failureOf(
   const signal = status === undefined ? constants.signals.SIGKILL : status.signal;
   const exitCode = signal === undefined ? status?.code : undefined;
   const failure = { command: run.command, exitCode, signal, output, logEntries: part.entries, logTrouble: trouble };
-  const { code, message } = status === undefined ? describeTimeout(run, argv) : describeFailure(failure);
+  const { code, message } =
+    status === undefined
+      ? describeTimeout(run, argv)
+      : withDisk(describeFailure(failure), [dirname(log.path), run.root]);
   return new RuncError(code, message, {
     command: run.command,
     args: argv,
@@ -207,6 +212,32 @@ function failureOf(
     runtimeMessage: runtimeMessageOf(failure),
     subject: run.id,
   });
+}
+
+/** With less than this the runtime cannot store what it has to; it often fails without saying why. */
+const LEAST_BYTES = 64 * 1024;
+const LEAST_FILES = 16;
+
+/** Says so when a failure nobody has explained may be for want of room on a disk. */
+function withDisk(
+  failure: { readonly code: Code; readonly message: string },
+  places: readonly (string | undefined)[],
+): { readonly code: Code; readonly message: string } {
+  if (failure.code !== Code.Unknown) return failure;
+  const full = places.find((place) => place !== undefined && isFull(place));
+  if (full === undefined) return failure;
+  return { code: Code.ResourceExhausted, message: `${failure.message}: no space left on device: ${full}` };
+}
+
+function isFull(place: string): boolean {
+  try {
+    const { bavail, bsize, files, ffree } = statfsSync(place);
+    // Some file systems do not count files.
+    return bavail * bsize < LEAST_BYTES || (files > 0 && ffree < LEAST_FILES);
+  } catch {
+    // It is gone, or was never made: then that is not the reason.
+    return false;
+  }
 }
 
 function describeTimeout(run: Run, argv: readonly string[]): { code: Code; message: string } {

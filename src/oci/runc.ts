@@ -275,6 +275,7 @@ export class Runc {
       id,
       command,
       log,
+      root,
       timeoutMs: options.timeoutMs ?? this.#options.timeoutMs,
       output: options.output ?? 'joined',
       argv: (logPath) => [...globalArgs({ binary: this.#binary, root, log: logPath, systemdCgroup, debug }), ...args],

@@ -70,7 +70,7 @@ export class EventCarrier {
     clearTimeout(this.#idle);
     const left = this.#left?.seq === seq ? this.#left : undefined;
     this.#left = undefined;
-    const passedMs = left === undefined ? 0 : Math.max(Date.now() - left.sentMs, 0);
+    const passedMs = left === undefined ? 0 : Math.max(sharedMs() - left.sentMs, 0);
     try {
       const to = this.#connection ?? (await this.#connect());
       const send = (frame: Uint8Array): void => (left === undefined ? this.#send(to, frame, seq) : undefined);
@@ -133,7 +133,7 @@ export class EventCarrier {
   /** Note and event in one packet, so that there is never the one without the other. */
   #send(connection: number, frame: Uint8Array, seq: number): void {
     this.#link.flush();
-    this.#link.put(SENT, Buffer.from(`${seq} ${Date.now()}`));
+    this.#link.put(SENT, Buffer.from(`${seq} ${sharedMs()}`));
     this.#link.sendFrame(connection, frame, 0, false);
     this.#link.flush();
   }
@@ -217,4 +217,9 @@ export class EventCarrier {
 /** ttrpc's ids are odd. */
 function streamOf(seq: number): number {
   return 2 * seq + 1;
+}
+
+/** Milliseconds on a clock that a successor engine shares and nobody can set: CLOCK_MONOTONIC, which Node's own is. */
+function sharedMs(): number {
+  return Number(process.hrtime.bigint() / 1_000_000n);
 }

@@ -78,7 +78,7 @@ export class InitExit {
     try {
       writeFileAtomic(join(settings.bundle, 'lamina-exit.json'), JSON.stringify(content));
     } catch (error) {
-      log.debug({ error: messageOf(error) }, 'write the exit record');
+      log.warn({ error: messageOf(error) }, 'write the exit record: the delete verb will not know this exit');
     }
   }
 }
