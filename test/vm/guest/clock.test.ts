@@ -3,6 +3,7 @@
  * with a time has that of the clock as it was then. Only here: this kernel's clock is nobody else's.
  */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
 import { mustRun } from '../../lib/command.js';
 import { endShim, tryExec } from '../../lib/limits.js';
@@ -13,7 +14,10 @@ import { FakeDaemon, type ShimHandle } from '../../lib/shim-client.js';
 import { bareProcess } from '../../lib/spec.js';
 import { until } from '../../lib/wait.js';
 
-const skip = requires({ root: true, runc: true });
+/** Asked of the kernel itself, as whoever runs this by hand on a machine would set its clock: only guests of test/vm/run.mjs are booted with this. */
+const isGuest = / lamina\.swap=/.test(readFileSync('/proc/cmdline', 'utf8'));
+if (!isGuest) console.log('skipped: this is no guest of test/vm/run.mjs, its clock is not ours to set');
+const skip = isGuest ? requires({ root: true, runc: true }) : 'its clock is not ours to set';
 const DAY_S = 86_400;
 /** Between a process's end and our look at the clock. */
 const SLACK_S = 60;
@@ -36,6 +40,7 @@ describe('the clock is set', { skip }, () => {
 
   /** @param byS seconds, may be negative */
   async function setClock(byS: number): Promise<void> {
+    assert.ok(isGuest);
     await mustRun(['date', '-s', `@${Math.round(Date.now() / 1000 + byS)}`]);
     aheadS += byS;
   }
@@ -49,7 +54,7 @@ describe('the clock is set', { skip }, () => {
     await shim.task.start({ id: shim.id, execId: '' });
   });
   after(async () => {
-    await setClock(-aheadS);
+    if (aheadS !== 0) await setClock(-aheadS);
     await daemon.stop();
   });
 
