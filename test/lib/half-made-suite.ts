@@ -10,7 +10,8 @@ import * as api from '../../src/api/index.js';
 import { SIGKILL } from '../../src/sys/index.js';
 import { LAMINA } from './box.js';
 import { mustRun } from './command.js';
-import { isAlive, listProcesses, readProcess, readProcFile } from './proc.js';
+import { isAlive, listProcesses, readProcFile } from './proc.js';
+import { strikeEngines } from './processes.js';
 import { FakeDaemon, type ShimHandle } from './shim-client.js';
 import { bareProcess } from './spec.js';
 import { until } from './wait.js';
@@ -102,14 +103,6 @@ export function halfMadeSuite({ skip, systemd = false }: HalfMadePlace): void {
       createRuntime: [{ path: '/bin/sh', args: ['sh', '-c', script], env: ['PATH=/usr/bin:/bin'] }],
     });
 
-    const killEngines = (): void => {
-      for (const { pid, commandLine } of listProcesses()) {
-        const isOurs =
-          commandLine.includes('engine.mjs') && readProcFile(pid, 'environ').includes(`${daemon.dir}/lamina`);
-        if (isOurs) process.kill(pid, 'SIGKILL');
-      }
-    };
-
     it('of a create whose hook fails is removed', async () => {
       await launch(hooks('exit 1'));
       await assert.rejects(create(), /OCI runtime create failed/);
@@ -128,7 +121,7 @@ export function halfMadeSuite({ skip, systemd = false }: HalfMadePlace): void {
       await launch(hooks());
       const creating = create();
       await held();
-      killEngines();
+      strikeEngines(daemon);
       writeFileSync(join(dir, 'go'), '');
       const init = await creating;
       await shim.task.start({ id: shim.id, execId: '' });
@@ -170,7 +163,7 @@ export function halfMadeSuite({ skip, systemd = false }: HalfMadePlace): void {
       const creating = assert.rejects(create());
       await held();
       const pid = await keeper();
-      killEngines();
+      strikeEngines(daemon);
       process.kill(pid, 'SIGKILL');
       await creating;
       await daemon.deleteVerb(shim);
@@ -182,7 +175,7 @@ export function halfMadeSuite({ skip, systemd = false }: HalfMadePlace): void {
       const script = `case "$*" in *" exec "*) runc "$@"; ${hold()};; *) exec runc "$@";; esac`;
       writeFileSync(runtime, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
       await launch();
-      const init = await create(runtime);
+      await create(runtime);
       await shim.task.start({ id: shim.id, execId: '' });
       const spec = api.packJson(api.OCI_TYPE_URL.process, bareProcess(['/bin/sleep', '1001']));
       const exec = { id: shim.id, execId: 'e' };
@@ -190,7 +183,7 @@ export function halfMadeSuite({ skip, systemd = false }: HalfMadePlace): void {
       const starting = assert.rejects(shim.task.start(exec));
       await held();
       assert.equal(processesOf(shim.id).length, 2);
-      process.kill(readProcess(init)?.ppid ?? 0, 'SIGKILL');
+      process.kill(await keeper(), 'SIGKILL');
       await starting;
       await daemon.deleteVerb(shim);
       await assertNothingLeft(() => daemon.deleteVerb(shim));

@@ -13,7 +13,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Containerd } from './containerd.js';
-import { listProcesses, type ProcessInfo, readProcFile, readProcLink } from './proc.js';
+import { listProcesses, type ProcessInfo, readProcFile, readProcLink, sendSignal } from './proc.js';
 import { ALONE } from './repo.js';
 import { LATE_MS, until } from './wait.js';
 
@@ -178,11 +178,7 @@ export class Leaks {
     for (let round = 0; round < SWEEP_ROUNDS; round += 1) {
       const ours = listProcesses().filter((info) => isOurs(info, marker));
       for (const info of ours) {
-        try {
-          process.kill(info.pid, 'SIGKILL');
-        } catch {
-          // ended meanwhile
-        }
+        sendSignal(info.pid, 'SIGKILL');
       }
       if (ours.length === 0) break;
     }

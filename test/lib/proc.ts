@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { isErrno } from '../../src/base/index.js';
 import { until } from './wait.js';
 
 /** One process as /proc shows it; unreadable parts are empty. See proc(5). */
@@ -57,15 +58,23 @@ export function isAlive(pid: number): boolean {
   return info !== undefined && info.state !== 'Z';
 }
 
+/** @returns false if the process has ended by itself meanwhile */
+export function sendSignal(pid: number, signal: NodeJS.Signals): boolean {
+  try {
+    process.kill(pid, signal);
+    return true;
+  } catch (error) {
+    if (isErrno(error, 'ESRCH')) return false;
+    throw error;
+  }
+}
+
 /**
  * Sends SIGTERM to a container's init until it has ended: the init of a pid namespace ignores what it does not handle, and a shell that has only
  * just started may not have come to its trap yet.
  */
 export async function terminate(pid: number): Promise<void> {
-  await until(`process ${pid} ends`, () => {
-    if (isAlive(pid)) process.kill(pid, 'SIGTERM');
-    return !isAlive(pid);
-  });
+  await until(`process ${pid} ends`, () => !isAlive(pid) || !sendSignal(pid, 'SIGTERM'));
 }
 
 /** The direct children of a process. */

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Box } from './box.js';
 import type { Containerd } from './containerd.js';
-import { isAlive, listProcesses, readProcess, readProcFile } from './proc.js';
+import { isAlive, listProcesses, readProcess, readProcFile, sendSignal } from './proc.js';
 import { until } from './wait.js';
 
 /** A daemon, real or played, by the environment its shims run in. */
@@ -57,11 +57,16 @@ export function keepers(daemon: Environment): number[] {
   return processesOf(daemon, KEEPER);
 }
 
+/** Kills every engine there is at this moment, and waits for nothing. */
+export function strikeEngines(daemon: Environment): void {
+  for (const pid of engines(daemon)) sendSignal(pid, 'SIGKILL');
+}
+
 /** Kills every engine of the daemon with SIGKILL and waits until they are gone. */
 export async function killEngine(daemon: Environment): Promise<number[]> {
   const pids = engines(daemon);
   if (pids.length === 0) throw new Error('no engine to kill');
-  for (const pid of pids) process.kill(pid, 'SIGKILL');
+  for (const pid of pids) sendSignal(pid, 'SIGKILL');
   await until(`the engines ${pids.join(', ')} are gone`, () => pids.every((pid) => !isAlive(pid)));
   return pids;
 }

@@ -18,7 +18,7 @@ import {
 } from '../../src/ttrpc/index.js';
 import { mustRun, runCommand } from './command.js';
 import { copyRootfs } from './image.js';
-import { listProcesses, type ProcessInfo, readProcFile } from './proc.js';
+import { listProcesses, type ProcessInfo, readProcFile, sendSignal } from './proc.js';
 import { findProgram, LAMINA_BIN } from './repo.js';
 import { type BareSpecOptions, bareSpec } from './spec.js';
 import { until } from './wait.js';
@@ -259,7 +259,7 @@ export class FakeDaemon {
         return left.length === 0;
       });
     } finally {
-      for (const info of left) process.kill(info.pid, 'SIGKILL');
+      for (const info of left) sendSignal(info.pid, 'SIGKILL');
       this.#server.close();
       for (const fd of this.#logs) closeSync(fd);
       await runCommand([

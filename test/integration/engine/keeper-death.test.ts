@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { Box } from '../../lib/box.js';
 import { shimSuite } from '../../lib/parity.js';
 import { isAlive, readProcess, terminate } from '../../lib/proc.js';
-import { engines, keeperOf, keepers, replaceEngine, theEngine } from '../../lib/processes.js';
+import { engines, keeperOf, keepers, replaceEngine, strikeEngines, theEngine } from '../../lib/processes.js';
 import { assertConnected, laminaOnly, story } from '../../lib/survive.js';
 import { until } from '../../lib/wait.js';
 
@@ -83,7 +83,7 @@ for (const mode of ['engine = "shared"', 'engine = "dedicated"']) {
         const other = await box.start(['sleep', '1000']);
         const pid = await box.pidOf(id);
         const keeper = await keeperOf(box, id);
-        for (const engine of engines(box.daemon)) process.kill(engine, 'SIGKILL');
+        strikeEngines(box.daemon);
         process.kill(keeper, 'SIGKILL');
         await waitUntilCleanedUp(box, id, [pid]);
         assert.equal((await box.exec(other, ['echo', 'x'])).stdout, 'x\n');
@@ -118,7 +118,7 @@ for (const mode of ['engine = "shared"', 'engine = "dedicated"']) {
         const id = await box.start(['sleep', '1000']);
         const pid = await box.pidOf(id);
         const keeper = await keeperOf(box, id);
-        for (const engine of engines(box.daemon)) process.kill(engine, 'SIGKILL');
+        strikeEngines(box.daemon);
         process.kill(keeper, 'SIGTERM');
         await until('the keeper has ended', () => !isAlive(keeper));
         await waitUntilCleanedUp(box, id, [pid]);
@@ -143,7 +143,7 @@ shimSuite('containerd and the engine die together', (suite) => {
   scenario('running containers are found again', async (box) => {
     const ids = [await box.start(TERM(51)), await box.start(TERM(52)), await box.start(TERM(53))];
     const pids = await Promise.all(ids.map((id) => box.pidOf(id)));
-    for (const engine of engines(box.daemon)) process.kill(engine, 'SIGKILL');
+    strikeEngines(box.daemon);
     await box.daemon.restart();
     await box.events.resubscribe();
     assert.deepEqual(await Promise.all(ids.map((id) => box.pidOf(id))), pids);
@@ -160,7 +160,7 @@ shimSuite('containerd and the engine die together', (suite) => {
     const id = await box.start(TERM(54));
     const pid = await box.pidOf(id);
     await box.daemon.killHard();
-    for (const engine of engines(box.daemon)) process.kill(engine, 'SIGKILL');
+    strikeEngines(box.daemon);
     await terminate(pid);
     await box.daemon.restart();
     await box.events.resubscribe();
@@ -185,7 +185,7 @@ shimSuite('containerd and the engine die together', (suite) => {
     const log = join(folder, 'drip.log');
     const script = 'n=0; while [ $n -lt 400 ]; do echo "line $n"; n=$((n+1)); sleep 0.005; done; exit 56';
     const id = await box.start(['sh', '-c', script], { flags: ['--log-uri', `file://${log}`] });
-    for (const engine of engines(box.daemon)) process.kill(engine, 'SIGKILL');
+    strikeEngines(box.daemon);
     await box.daemon.restart();
     await box.events.resubscribe();
     assert.equal(await remove(box, id), 56);
