@@ -216,6 +216,20 @@ export class Container {
     await this.#cgroup.letDie(signal);
   }
 
+  /**
+   * Ends a process's input once the clients have closed theirs. A client may have read its own input to the end while the exec is still being started,
+   * as soon as the FIFO has a reader; its streams are not known before the start has ended.
+   * @throws LaminaError NotFound
+   */
+  async closeStdin(execId: string): Promise<void> {
+    if (execId !== '') {
+      // A start that is repeated for a predecessor engine begins first: its request came first.
+      if (this.#takeover !== undefined) await this.#resolved.promise;
+      await this.execs.get(execId).starting;
+    }
+    this.process(execId).io?.closeStdin();
+  }
+
   /** Host pids of all processes of the container, with the exec each is the main process of. */
   pids(): { pid: number; execId: string | undefined }[] {
     const execOf = new Map([...this.execs].map((exec) => [exec.pid, exec.id]));

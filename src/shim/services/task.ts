@@ -158,7 +158,7 @@ export function createTaskService(session: Session) {
     },
 
     async closeIO({ id, execId }) {
-      find(id).process(execId).io?.closeStdin();
+      await find(id).closeStdin(execId);
       return {};
     },
 
