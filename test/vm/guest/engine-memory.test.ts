@@ -1,0 +1,2 @@
+/** On cgroup v2. */
+import '../../integration/engine/out-of-memory.test.js';
