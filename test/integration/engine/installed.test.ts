@@ -1,11 +1,24 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { Script } from 'node:vm';
+import { mustRun, runCommand } from '../../lib/command.js';
 import { releaseDir } from '../../lib/installed.js';
+import { LAMINA_BIN, REPO } from '../../lib/repo.js';
+import { until } from '../../lib/wait.js';
 
 describe('the installed engine', () => {
   let copy: string;
@@ -40,5 +53,65 @@ describe('the installed engine', () => {
     rmSync(join(copy, 'engine.cache'));
     assert.equal(runtimeOf(), 'runc');
     assert.ok(!existsSync(join(copy, 'engine.cache')));
+  });
+});
+
+describe('scripts/install', () => {
+  let dir: string;
+  beforeEach(() => {
+    dir = mkdtempSync(join(tmpdir(), 'lamina-install-'));
+  });
+  afterEach(() => rmSync(dir, { recursive: true }));
+
+  /** A checkout with a build of its own, which can be given another version; what is installed is what the tests use. */
+  const makeCheckout = (): void => {
+    mkdirSync(join(dir, 'build/lib'), { recursive: true });
+    for (const name of ['scripts', 'package.json']) cpSync(join(REPO, name), join(dir, name), { recursive: true });
+    for (const name of readdirSync(releaseDir())) {
+      if (/^(engine|lamina)\.m?js$/.test(name)) cpSync(join(releaseDir(), name), join(dir, 'build/lib', name));
+    }
+    cpSync(join(releaseDir(), 'lamina.node'), join(dir, 'build/lamina.node'));
+    cpSync(join(LAMINA_BIN, 'containerd-shim-lamina-v2'), join(dir, 'build/containerd-shim-lamina-v2'));
+  };
+  const install = async (version: string): Promise<string> => {
+    const script = join(dir, 'build/lib/engine.js');
+    // Of the same length: code compiled for the other would be taken for this one's.
+    writeFileSync(script, readFileSync(script, 'utf8').replace(/(var VERSION = .*)"[^"]+";/, `$1"${version}";`));
+    await mustRun([join(dir, 'scripts/install'), join(dir, 'prefix'), '--no-build']);
+    return readlinkSync(join(library(), 'engine.mjs')).split('/')[1] ?? '';
+  };
+  const library = (): string => join(dir, 'prefix/lib/lamina');
+
+  it('replaces everything in one step: an engine that starts meanwhile is the old one or the new one', async () => {
+    makeCheckout();
+    const installed = [await install('0.0.1')];
+    const wrong: string[] = [];
+    const seen = new Set<string>();
+    let isOver = false;
+    writeFileSync(join(dir, 'config.toml'), '');
+    const starts = (async () => {
+      while (!isOver) {
+        const { stdout, stderr, code } = await runCommand(['node', join(library(), 'engine.mjs'), '--check'], {
+          env: { LAMINA_CONFIG: join(dir, 'config.toml') },
+        });
+        if (code === 0) seen.add((JSON.parse(stdout) as { version: string }).version);
+        else wrong.push(`${code}: ${stdout}${stderr}`);
+      }
+    })();
+    for (const version of ['0.0.2', '0.0.1', '0.0.3']) {
+      installed.push(await install(version));
+      await until(`${version} starts`, () => seen.has(version) || wrong.length > 0);
+    }
+    isOver = true;
+    await starts;
+    assert.deepEqual(wrong, []);
+    assert.ok(
+      [...seen].every((version) => ['0.0.1', '0.0.2', '0.0.3'].includes(version)),
+      [...seen].join(),
+    );
+    // The one before stays, to go back to; nothing else does.
+    assert.deepEqual(readdirSync(join(library(), 'releases')).toSorted(), installed.slice(-2).toSorted());
+    assert.deepEqual(readdirSync(library()).toSorted(), ['engine.mjs', 'lamina.mjs', 'releases']);
+    assert.deepEqual(readdirSync(join(dir, 'prefix/bin')).toSorted(), ['containerd-shim-lamina-v2', 'lamina']);
   });
 });
