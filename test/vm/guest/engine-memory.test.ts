@@ -1,2 +1,0 @@
-/** On cgroup v2. */
-import '../../integration/engine/out-of-memory.test.js';
