@@ -1,5 +1,4 @@
 /** Starts a process through the OCI runtime and takes it over: streams, terminal, pid, exit. */
-import { closeSync } from 'node:fs';
 import { Code, codeOf, LaminaError, messageOf } from '../../base/index.js';
 import { ConsoleSocket, type Stdio } from '../../oci/index.js';
 import { SIGKILL } from '../../sys/index.js';
@@ -34,10 +33,13 @@ export async function launch(context: ContainerContext, options: LaunchOptions):
   process.io = io;
   using console = stdio.terminal ? new ConsoleSocket() : undefined;
   if (console?.fd !== undefined) io.keep('console-socket', console.fd, Buffer.from(console.path));
-  const master = console?.receive();
+  // Into the keeper at once: whoever has it last hangs up the process when it goes.
+  const master = console?.receive().then(({ fd }) => {
+    io.setConsole(fd);
+    return fd;
+  });
   // Awaited below; until then it must not count as unhandled.
   master?.catch(() => undefined);
-  let ownsMaster = true;
   try {
     const early = io.startRelays(false);
     early.catch(() => undefined);
@@ -47,23 +49,17 @@ export async function launch(context: ContainerContext, options: LaunchOptions):
     process.hold(pid, undefined);
     const held = await context.exits.adopt(pid, name, onReaped);
     process.hold(pid, held?.pidfd);
-    if (master !== undefined) {
-      const { fd } = await master;
-      ownsMaster = false;
-      await connectTerminal(io, fd, stdio, options.io);
-    }
+    if (master !== undefined) await connectTerminal(io, await master, stdio, options.io);
     await Promise.all([early, io.startRelays(true)]);
     io.assertKept();
   } catch (error) {
     process.io = undefined;
     io.dispose();
     // runc sends the terminal before it finds that the program is missing.
-    if (ownsMaster) {
-      master?.then(
-        ({ fd }) => closeSync(fd),
-        () => undefined,
-      );
-    }
+    master?.then(
+      () => io.dispose(),
+      () => undefined,
+    );
     killIfStarted(process);
     throw error;
   }
