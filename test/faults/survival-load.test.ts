@@ -16,7 +16,7 @@ const LIVES = Number(process.env['LAMINA_LIVES'] ?? 60);
 const AT_ONCE = 6;
 const KILL_EVERY_MS = 1_000;
 /** What an engine needs to start, and a little more: on a machine with much else to do none would ever come to serve anybody. */
-const LEAST_CPU_SECONDS = 0.25;
+const LEAST_CPU_SECONDS = 0.12;
 /** Per life, both runs, on a machine that does other things too. */
 const LIFE_MS = 20_000;
 

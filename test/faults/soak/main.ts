@@ -12,6 +12,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { type Shim, Side } from '../../../bench/side.js';
 import { stageLamina } from '../../../bench/stage.js';
+import { messageOf } from '../../../src/base/index.js';
 import { mustRun } from '../../lib/command.js';
 import { keepers, replaceEngine, theEngine } from '../../lib/processes.js';
 import { LAMINA_BIN } from '../../lib/repo.js';
@@ -35,6 +36,8 @@ interface Soak {
   readonly stdins: readonly { readonly path: string; readonly fd: number }[];
   lives: number;
   execs: number;
+  /** What did not go as it should: reported at the end, like growth. */
+  readonly failed: string[];
 }
 
 /** Works until the numbers given are reached. */
@@ -42,13 +45,15 @@ async function work(soak: Soak, lives: number, execs: number): Promise<void> {
   const living = async (): Promise<void> => {
     while (soak.lives < lives) {
       soak.lives += 1;
-      await life(soak.side, soak.lives);
+      const n = soak.lives;
+      await life(soak.side, n).catch((error: unknown) => soak.failed.push(`life ${n}: ${messageOf(error)}`));
     }
   };
   const running = async (stdin: Soak['stdins'][number]): Promise<void> => {
     while (soak.execs < execs) {
       soak.execs += 1;
-      await exec(soak.held, soak.execs, stdin);
+      const n = soak.execs;
+      await exec(soak.held, n, stdin).catch((error: unknown) => soak.failed.push(`exec ${n}: ${messageOf(error)}`));
     }
   };
   await Promise.all([...Array.from({ length: LIFE_WORKERS }, living), ...soak.stdins.map(running)]);
@@ -93,7 +98,7 @@ async function run(
     await mustRun(['mkfifo', '-m', '700', path]);
     stdins.push({ path, fd: openSync(path, constants.O_RDWR | constants.O_NONBLOCK) });
   }
-  const soak: Soak = { side, held, stdins, lives: 0, execs: 0 };
+  const soak: Soak = { side, held, stdins, lives: 0, execs: 0, failed: [] };
   const [keeper = 0] = keepers(side.daemon);
   const replay = async (): Promise<Record<string, number>> =>
     await addon.replayOf(keeper, async () => await replaceEngine(side.daemon));
@@ -108,7 +113,7 @@ async function run(
     await work(soak, WARM_UP.lives + Math.round(total.lives * share), WARM_UP.execs + Math.round(total.execs * share));
     columns.set(quarter === QUARTERS ? 'end' : `${share * 100} %`, await count(soak));
     const seconds = (performance.now() - begin) / 1000;
-    process.stderr.write(`${soak.lives} lives, ${soak.execs} execs after ${seconds.toFixed(0)} s\n`);
+    process.stderr.write(`${soak.lives} lives, ${soak.execs} execs after ${seconds.toFixed(0)} s\n${table(columns)}\n`);
   }
   const last = { ...columns.get('end'), ...(await replay()) } as Census;
   columns.set('end', last);
@@ -117,7 +122,7 @@ async function run(
   const grown = growth({ ...first, ...before }, last, BOUNDS);
   for (const { fd } of stdins) closeSync(fd);
   await side.finish(held);
-  return grown;
+  return [...soak.failed, ...grown.map((line) => `grown: ${line}`)];
 }
 
 const { values } = parseArgs({
@@ -146,5 +151,5 @@ try {
 } finally {
   await side.close().finally(() => rmSync(stage, { recursive: true, force: true }));
 }
-for (const problem of problems) console.error(`grown: ${problem}`);
+for (const problem of problems) console.error(problem);
 process.exitCode = problems.length > 0 ? 1 : 0;

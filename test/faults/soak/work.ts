@@ -101,7 +101,13 @@ export async function life(side: Side, n: number): Promise<void> {
   assert.ok(kind !== undefined);
   const bundle = await side.bundle({ args: kind.args });
   const shim = await side.connect(bundle, await call('start verb', side.startVerb(bundle)));
-  await kind.live(side, shim);
+  try {
+    await kind.live(side, shim);
+  } catch (error) {
+    // By force, or its keeper would count as one too many.
+    await side.finish(shim);
+    throw error;
+  }
   if (kind.args[0] !== '/no/such/program') await call('delete', shim.task.delete({ id: bundle.id, execId: '' }));
   await call('shutdown', side.shutdown(shim));
   await call('delete verb', side.deleteVerb(bundle));
