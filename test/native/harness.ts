@@ -212,9 +212,9 @@ export function frame(stream: number, body: Buffer, declared = body.length): Buf
 
 /** Polls for something no event tells, with a deadline. */
 export async function eventually(what: string, check: () => boolean): Promise<void> {
-  const end = Date.now() + DEADLINE_MS;
+  const end = performance.now() + DEADLINE_MS;
   while (!check()) {
-    if (Date.now() > end) assert.fail(`${what}: not within ${DEADLINE_MS} ms`);
+    if (performance.now() > end) assert.fail(`${what}: not within ${DEADLINE_MS} ms`);
     await new Promise((done) => setTimeout(done, 5));
   }
 }
