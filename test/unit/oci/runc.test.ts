@@ -321,6 +321,17 @@ describe('Runc failures', () => {
     assert.equal((await failureOf(runc.create('web', { bundle: dir }))).code, Code.Unknown);
   });
 
+  for (const words of [
+    'write state.json: no space left on device',
+    'fork/exec /proc/self/exe: resource temporarily unavailable',
+    'open exec.fifo: too many open files',
+  ]) {
+    it(`tells want of something on this machine from other failures: ${words}`, async () => {
+      const { runc } = setUp([{ code: 1, log: errorLine(words) }]);
+      assert.equal((await failureOf(runc.start('web'))).code, Code.ResourceExhausted);
+    });
+  }
+
   it('takes the deletion of an unknown container for done', async () => {
     const { runc } = setUp([{}, { code: 1, log: errorLine('container does not exist') }]);
     assert.equal(await runc.delete('web'), true);
