@@ -14,6 +14,7 @@ import { type Shim, Side } from '../../../bench/side.js';
 import { stageLamina } from '../../../bench/stage.js';
 import { messageOf } from '../../../src/base/index.js';
 import { mustRun } from '../../lib/command.js';
+import { releaseDir } from '../../lib/installed.js';
 import { keepers, replaceEngine, theEngine } from '../../lib/processes.js';
 import { LAMINA_BIN } from '../../lib/repo.js';
 import { until } from '../../lib/wait.js';
@@ -141,7 +142,7 @@ const stop = (): void => {
 process.on('SIGINT', stop).on('SIGTERM', stop);
 let problems: string[];
 try {
-  const addon = new CountingAddon(join(dirname(program), '../lib/lamina/lamina.node'), stage);
+  const addon = new CountingAddon(join(releaseDir(join(dirname(program), '../lib/lamina')), 'lamina.node'), stage);
   side.daemon.env['LAMINA_ADDON'] = addon.path;
   problems = await run(side, addon, total);
 } catch (error) {
