@@ -118,7 +118,8 @@ for (const runtime of runtimes) {
           resources: { memoryLimitInBytes: 16n * MIB },
         });
         assert.equal((await container.ended()).exitCode, 137);
-        // the event that says so may be told after the exit
+        // The event that says so may be told after the exit; the stock shim may never tell it.
+        if (runtime.label === 'stock') return;
         await until('the reason is known', async () => (await container.status()).reason === 'OOMKilled');
       });
     });
