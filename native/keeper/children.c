@@ -37,9 +37,12 @@ void lm_children_name(struct lm_keeper *keeper, pid_t pid, struct lm_field name,
   TAILQ_INSERT_TAIL(&keeper->children.named, c, entry);
 }
 
-int lm_children_check(pid_t pid) {
+int lm_children_check(struct lm_keeper *keeper, pid_t pid, struct lm_field name) {
   siginfo_t info;
-  return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0 ? -errno : 0;
+  if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0) return -errno;
+  /* A runtime that wrote down another's pid must not get that one's exit, nor the power to kill it. */
+  const struct lm_child *c = find(keeper, pid);
+  return c == NULL || (c->name_len == name.len && memcmp(c->name, name.data, name.len) == 0) ? 0 : -ESRCH;
 }
 
 static void drop_report(struct lm_children *children, struct lm_report *r) {

@@ -174,7 +174,7 @@ static void do_spawn(struct lm_keeper *keeper, struct lm_message *m) {
 
 static void do_adopt(struct lm_keeper *keeper, struct lm_message *m) {
   pid_t pid = (pid_t)m->head.arg;
-  if (pid <= 0 || (uint64_t)pid != m->head.arg || lm_children_check(pid) < 0) {
+  if (pid <= 0 || (uint64_t)pid != m->head.arg || lm_children_check(keeper, pid, m->fields[0]) < 0) {
     lm_link_fail(keeper, m->head.serial, ESRCH, "adopt");
     return;
   }

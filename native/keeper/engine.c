@@ -156,6 +156,7 @@ void lm_engine_heard(struct lm_keeper *keeper) {
 void lm_engine_linked(struct lm_keeper *keeper) {
   lm_engine_heard(keeper);
   lm_timer_stop(&keeper->engine.seek);
+  keeper->engine.locked_since = 0;
   arm_ping(keeper);
 }
 
@@ -338,6 +339,21 @@ static bool is_private(const char *directory) {
   return S_ISDIR(info.st_mode) && info.st_uid == geteuid() && (info.st_mode & 022) == 0;
 }
 
+/* Another keeper is starting an engine right now, or one that has ended took the lock file with it: a matter of
+ * milliseconds, unless whoever holds the lock has been stopped. Nobody can take it from them, so an engine of our own
+ * has to do. */
+static void wait_for_lock(struct lm_keeper *keeper) {
+  struct lm_engine *engine = &keeper->engine;
+  if (engine->locked_since == 0) engine->locked_since = lm_now_ms();
+  if (lm_now_ms() - engine->locked_since < engine->ping_every) {
+    lm_timer_arm(&keeper->loop, &engine->seek, jitter(LOCK_RETRY_MS));
+    return;
+  }
+  lm_log("error", "%s is held by somebody who does not go on: starting an engine of our own", engine->lock);
+  engine->locked_since = 0;
+  start_dedicated(keeper);
+}
+
 void lm_engine_seek(struct lm_keeper *keeper) {
   struct lm_engine *engine = &keeper->engine;
   if (lm_link_up(keeper) || keeper->done) return;
@@ -362,7 +378,7 @@ void lm_engine_seek(struct lm_keeper *keeper) {
     }
     LM_CLEANUP_CLOSE int lock = take_lock(engine);
     if (lock == -EWOULDBLOCK) {
-      lm_timer_arm(&keeper->loop, &engine->seek, jitter(LOCK_RETRY_MS));
+      wait_for_lock(keeper);
       return;
     }
     if (lock < 0) {

@@ -48,12 +48,13 @@ struct lm_engine {
   char *socket; /* paths in state_dir, or NULL when nothing can be started */
   char *lock;
   char *log;
-  pid_t pid;         /* of the linked engine, 0 while unknown */
-  int pidfd;         /* of it, or -1 */
-  bool dedicated;    /* the next one started is to be our own */
-  int64_t delay;     /* ms before the next try, after it grew */
-  bool served;       /* one has, once */
-  unsigned failures; /* engines in a row that did not serve for long, or could not be started */
+  pid_t pid;            /* of the linked engine, 0 while unknown */
+  int pidfd;            /* of it, or -1 */
+  bool dedicated;       /* the next one started is to be our own */
+  int64_t delay;        /* ms before the next try, after it grew */
+  int64_t locked_since; /* the lock has been another's at every try since then; 0: it has not */
+  bool served;          /* one has, once */
+  unsigned failures;    /* engines in a row that did not serve for long, or could not be started */
   int64_t welcomed_at;
   struct lm_timer seek;
   struct lm_timer ping;
@@ -209,8 +210,8 @@ void lm_deposit_replay(struct lm_keeper *keeper);
 void lm_children_init(struct lm_keeper *keeper);
 void lm_children_free(struct lm_keeper *keeper);
 void lm_children_name(struct lm_keeper *keeper, pid_t pid, struct lm_field name, bool engine);
-/* 0 when pid is a child, dead or alive, that was not reaped; else -errno. */
-int lm_children_check(pid_t pid);
+/* 0 when pid is a child, dead or alive, that was not reaped and has no other name than this; else -errno. */
+int lm_children_check(struct lm_keeper *keeper, pid_t pid, struct lm_field name);
 void lm_children_reap(struct lm_keeper *keeper);
 void lm_children_ack(struct lm_keeper *keeper, uint32_t seq);
 void lm_children_replay(struct lm_keeper *keeper);

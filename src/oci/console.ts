@@ -4,7 +4,7 @@
  */
 import { closeSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { Code, codeOf, createDeferred, type Deferred, isErrno, LaminaError, messageOf } from '../base/index.js';
 import { binding, POLLIN, type Poller, type Registration, sharedPoller } from '../sys/index.js';
 import { scratchDir } from './scratch.js';
@@ -19,14 +19,18 @@ export interface ReceivedConsole {
 
 export interface ConsoleSocketOptions {
   readonly poller?: Poller;
+  /** Where it is to be, in a folder that nobody else may enter; what is left there of an earlier one is removed. Default: a folder of its own. */
+  readonly path?: string | undefined;
 }
 
 /** The longest path a socket can have: sun_path without its NUL. */
-const MAX_SOCKET_PATH_BYTES = 107;
+export const MAX_SOCKET_PATH_BYTES = 107;
+/** Of one in a folder of its own. */
+const SOCKET_NAME = 'pty.sock';
 const MAX_NAME_BYTES = 4096;
 const RECEIVE_TIMEOUT_MS = 30_000;
 
-/** A listening socket in a private directory, for one console. Dispose of it in every case. */
+/** A listening socket where nobody else comes, for one console. Dispose of it in every case. */
 export class ConsoleSocket {
   /** What `--console-socket` gets. */
   readonly path: string;
@@ -35,6 +39,7 @@ export class ConsoleSocket {
   #fd: number | undefined;
   #registration: Registration | undefined;
   #waiting: Deferred<ReceivedConsole> | undefined;
+  #isConnected = false;
 
   /**
    * @param made a socket of another process that listens already; the descriptor belongs to this object from now on
@@ -42,11 +47,12 @@ export class ConsoleSocket {
    */
   constructor(options: ConsoleSocketOptions = {}, made?: { readonly fd: number; readonly path: string }) {
     this.#poller = options.poller ?? sharedPoller();
-    this.path = made?.path ?? join(makeSocketDir(), 'pty.sock');
+    if (made === undefined && options.path !== undefined) rmSync(options.path, { force: true });
+    this.path = made?.path ?? options.path ?? join(makeSocketDir(), SOCKET_NAME);
     try {
       this.#fd = made?.fd ?? binding().listenUnix(this.path, 'stream', 1, 0o600);
     } catch (error) {
-      this.#removeDir();
+      this.#remove();
       throw error;
     }
   }
@@ -57,7 +63,7 @@ export class ConsoleSocket {
   }
 
   /**
-   * Waits for the console, at most 30 s; the socket is then closed and its directory removed, whatever came of it.
+   * Waits for the console, at most 30 s; the socket is then closed and removed, whatever came of it.
    * @throws LaminaError DeadlineExceeded; Canceled when it is disposed of meanwhile; FailedPrecondition when something else than
    *   one descriptor and a name of less than 4096 bytes was sent
    */
@@ -78,29 +84,44 @@ export class ConsoleSocket {
     }
   }
 
-  /** Closes the socket and removes its directory; idempotent. */
+  /**
+   * To be called once the runtime has ended: what it was to send is there by now, or never comes. `receive` settles without waiting any longer, unless
+   * somebody has connected who has not yet sent anything.
+   */
+  takeNow(): void {
+    if (this.#waiting === undefined || this.#isConnected) return;
+    this.#step(() => {
+      this.#accept();
+      if (!this.#isConnected) throw this.#error(Code.FailedPrecondition, 'the runtime has ended and sent nothing');
+    });
+  }
+
+  /** Closes the socket and removes it; idempotent. */
   [Symbol.dispose](): void {
     this.#closeFd();
     this.#waiting?.reject(this.#error(Code.Canceled, 'it was closed'));
-    this.#removeDir();
+    this.#remove();
   }
 
-  #removeDir(): void {
-    rmSync(dirname(this.path), { recursive: true, force: true });
+  #remove(): void {
+    if (basename(this.path) === SOCKET_NAME) rmSync(dirname(this.path), { recursive: true, force: true });
+    else rmSync(this.path, { force: true });
   }
 
   #watch(fd: number, step: () => void): void {
     this.#fd = fd;
-    this.#registration = this.#poller.watch(fd, POLLIN, () => {
-      try {
-        step();
-      } catch (error) {
-        this.#waiting?.reject(
-          error instanceof LaminaError ? error : this.#error(whyNot(error), messageOf(error), error),
-        );
-        this.#closeFd();
-      }
-    });
+    this.#registration = this.#poller.watch(fd, POLLIN, () => this.#step(step));
+  }
+
+  #step(step: () => void): void {
+    try {
+      step();
+    } catch (error) {
+      this.#waiting?.reject(
+        error instanceof LaminaError ? error : this.#error(whyNot(error), messageOf(error), error),
+      );
+      this.#closeFd();
+    }
   }
 
   #closeFd(): void {
@@ -115,6 +136,7 @@ export class ConsoleSocket {
     const connection = binding().acceptUnix(this.#fd);
     if (connection === null) return;
     this.#closeFd();
+    this.#isConnected = true;
     this.#watch(connection, () => this.#read(connection));
   }
 
@@ -148,7 +170,7 @@ export class ConsoleSocket {
 
 // XDG_RUNTIME_DIR may be longer than a socket's path can be.
 function makeSocketDir(): string {
-  const suffix = '/pty123456/pty.sock';
+  const suffix = `/pty123456/${SOCKET_NAME}`;
   const parent = [scratchDir(), tmpdir(), '/tmp'].find(
     (dir) => Buffer.byteLength(dir) + suffix.length <= MAX_SOCKET_PATH_BYTES,
   );

@@ -1,5 +1,6 @@
 /** One run of the OCI runtime: descriptors, log, time limit, and what a failure is called. */
-import { closeSync, statfsSync, unlinkSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { closeSync, fstatSync, openSync, statfsSync, unlinkSync } from 'node:fs';
 import { constants } from 'node:os';
 import { dirname, join } from 'node:path';
 import { Code, codeOf, isErrno, messageOf } from '../base/index.js';
@@ -31,6 +32,9 @@ export interface Run {
 }
 
 const TAIL_BYTES = 4096;
+/** What a run may print where it is kept in memory: a list of all containers is some hundred KiB. */
+const OUTPUT_BYTES = 16 << 20;
+const OUTPUT_CHECK_MS = 100;
 /** How long a killed process may take to be gone before we stop waiting for it (it may sleep in the kernel). */
 const REAP_TIMEOUT_MS = 2000;
 
@@ -44,7 +48,6 @@ const REMOVED_ENV = {
 
 /** Logs some run is writing now; removed by the end of that run. */
 const logsInUse = new Set<string>();
-let privateLogs = 0;
 
 interface RunLog {
   readonly path: string;
@@ -58,16 +61,17 @@ function takeLog(shared: string | undefined): RunLog {
     logsInUse.add(shared);
     return { path: shared, offset: runcLogSize(shared), release: () => logsInUse.delete(shared) };
   }
-  privateLogs += 1;
-  const path = `${shared ?? join(scratchDir(), 'lamina-runc-log')}.${process.pid}.${privateLogs}`;
-  return { path, offset: runcLogSize(path), release: () => unlinkIfThere(path) };
+  const path = `${shared ?? join(scratchDir(), 'lamina-runc-log')}.${randomBytes(8).toString('hex')}`;
+  // Made here: where others may write, too, nobody can put a link in its place any more.
+  closeSync(openSync(path, 'wx', 0o600));
+  return { path, offset: 0, release: () => unlinkIfThere(path) };
 }
 
 function unlinkIfThere(path: string): void {
   try {
     unlinkSync(path);
   } catch (error) {
-    // The runtime never got as far as its log.
+    // Somebody tidied up.
     if (!isErrno(error, 'ENOENT')) throw error;
   }
 }
@@ -84,8 +88,8 @@ export class RuncRunner {
 
   /**
    * Runs to the end.
-   * @returns what was printed to standard output (empty with output `none`)
-   * @throws RuncError
+   * @returns what was printed to standard output, with output `split`
+   * @throws RuncError; DeadlineExceeded for one that took too long, ResourceExhausted for one that printed without end: both have been killed
    */
   async run(run: Run): Promise<string> {
     const log = takeLog(run.log);
@@ -115,9 +119,10 @@ export class RuncRunner {
 
       const argv = run.argv(log.path);
       const child = await this.#spawn(run, argv, fds);
-      const status = await waitFor(child, run.timeoutMs);
-      if (status?.code === 0 && status.signal === undefined) {
-        return stdout === undefined ? '' : readScratchTail(stdout, Number.MAX_SAFE_INTEGER);
+      const printed = [stdout, stderr].filter((fd) => fd !== undefined);
+      const status = await waitFor(child, run.timeoutMs, () => printed.some((fd) => fstatSync(fd).size > OUTPUT_BYTES));
+      if (typeof status !== 'string' && status.code === 0 && status.signal === undefined) {
+        return run.output === 'split' && stdout !== undefined ? readScratchTail(stdout, OUTPUT_BYTES) : '';
       }
       throw failureOf(run, argv, status, log, stderr === undefined ? '' : readScratchTail(stderr, TAIL_BYTES));
     } finally {
@@ -164,15 +169,30 @@ export class RuncRunner {
 
 const NOTHING_KNOWN = { exitCode: undefined, signal: undefined, stderrTail: '', logEntries: [], runtimeMessage: '' };
 
-/** The exit status, or undefined when the time was up and the process has been killed. */
-async function waitFor(child: SpawnedProcess, timeoutMs: number | undefined): Promise<ExitStatus | undefined> {
-  if (timeoutMs === undefined || timeoutMs <= 0) return child.exited;
-  const status = await within(child.exited, timeoutMs);
-  if (status !== undefined) return status;
+/** Why a process was killed. */
+type Excess = 'time' | 'output';
+
+/** The exit status, or why the process had to be killed. */
+async function waitFor(
+  child: SpawnedProcess,
+  timeoutMs: number | undefined,
+  hasPrintedTooMuch: () => boolean,
+): Promise<ExitStatus | Excess> {
+  let watch: NodeJS.Timeout | undefined;
+  const excess = new Promise<Excess>((resolve) => {
+    watch = setInterval(() => {
+      if (hasPrintedTooMuch()) resolve('output');
+    }, OUTPUT_CHECK_MS);
+  });
+  const outcome = Promise.race([child.exited, excess]);
+  const isLimited = timeoutMs !== undefined && timeoutMs > 0;
+  const status = (isLimited ? await within(outcome, timeoutMs) : await outcome) ?? 'time';
+  clearInterval(watch);
+  if (typeof status !== 'string') return status;
   if (child.killGroup !== undefined) child.killGroup(constants.signals.SIGKILL);
   else child.kill(constants.signals.SIGKILL);
   await within(child.exited, REAP_TIMEOUT_MS);
-  return undefined;
+  return status;
 }
 
 async function within<T>(promise: Promise<T>, timeoutMs: number): Promise<T | undefined> {
@@ -190,17 +210,17 @@ async function within<T>(promise: Promise<T>, timeoutMs: number): Promise<T | un
 function failureOf(
   run: Run,
   argv: readonly string[],
-  status: ExitStatus | undefined,
+  status: ExitStatus | Excess,
   log: RunLog,
   output: string,
 ): RuncError {
   const { part, trouble } = readRuncLog(log.path, log.offset);
-  const signal = status === undefined ? constants.signals.SIGKILL : status.signal;
-  const exitCode = signal === undefined ? status?.code : undefined;
+  const signal = typeof status === 'string' ? constants.signals.SIGKILL : status.signal;
+  const exitCode = typeof status === 'string' || signal !== undefined ? undefined : status.code;
   const failure = { command: run.command, exitCode, signal, output, logEntries: part.entries, logTrouble: trouble };
   const { code, message } =
-    status === undefined
-      ? describeTimeout(run, argv)
+    typeof status === 'string'
+      ? describeExcess(run, argv, status)
       : withDisk(describeFailure(failure), [dirname(log.path), run.root]);
   return new RuncError(code, message, {
     command: run.command,
@@ -240,9 +260,12 @@ function isFull(place: string): boolean {
   }
 }
 
-function describeTimeout(run: Run, argv: readonly string[]): { code: Code; message: string } {
-  const seconds = (run.timeoutMs ?? 0) / 1000;
-  const what = [argv[0], run.command, run.id].join(' ').trim();
-  const message = `${failurePrefix(run.command)}: ${what} did not end within ${seconds} s and was killed`;
+function describeExcess(run: Run, argv: readonly string[], excess: Excess): { code: Code; message: string } {
+  const what = `${failurePrefix(run.command)}: ${[argv[0], run.command, run.id].join(' ').trim()}`;
+  if (excess === 'output') {
+    const message = `${what} printed more than ${OUTPUT_BYTES >> 20} MiB and was killed`;
+    return { code: Code.ResourceExhausted, message };
+  }
+  const message = `${what} did not end within ${(run.timeoutMs ?? 0) / 1000} s and was killed`;
   return { code: Code.DeadlineExceeded, message };
 }

@@ -19,7 +19,7 @@ import {
   type RestoreArgs,
   restoreArgs,
 } from './runc-args.js';
-import { RuncError, saysNoContainer } from './runc-error.js';
+import { failurePrefix, RuncError, saysNoContainer } from './runc-error.js';
 import { type Output, type Run, RuncRunner } from './runc-run.js';
 import { RUNTIME_ABILITIES, type RuntimeAbilities, type RuntimeKind, runtimeKindOf } from './runtime-kind.js';
 import { openScratch } from './scratch.js';
@@ -127,7 +127,7 @@ export class Runc {
       if (isFresh && error instanceof RuncError && wasInterrupted(error)) await this.#discard(id, error);
       throw error;
     }
-    return readPidFile(pidFile);
+    return pidOf(id, 'create', pidFile);
   }
 
   /** Lets a created container's process run. */
@@ -153,12 +153,12 @@ export class Runc {
       const fds = [...(extraFds ?? []), processFd];
       await this.#run(id, args, { timeoutMs, extraFds: fds, ...processIo(options) });
     } catch (error) {
-      if (error instanceof RuncError && wasInterrupted(error)) killStarted(options.pidFile);
+      if (error instanceof RuncError && wasInterrupted(error)) await this.#killStarted(options.pidFile);
       throw error;
     } finally {
       closeSync(processFd);
     }
-    return readPidFile(options.pidFile);
+    return pidOf(id, 'exec', options.pidFile);
   }
 
   /**
@@ -250,7 +250,7 @@ export class Runc {
     removeStale(pidFile);
     const args = restoreArgs(checkId(id), { ...rest, pidFile, noSubreaper });
     await this.#run(id, args, { timeoutMs, cwd: options.bundle, ...processIo(options) });
-    return readPidFile(pidFile);
+    return pidOf(id, 'restore', pidFile);
   }
 
   /** What the runtime supports; runtimes older than runc 1.1 and crun 1.8.6 do not know the command. */
@@ -293,6 +293,18 @@ export class Runc {
     }
   }
 
+  /** Ends the process of an exec that was interrupted after it had started it; nobody would know of it. */
+  async #killStarted(pidFile: string): Promise<void> {
+    if (!existsSync(pidFile)) return;
+    try {
+      const pid = readPidFile(pidFile);
+      if (this.#options.spawner.killStray === undefined) process.kill(pid, 'SIGKILL');
+      else await this.#options.spawner.killStray(pid);
+    } catch {
+      // It has ended by itself, or the pid is only half written: the error of the exec is the one to report.
+    }
+  }
+
   /** Removes what an interrupted create left; throws the create's error with the result added when that fails. */
   async #discard(id: string, failed: RuncError): Promise<void> {
     let trouble = '';
@@ -321,13 +333,14 @@ function removeStale(pidFile: string): void {
   rmSync(pidFile, { force: true });
 }
 
-/** Ends the process of an exec that was interrupted after it had started it; nobody would know of it. */
-function killStarted(pidFile: string): void {
-  if (!existsSync(pidFile)) return;
+/** The pid the runtime has written down. @throws LaminaError DataLoss when it has not, though it reported success */
+function pidOf(id: string, command: string, pidFile: string): number {
   try {
-    process.kill(readPidFile(pidFile), 'SIGKILL');
-  } catch {
-    // It has ended by itself, or the pid is only half written: the error of the exec is the one to report.
+    return readPidFile(pidFile);
+  } catch (error) {
+    // Never NotFound: to clients that would say that the container is gone.
+    const message = `${failurePrefix(command)}: it reported success, but ${messageOf(error)}`;
+    throw new LaminaError(Code.DataLoss, message, { subject: id, cause: error });
   }
 }
 

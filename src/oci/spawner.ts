@@ -44,4 +44,8 @@ export interface SpawnedProcess {
 export interface Spawner {
   /** @throws LaminaError (NotFound, PermissionDenied, ...) naming the program when it cannot be executed */
   spawn(request: SpawnRequest): Promise<SpawnedProcess>;
+  /**
+   * Kills a process that a program has left behind, if it is one that a program of this spawner can have left; where this is absent the pid alone has to do.
+   */
+  killStray?(pid: number): Promise<void>;
 }

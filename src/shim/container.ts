@@ -10,8 +10,8 @@
  */
 import { join } from 'node:path';
 import type { Any, Mount, runc } from '../api/index.js';
-import { Code, createDeferred, LaminaError, type Logger, messageOf, SerialQueue } from '../base/index.js';
-import { bundlePaths, Runc } from '../oci/index.js';
+import { Code, codeOf, createDeferred, LaminaError, type Logger, messageOf, SerialQueue } from '../base/index.js';
+import { bundlePaths, Runc, RuncError } from '../oci/index.js';
 import { SIGKILL, unmountRecursive } from '../sys/index.js';
 import { checkpoint, restoring } from './checkpoint.js';
 import { ContainerCgroup } from './container-cgroup.js';
@@ -31,8 +31,12 @@ import { type ContainerRecord, type ContainerSettings, settingsOf } from './reco
 import { Takeover } from './takeover.js';
 import * as events from './task-events.js';
 
-/** How long Delete waits for the exit report of an init that `runc delete` has just killed. */
+/** How long Delete waits for the exit report of an init that `runc delete` should have killed, and then of one that it has killed itself. */
+const DELETED_EXIT_MS = 1_000;
 const KILLED_EXIT_MS = 5_000;
+
+/** How long State waits for a start under way. */
+const STATE_WAIT_MS = 1_000;
 
 export class Container {
   readonly settings: ContainerSettings;
@@ -128,6 +132,7 @@ export class Container {
       requireInit(this.#ledger.state, 'start');
       const settled = createDeferred<void>();
       this.#initExit.announceAfter(settled.promise);
+      this.init.starting = settled.promise;
       this.#ledger.step = 'start';
       this.#ledger.save();
       try {
@@ -135,6 +140,9 @@ export class Container {
         else await this.#runc.start(this.id);
         this.#ledger.state = 'running';
         this.#context.publish(events.taskStart(this.id, this.init.pid));
+      } catch (error) {
+        this.#endHalfStarted(error);
+        throw error;
       } finally {
         this.#ledger.step = undefined;
         this.#ledger.save();
@@ -142,6 +150,36 @@ export class Container {
         settled.resolve();
       }
     });
+  }
+
+  isStarting(process: TrackedProcess): boolean {
+    return (process instanceof ExecProcess ? process.step : this.#ledger.step) === 'start';
+  }
+
+  /**
+   * Waits for the start of a process that is under way, so that nobody who has seen the process do something is told that it was not started; but
+   * for so long only that the daemon, which gives a State 2 s, gets an answer while a runtime hangs.
+   */
+  async startSettled(process: TrackedProcess): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const enough = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, STATE_WAIT_MS);
+    });
+    await Promise.race([process.starting ?? this.#resolved.promise, enough]);
+    clearTimeout(timer);
+  }
+
+  /** A start was to happen and its runtime was killed: whether init runs now nobody can say, and the client was told that it does not. */
+  #endHalfStarted(error: unknown): void {
+    if (!(error instanceof RuncError) || error.signal === undefined) return;
+    if (this.init.pid === 0 || this.init.reaped !== undefined) return;
+    this.#log.error({ pid: this.init.pid, error: messageOf(error) }, 'start was interrupted: killing init');
+    try {
+      this.init.signal(SIGKILL);
+    } catch (failure) {
+      // It has ended in this moment.
+      if (codeOf(failure) !== Code.NotFound) throw failure;
+    }
   }
 
   /** Runs an exec that was added. */
@@ -359,9 +397,23 @@ export class Container {
     }
     // Deleting a container that was only created kills its init: its exit is announced first.
     if (this.init.exit !== undefined || this.init.pid === 0) return;
-    await this.init.wait(AbortSignal.timeout(KILLED_EXIT_MS)).catch(() => {
-      this.#log.warn({ pid: this.init.pid }, 'no exit report of a deleted init');
+    if (await this.#exits(DELETED_EXIT_MS)) return;
+    this.#log.error({ pid: this.init.pid }, 'the runtime has deleted a container and left its init: killing it');
+    await this.kill('', SIGKILL, true).catch((error: unknown) => {
+      // It has ended in this moment.
+      if (codeOf(error) !== Code.NotFound) throw error;
     });
+    if (await this.#exits(KILLED_EXIT_MS)) return;
+    throw new LaminaError(Code.DeadlineExceeded, `delete ${this.id}: init ${this.init.pid} does not end`, {
+      subject: this.id,
+    });
+  }
+
+  async #exits(withinMs: number): Promise<boolean> {
+    return await this.init.wait(AbortSignal.timeout(withinMs)).then(
+      () => true,
+      () => false,
+    );
   }
 
   #takeOver(record: ContainerRecord, left: LeftStreams): Takeover {

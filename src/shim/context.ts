@@ -16,6 +16,8 @@ export interface ContainerContext {
   readonly exits: ExitRouter;
   /** Keeps the answer to a Delete until it has certainly been sent; `key` is a container's id, or that and an exec's. */
   remember(key: string, deleted: DeletedProcess): void;
+  /** Where a process's terminal is to be sent; undefined: in a folder of its own. @param name of the process in the keeper */
+  consolePath(name: string): string | undefined;
   /** Queues an event for the daemon. */
   publish(event: TaskEvent): void;
 }

@@ -13,6 +13,9 @@ import type { TrackedProcess } from './process/tracked.js';
 import type { ContainerSettings } from './record.js';
 import * as events from './task-events.js';
 
+/** What the undoing gets at least: there is no second try. `delete --force` itself polls for up to 10 s. */
+const UNDO_MS = 15_000;
+
 export interface CreationHost {
   readonly context: ContainerContext;
   readonly log: Logger;
@@ -66,7 +69,7 @@ export class Creation {
       await context.link.inheritedRuns(settings.id, context.config.timeouts.runtimeMs);
       // A runtime that fails undoes what it did; one that was killed leaves its directory, and what it had not noted there.
       const isLeft = this.#wasInterrupted || this.#isKnown();
-      await runc.delete(settings.id, { force: true });
+      await runc.delete(settings.id, { force: true, timeoutMs: Math.max(context.config.timeouts.runtimeMs, UNDO_MS) });
       if (isLeft) await cgroup.removeLeft();
     } catch (error) {
       log.warn({ error: messageOf(error) }, 'remove the half-made container');

@@ -40,7 +40,7 @@ export class ExitRouter {
   /**
    * Ties a handler to a child the runtime has just started.
    * @returns the held process, or undefined when it has ended already: the handler has then been called
-   * @throws LaminaError Internal when the pid is no child of the keeper and never was
+   * @throws LaminaError DataLoss when the pid is no child of the keeper and never was, or another's
    */
   async adopt(pid: number, name: string, handler: ExitHandler): Promise<HeldProcess | undefined> {
     this.#handlers.set(name, handler);
@@ -51,10 +51,11 @@ export class ExitRouter {
       return held;
     } catch (error) {
       this.#handlers.delete(name);
+      if (codeOf(error) !== Code.NotFound) throw error;
       const report = this.#unclaimed.get(pid);
-      if (report === undefined || codeOf(error) !== Code.NotFound) {
-        const why = `process ${pid} is not a child of the keeper`;
-        throw new LaminaError(Code.Internal, why, { subject: name, cause: error });
+      if (report === undefined) {
+        const why = `the runtime has written down process ${pid}, which is no new child of the keeper`;
+        throw new LaminaError(Code.DataLoss, why, { subject: name, cause: error });
       }
       this.#unclaimed.delete(pid);
       handler(report);

@@ -6,7 +6,7 @@
  * and their descriptors are collected; afterwards `entries` only mirrors what this engine put.
  */
 import { closeSync, constants, openSync } from 'node:fs';
-import { Code, codeOfErrno, createDeferred, type Deferred, isErrno, LaminaError } from '../base/index.js';
+import { Code, codeOf, codeOfErrno, createDeferred, type Deferred, isErrno, LaminaError } from '../base/index.js';
 import type { ExitStatus, SpawnedProcess, Spawner, SpawnRequest } from '../oci/index.js';
 import {
   binding,
@@ -294,11 +294,7 @@ export class KeeperLink implements Spawner {
     return {
       pid,
       exited,
-      // Without a pidfd when there was no room for one: the pid is its own until its exit is reported.
-      kill: (signal) =>
-        this.#signalRunning(pid, () =>
-          pidfd >= 0 ? binding().pidfdSendSignal(pidfd, signal) : binding().kill(pid, signal),
-        ),
+      kill: (signal) => this.#signalRunning(pid, () => signalHeld({ pid, pidfd }, signal)),
       // The keeper makes every program it spawns the leader of a group of its own.
       killGroup: (signal) => this.#signalRunning(pid, () => binding().kill(-pid, signal)),
     };
@@ -322,28 +318,35 @@ export class KeeperLink implements Spawner {
     const [pid, run] = [...this.#inherited].find(([, run]) => run.name === SPAWN_NAME + name) ?? [];
     if (pid === undefined || run === undefined) return undefined;
     // By a pidfd, so that no other process can be meant.
-    const held = this.adopt(pid, run.name);
-    const signal = (send: (held: HeldProcess) => void): void =>
-      void held.then(
-        (process) => this.#signalRunning(pid, () => send(process)),
-        () => undefined,
-      );
-    void Promise.all([held, run.exited]).then(
-      ([{ pidfd }]) => {
-        if (pidfd >= 0) closeSync(pidfd);
-      },
-      () => undefined,
-    );
+    const held = this.adopt(pid, run.name).catch(() => ({ pid, pidfd: -1 }));
+    void Promise.all([held, run.exited]).then(([{ pidfd }]) => {
+      if (pidfd >= 0) closeSync(pidfd);
+    });
     return {
       pid,
       exited: run.exited,
-      kill: (number) => signal(({ pidfd }) => binding().pidfdSendSignal(pidfd, number)),
+      kill: (signal) => void held.then((process) => this.#signalRunning(pid, () => signalHeld(process, signal))),
     };
   }
 
   /**
+   * Kills a process that a killed runtime had started and nobody was told of. Anything else, whatever pid the runtime has noted, is let be: what is no child
+   * of the keeper, or has a name there.
+   */
+  async killStray(pid: number): Promise<void> {
+    try {
+      const { pidfd } = await this.adopt(pid, 'stray');
+      if (pidfd < 0) return;
+      signalHeld({ pid, pidfd }, SIGKILL);
+      closeSync(pidfd);
+    } catch (error) {
+      if (codeOf(error) !== Code.NotFound) throw error;
+    }
+  }
+
+  /**
    * Gives a name to a child that the OCI runtime started, and holds it by a pidfd which the caller closes.
-   * @throws LaminaError NotFound when it has been reaped already: its exit report was delivered before
+   * @throws LaminaError NotFound when it has been reaped already (its exit report was delivered before), never was a child, or has another name
    */
   adopt(pid: number, name: string): Promise<HeldProcess> {
     return this.#request(LM_MSG_ADOPT, { arg: pid, fields: [name] });
@@ -624,6 +627,12 @@ export class KeeperLink implements Spawner {
     for (const { fd } of this.takeEntries().values()) if (fd !== undefined) closeSync(fd);
     this.#events?.onGone(why?.message);
   }
+}
+
+/** Signals a child of the keeper that was not reaped when this was last known; by its pid only if the keeper had no descriptor left for a pidfd. */
+function signalHeld({ pid, pidfd }: HeldProcess, signal: number): void {
+  if (pidfd >= 0) binding().pidfdSendSignal(pidfd, signal);
+  else binding().kill(pid, signal);
 }
 
 /** @param text what failed and the system's words for why: "execve /x: No such file or directory" */

@@ -9,10 +9,11 @@ import { isAbsolute, join, normalize } from 'node:path';
 import { lamina, taskV2, taskV3 } from '../api/index.js';
 import { Code, codeOf, createLogger, LaminaError, type Logger, messageOf, UndoStack } from '../base/index.js';
 import { closeSpareFiles } from '../cgroups/index.js';
-import { bundlePaths, readSpec, writeOptions, writeRuntime } from '../oci/index.js';
+import { bundlePaths, RuncError, readSpec, writeOptions, writeRuntime } from '../oci/index.js';
 import { mountAll, SIGKILL, unmountRecursive } from '../sys/index.js';
 import { type CallContext, type FrameChannel, type Interceptor, Router, ServerConnection } from '../ttrpc/index.js';
 import type { ConfigFile } from './config.js';
+import { consoleSocketPath } from './console-path.js';
 import { Container } from './container.js';
 import type { ContainerContext } from './context.js';
 import { EventCarrier } from './event-carrier.js';
@@ -42,6 +43,13 @@ export interface SessionOptions {
   readonly engineStatus: () => EngineStatus;
   /** Called once, when the keeper is gone. */
   readonly onEnd: () => void;
+}
+
+/** What is wrong with the node or the runtime, not with the call: the daemon's log is to tell of it. */
+function isTrouble(error: unknown): boolean {
+  const code = codeOf(error);
+  const wasInterrupted = error instanceof RuncError && error.signal !== undefined;
+  return wasInterrupted || code === Code.DeadlineExceeded || code === Code.Internal || code === Code.DataLoss;
 }
 
 export class Session implements KeeperEvents {
@@ -121,6 +129,7 @@ export class Session implements KeeperEvents {
         link.put(`t/${key}`, toDeletedRecord(deleted));
         setTimeout(() => link.del(`t/${key}`), ANSWER_SENT_MS).unref();
       },
+      consolePath: (name) => consoleSocketPath(hello, name),
       publish: ({ topic, event }) => this.#publisher.publish(topic, event),
     };
   }
@@ -383,7 +392,8 @@ export class Session implements KeeperEvents {
     } catch (error) {
       const isShort = codeOf(error) === Code.ResourceExhausted;
       if (isShort) closeSpareFiles();
-      this.#log[isShort ? 'warn' : 'debug']({ method: call.method, error: messageOf(error) }, 'call failed');
+      const level = isTrouble(error) ? 'error' : isShort ? 'warn' : 'debug';
+      this.#log[level]({ method: call.method, error: messageOf(error) }, 'call failed');
       throw wireError(error);
     }
   };

@@ -15,9 +15,6 @@ import { type Exit, nowNs, type TrackedProcess, UNKNOWN_EXIT_CODE } from './proc
 import { type ContainerRecord, type ExecRecord, fromExitRecord, type ProcessRecord } from './record.js';
 import * as events from './task-events.js';
 
-/** The runtime has ended: what it sent has been sent. */
-const TERMINAL_SENT_MS = 1_000;
-
 /** What a takeover needs of its container. */
 export interface TakeoverHost {
   readonly context: ContainerContext;
@@ -142,7 +139,10 @@ export class Takeover {
     if (!stdio.terminal || io === undefined) return;
     using socket = io.takeConsoleSocket();
     try {
-      const master = io.console ?? (await socket?.receive(TERMINAL_SENT_MS))?.fd;
+      const received = io.console === undefined ? socket?.receive() : undefined;
+      // The runtime has ended: what it sent has been sent.
+      socket?.takeNow();
+      const master = io.console ?? (await received)?.fd;
       if (master !== undefined) await connectTerminal(io, master, stdio, this.#host.ioOptions(id));
     } catch (error) {
       this.#host.log.error({ exec: id, error: messageOf(error) }, 'the terminal of a process is lost');

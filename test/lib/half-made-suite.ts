@@ -3,35 +3,18 @@
  * no cgroup, no scope, no state. Held in a hook, `runc create` has made the cgroup and started `runc init`, and not written its state yet.
  */
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import * as api from '../../src/api/index.js';
 import { SIGKILL } from '../../src/sys/index.js';
 import { LAMINA } from './box.js';
-import { mustRun } from './command.js';
+import { groupsOf, nothingLeft, processesOf } from './leftovers.js';
 import { isAlive, listProcesses, readProcFile } from './proc.js';
 import { strikeEngines } from './processes.js';
 import { FakeDaemon, type ShimHandle } from './shim-client.js';
 import { bareProcess } from './spec.js';
 import { until } from './wait.js';
-
-/** Directories of the cgroup file system whose name has this in it. */
-async function groupsOf(id: string): Promise<string[]> {
-  const found = await mustRun(['find', '/sys/fs/cgroup', '-type', 'd', '-name', `*${id}*`]);
-  return found.split('\n').filter(Boolean);
-}
-
-function processesOf(id: string): string[] {
-  return listProcesses()
-    .filter(({ pid }) => readProcFile(pid, 'cgroup').includes(id))
-    .map(({ pid, commandLine }) => `${pid} ${commandLine}`);
-}
-
-async function unitsOf(id: string): Promise<string[]> {
-  const units = await mustRun(['systemctl', 'list-units', '--all', '--plain', '--no-legend', `*${id}*`]);
-  return units.split('\n').filter(Boolean);
-}
 
 export interface HalfMadePlace {
   readonly skip: string | false;
@@ -84,20 +67,8 @@ export function halfMadeSuite({ skip, systemd = false }: HalfMadePlace): void {
     const keeper = async (): Promise<number> => (await shim.task.connect({ id: shim.id })).shimPid;
 
     /** @param again what the daemon may call more than once: the delete verb has only so much time for it */
-    const assertNothingLeft = async (again?: () => Promise<unknown>): Promise<void> => {
-      const left: Record<string, string[]> = {};
-      const isClean = async (): Promise<boolean> => {
-        const root = `/run/containerd/runc/${daemon.namespace}`;
-        left['processes'] = processesOf(shim.id);
-        left['cgroups'] = await groupsOf(shim.id);
-        left['state'] = existsSync(root) ? readdirSync(root).filter((name) => name === shim.id) : [];
-        left['units'] = systemd ? await unitsOf(shim.id) : [];
-        const clean = Object.values(left).every((names) => names.length === 0);
-        if (!clean) await again?.();
-        return clean;
-      };
-      await until('nothing is left', isClean, { detail: () => JSON.stringify(left, undefined, 2) });
-    };
+    const assertNothingLeft = (again?: () => Promise<unknown>): Promise<void> =>
+      nothingLeft(daemon, shim.id, { systemd, again });
 
     const hooks = (script = hold()): Readonly<Record<string, readonly object[]>> => ({
       createRuntime: [{ path: '/bin/sh', args: ['sh', '-c', script], env: ['PATH=/usr/bin:/bin'] }],

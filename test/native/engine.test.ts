@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import {
   chmodSync,
+  closeSync,
   existsSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   readlinkSync,
@@ -11,6 +13,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, it } from 'node:test';
+import { binding } from '../../src/sys/index.js';
 import { Bed, eventually, frame, isGone } from './harness.js';
 
 describe('engine', () => {
@@ -70,6 +73,25 @@ describe('engine', () => {
     const next = await bed.engine();
     await bed.replayed(next);
     await eventually('the one that hung is killed', () => isGone(engine.pid));
+  });
+
+  it('is one of its own, for a keeper that waits too long for the lock', async () => {
+    bed = new Bed({ LAMINA_PING_MS: '300' });
+    const { engine } = await bed.keeper();
+    // Whoever holds it has been stopped: a keeper that starts an engine, or an engine that ends.
+    const name = readdirSync(bed.stateDir).find((file) => file.endsWith('.lock')) ?? '';
+    const lock = openSync(join(bed.stateDir, name), 'r');
+    assert.ok(binding().flock(lock, 'exclusive'));
+    engine.kill();
+    const own = await bed.engine();
+    assert.deepEqual(own.args.slice(1), ['--dedicated']);
+    await bed.replayed(own);
+    closeSync(lock);
+    // The next one is everybody's again.
+    own.kill();
+    const next = await bed.engine();
+    assert.deepEqual(next.args.slice(1), []);
+    await bed.replayed(next);
   });
 
   it('is replaced even if it hung before it said who it is', async () => {

@@ -55,6 +55,19 @@ describe('exits', () => {
     }
   });
 
+  it('gives no child away that has a name, but says it again to whoever knows the name', async () => {
+    engine.send('SPAWN', { serial: 8, fields: ['mine', '/', 'sleep\x001000\0', '', ''] });
+    const pid = (await engine.next('SPAWNED')).arg;
+    engine.send('ADOPT', { serial: 9, arg: pid, fields: ['yours'] });
+    assert.deepEqual([(await engine.next('FAILED')).serial], [9]);
+    engine.send('ADOPT', { serial: 10, arg: pid, fields: ['mine'] });
+    assert.equal((await engine.next('ADOPTED')).serial, 10);
+    engine.send('ADOPT', { serial: 11, arg: engine.pid, fields: ['yours'] });
+    assert.equal((await engine.next('FAILED')).serial, 11);
+    process.kill(pid, 'SIGKILL');
+    await engine.next('EXITED', (m) => m.fields[0]?.toString() === 'mine');
+  });
+
   it('keeps reports for the next engine until they are acknowledged, in order', async () => {
     for (const name of ['a', 'b', 'c']) shell(name, 'exit 0');
     const reports: Message[] = [];

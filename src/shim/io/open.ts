@@ -1,6 +1,7 @@
 /** Opens the streams of a process before it is started, and connects its terminal after. */
 import { closeSync, constants, fchownSync, fstatSync, mkdirSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { isatty } from 'node:tty';
 import { Code, codeOf, LaminaError, messageOf } from '../../base/index.js';
 import { binding } from '../../sys/index.js';
 import type { KeeperLink } from '../keeper-link.js';
@@ -76,6 +77,11 @@ export async function connectTerminal(
   options: OpenIoOptions,
 ): Promise<void> {
   if (io.console !== master) io.setConsole(master);
+  if (!isatty(master)) {
+    throw new LaminaError(Code.DataLoss, 'the runtime has sent something else than a terminal', {
+      subject: options.containerId,
+    });
+  }
   const plan = planStdio(request);
   if (plan.kind === 'logger') {
     if (io.hasRelay('out')) return;

@@ -13,8 +13,6 @@ export class ExecProcess extends TrackedProcess {
   /** A start was tried and failed. */
   failed = false;
   step: PendingStep | undefined;
-  /** Settles when the start under way has ended, however; what acts on the process waits for it. */
-  starting: Promise<void> = Promise.resolve();
 
   constructor(id: string, spec: Process, stdio: StdioRequest) {
     super(stdio);

@@ -31,10 +31,10 @@ export async function launch(context: ContainerContext, options: LaunchOptions):
   process.io = undefined;
   const io = await openStreams(stdio, options.io, carried);
   process.io = io;
-  using console = stdio.terminal ? new ConsoleSocket() : undefined;
+  using console = stdio.terminal ? new ConsoleSocket({ path: context.consolePath(name) }) : undefined;
   if (console?.fd !== undefined) io.keep('console-socket', console.fd, Buffer.from(console.path));
   // Into the keeper at once: whoever has it last hangs up the process when it goes.
-  const master = console?.receive().then(({ fd }) => {
+  const master = console?.receive(context.config.timeouts.runtimeMs).then(({ fd }) => {
     io.setConsole(fd);
     return fd;
   });
@@ -46,10 +46,22 @@ export async function launch(context: ContainerContext, options: LaunchOptions):
     const [stdin, stdout, stderr] = io.childFds;
     const pid = await run({ stdio: [stdin, stdout, stderr], consoleSocket: console?.path });
     io.releaseChildEnds();
+    // Known before: its exit may be told at once.
     process.hold(pid, undefined);
-    const held = await context.exits.adopt(pid, name, onReaped);
+    const held = await context.exits.adopt(pid, name, onReaped).catch((error: unknown) => {
+      // Whoever that is, it is not to be killed.
+      if (codeOf(error) === Code.DataLoss) process.hold(0, undefined);
+      throw error;
+    });
     process.hold(pid, held?.pidfd);
-    if (master !== undefined) await connectTerminal(io, await master, stdio, options.io);
+    if (master !== undefined) {
+      console?.takeNow();
+      const terminal = await master.catch((error: unknown) => {
+        const why = `the runtime reported success, but ${messageOf(error)}`;
+        throw new LaminaError(Code.DataLoss, why, { subject: name, cause: error });
+      });
+      await connectTerminal(io, terminal, stdio, options.io);
+    }
     await Promise.all([early, io.startRelays(true)]);
     io.assertKept();
   } catch (error) {

@@ -29,6 +29,8 @@ export class TrackedProcess {
   reaped: Exit | undefined;
   /** The announced exit. */
   exit: Exit | undefined;
+  /** Settles when the start under way has ended, however; undefined when none was begun by this engine. */
+  starting: Promise<void> | undefined;
   #pidfd: number | undefined;
   /** What waiters get, once there is something. */
   #outcome: Exit | undefined;

@@ -73,6 +73,7 @@ export function createTaskService(session: Session) {
     async state({ id, execId }, call: CallContext) {
       const container = find(id);
       const process = container.process(execId);
+      if (container.isStarting(process)) await container.startSettled(process);
       const { stdin, stdout, stderr, terminal } = process.stdio;
       call.reusable = session.isSettled(container, process);
       return {

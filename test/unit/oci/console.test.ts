@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
-import { closeSync, existsSync, openSync, readdirSync, statSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { closeSync, existsSync, mkdtempSync, openSync, readdirSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { Code } from '../../../src/base/index.js';
 import { ConsoleSocket } from '../../../src/oci/index.js';
@@ -65,6 +66,40 @@ describe('ConsoleSocket', () => {
       message: `receive console on ${socket.path}: nothing came within 0.01 s`,
     });
     assert.equal(existsSync(dirname(socket.path)), false);
+  });
+
+  it('takes what was sent before the runtime ended, and waits no longer for what was not', async () => {
+    const before = openFds();
+    const sent = new ConsoleSocket({ poller });
+    const master = openSync('/dev/null', 'r');
+    send(sent.path, '/dev/pts/7', [master]);
+    const received = sent.receive();
+    sent.takeNow();
+    closeSync((await received).fd);
+    const silent = new ConsoleSocket({ poller });
+    const nothing = silent.receive();
+    silent.takeNow();
+    await assert.rejects(nothing, {
+      code: Code.FailedPrecondition,
+      message: `receive console on ${silent.path}: the runtime has ended and sent nothing`,
+    });
+    closeSync(master);
+    assert.equal(openFds(), before);
+  });
+
+  it('is where it is told to be, in place of an earlier one', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'console-'));
+    const path = join(dir, 'name.sock');
+    writeFileSync(path, '');
+    const socket = new ConsoleSocket({ poller, path });
+    assert.equal(statSync(path).mode & 0o170777, 0o140600);
+    const received = socket.receive();
+    const master = openSync('/dev/null', 'r');
+    send(path, '/dev/pts/7', [master]);
+    closeSync((await received).fd);
+    assert.deepEqual(readdirSync(dir), []);
+    closeSync(master);
+    rmdirSync(dir);
   });
 
   it('ends its wait when it is disposed of, and cannot be used again', async () => {

@@ -8,13 +8,14 @@ import {
   openSync,
   readSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { Code, LaminaError } from '../../../src/base/index.js';
-import { Runc, RuncError, type RuncOptions } from '../../../src/oci/index.js';
+import { Runc, RuncError, type RuncOptions, type SpawnRequest } from '../../../src/oci/index.js';
 import { type FakeRun, FakeSpawner } from './fake-spawner.js';
 
 let dir: string;
@@ -363,6 +364,40 @@ describe('Runc failures', () => {
     await first;
   });
 
+  it('makes a temporary log itself, under a name that nobody can know', async () => {
+    let seen = '';
+    const onRun = ({ argv }: SpawnRequest): void => {
+      const { mode, size } = statSync(argv[argv.indexOf('--log') + 1] ?? '');
+      seen = `${(mode & 0o777).toString(8)} ${size}`;
+    };
+    const spawner = new FakeSpawner({ onRun }, { onRun });
+    const runc = new Runc({ spawner });
+    await runc.start('web');
+    assert.equal(seen, '600 0');
+    await runc.start('web');
+    const [first = '', second = ''] = spawner.requests.map(({ argv }) => argv[argv.indexOf('--log') + 1] ?? '');
+    assert.notEqual(first, second);
+    assert.deepEqual([existsSync(first), existsSync(second)], [false, false]);
+  });
+
+  it('kills what prints without end', async () => {
+    const { spawner, runc } = setUp([{ hangs: true, stdout: 'x'.repeat((16 << 20) + 1) }]);
+    const error = await failureOf(runc.start('web'));
+    assert.equal(error.code, Code.ResourceExhausted);
+    assert.equal(error.message, 'OCI runtime start failed: runc start web printed more than 16 MiB and was killed');
+    assert.equal(error.stderrTail.length, 4096);
+    assert.deepEqual(spawner.kills, [9]);
+  });
+
+  it('leaves it to the spawner which process an interrupted exec may have left', async () => {
+    const pidFile = join(dir, 'e.pid');
+    const strays: number[] = [];
+    const { spawner, runc } = setUp([{ signal: 9, onRun: () => writeFileSync(pidFile, `${process.pid}`) }]);
+    Object.assign(spawner, { killStray: async (pid: number) => void strays.push(pid) });
+    await failureOf(runc.exec('web', { process: { cwd: '/' }, pidFile }));
+    assert.deepEqual(strays, [process.pid]);
+  });
+
   it('kills what hangs and says how long it waited', async () => {
     const { spawner, runc } = setUp([{ hangs: true }], { timeoutMs: 20 });
     const error = await failureOf(runc.start('web'));
@@ -391,7 +426,11 @@ describe('Runc failures', () => {
     const pidFile = join(dir, 'e.pid');
     writeFileSync(pidFile, '42');
     const { runc } = setUp();
-    await assert.rejects(runc.exec('web', { process: { cwd: '/' }, pidFile }), { code: Code.NotFound });
+    await assert.rejects(runc.exec('web', { process: { cwd: '/' }, pidFile }), {
+      // NotFound would tell clients that the container is gone.
+      code: Code.DataLoss,
+      message: `OCI runtime exec failed: it reported success, but read ${pidFile}: no such file or directory`,
+    });
   });
 
   it('never deletes a container that was there before', async () => {

@@ -1,0 +1,42 @@
+/** What is left on the node of one container of a played daemon (shim-client.ts). */
+import { existsSync, readdirSync } from 'node:fs';
+import { mustRun } from './command.js';
+import { listProcesses, readProcFile } from './proc.js';
+import type { FakeDaemon } from './shim-client.js';
+import { until } from './wait.js';
+
+/** Processes in a container's cgroup, as `PID COMMAND`. */
+export function processesOf(id: string): string[] {
+  return listProcesses()
+    .filter(({ pid }) => readProcFile(pid, 'cgroup').includes(id))
+    .map(({ pid, commandLine }) => `${pid} ${commandLine}`);
+}
+
+/** Directories of the cgroup file system whose name has this in it. */
+export async function groupsOf(id: string): Promise<string[]> {
+  const found = await mustRun(['find', '/sys/fs/cgroup', '-type', 'd', '-name', `*${id}*`]);
+  return found.split('\n').filter(Boolean);
+}
+
+async function unitsOf(id: string): Promise<string[]> {
+  const units = await mustRun(['systemctl', 'list-units', '--all', '--plain', '--no-legend', `*${id}*`]);
+  return units.split('\n').filter(Boolean);
+}
+
+/** Waits until no process, cgroup, scope and state of the runtime is left of a container; names what is. */
+export async function nothingLeft(
+  daemon: FakeDaemon,
+  id: string,
+  options: { readonly systemd?: boolean } = {},
+): Promise<void> {
+  const left: Record<string, string[]> = {};
+  const isClean = async (): Promise<boolean> => {
+    const root = `/run/containerd/runc/${daemon.namespace}`;
+    left['processes'] = processesOf(id);
+    left['cgroups'] = await groupsOf(id);
+    left['state'] = existsSync(root) ? readdirSync(root).filter((name) => name === id) : [];
+    left['units'] = options.systemd === true ? await unitsOf(id) : [];
+    return Object.values(left).every((names) => names.length === 0);
+  };
+  await until('nothing is left', isClean, { detail: () => JSON.stringify(left, undefined, 2) });
+}
