@@ -31,7 +31,9 @@ export interface PublisherOptions {
   readonly log: Logger;
 }
 
+/** Of one keeper; its deposit has room for these. */
 const QUEUE_LIMIT = 4096;
+const OOM_TOPIC = '/tasks/oom';
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 5_000;
 
@@ -98,8 +100,10 @@ export class Publisher {
 
   #enqueue(event: PendingEvent): void {
     if (this.#queue.length >= QUEUE_LIMIT) {
-      // The head may be on its way: the oldest that is certainly waiting goes.
-      const [lost] = this.#queue.splice(1, 1);
+      // The head may be on its way: the oldest that is certainly waiting goes. An OOM before all others: only those come again and again while nobody
+      // asks for anything, and exits must not be lost for them.
+      const oom = this.#queue.findIndex(({ topic }, index) => index > 0 && topic === OOM_TOPIC);
+      const [lost] = this.#queue.splice(Math.max(oom, 1), 1);
       if (lost !== undefined) this.#options.store.del(lost.seq);
       this.#dropped += 1;
       if (this.#dropped === 1 || this.#dropped % 1000 === 0) {

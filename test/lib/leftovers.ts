@@ -1,6 +1,6 @@
 /** What is left on the node of one container of a played daemon (shim-client.ts). */
 import { existsSync, readdirSync } from 'node:fs';
-import { mustRun } from './command.js';
+import { mustRun, runCommand } from './command.js';
 import { listProcesses, readProcFile } from './proc.js';
 import type { FakeDaemon } from './shim-client.js';
 import { until } from './wait.js';
@@ -14,8 +14,9 @@ export function processesOf(id: string): string[] {
 
 /** Directories of the cgroup file system whose name has this in it. */
 export async function groupsOf(id: string): Promise<string[]> {
-  const found = await mustRun(['find', '/sys/fs/cgroup', '-type', 'd', '-name', `*${id}*`]);
-  return found.split('\n').filter(Boolean);
+  // It fails when a group of somebody else is removed under it, and has looked at all others.
+  const { stdout } = await runCommand(['find', '/sys/fs/cgroup', '-type', 'd', '-name', `*${id}*`]);
+  return stdout.split('\n').filter(Boolean);
 }
 
 async function unitsOf(id: string): Promise<string[]> {

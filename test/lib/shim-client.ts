@@ -76,7 +76,8 @@ export class FakeDaemon {
   readonly events: ForwardedEvent[] = [];
   readonly env: NodeJS.ProcessEnv;
   readonly #program: string;
-  readonly #server: Server;
+  readonly #router: Router;
+  #server: Server;
   readonly #connections: ClientConnection[] = [];
   readonly #logs: number[] = [];
   #count = 0;
@@ -96,7 +97,7 @@ export class FakeDaemon {
       PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`,
     };
     for (const name of ['NODE_TEST_CONTEXT', 'NODE_CHANNEL_FD', 'XDG_RUNTIME_DIR']) delete this.env[name];
-    const router = new Router().add(api.forward.EventsDefinition, {
+    this.#router = new Router().add(api.forward.EventsDefinition, {
       forward: (request) => {
         const envelope = request.envelope;
         const { namespace = '', topic = '', timestamp } = envelope ?? {};
@@ -105,13 +106,23 @@ export class FakeDaemon {
         return {};
       },
     });
-    this.#server = new Server(router);
+    this.#server = new Server(this.#router);
   }
 
   static async start(program: string): Promise<FakeDaemon> {
     const daemon = new FakeDaemon(program);
     await daemon.#server.listen({ path: `${daemon.address}.ttrpc` });
     return daemon;
+  }
+
+  /** As when the daemon has died: nobody takes events any more. */
+  leave(): void {
+    this.#server.close();
+  }
+
+  async comeBack(): Promise<void> {
+    this.#server = new Server(this.#router);
+    await this.#server.listen({ path: `${this.address}.ttrpc` });
   }
 
   /** Makes a bundle: config.json, rootfs (a copy of the image's), the log FIFO, which is drained into nothing. */

@@ -75,6 +75,19 @@ describe('publisher', () => {
     assert.equal(received.length, 4096);
   });
 
+  it('drops what a container that runs out of memory says over and over before anybody’s exit', async () => {
+    const { publisher, received, state } = harness();
+    state.down = true;
+    for (let i = 0; i < 5; i += 1) publisher.publish(`/exit-${i}`, EVENT);
+    for (let i = 0; i < 5000; i += 1) publisher.publish('/tasks/oom', EVENT);
+    publisher.publish('/exit-last', EVENT);
+    assert.equal(publisher.pending, 4096);
+    state.down = false;
+    await publisher.flush(20_000);
+    const told = received.filter((topic) => topic !== '/tasks/oom');
+    assert.deepEqual(told, ['/exit-0', '/exit-1', '/exit-2', '/exit-3', '/exit-4', '/exit-last']);
+  });
+
   it('gives up waiting when flush runs out of time', async () => {
     const { publisher, state } = harness();
     state.down = true;
