@@ -24,11 +24,14 @@ async function unitsOf(id: string): Promise<string[]> {
   return units.split('\n').filter(Boolean);
 }
 
-/** Waits until no process, cgroup, scope and state of the runtime is left of a container; names what is. */
+/**
+ * Waits until no process, cgroup, scope and state of the runtime is left of a container; names what is.
+ * @param options again: called while something is, for what may be done more than once
+ */
 export async function nothingLeft(
   daemon: FakeDaemon,
   id: string,
-  options: { readonly systemd?: boolean } = {},
+  options: { readonly systemd?: boolean; readonly again?: (() => Promise<unknown>) | undefined } = {},
 ): Promise<void> {
   const left: Record<string, string[]> = {};
   const isClean = async (): Promise<boolean> => {
@@ -37,7 +40,9 @@ export async function nothingLeft(
     left['cgroups'] = await groupsOf(id);
     left['state'] = existsSync(root) ? readdirSync(root).filter((name) => name === id) : [];
     left['units'] = options.systemd === true ? await unitsOf(id) : [];
-    return Object.values(left).every((names) => names.length === 0);
+    const clean = Object.values(left).every((names) => names.length === 0);
+    if (!clean) await options.again?.();
+    return clean;
   };
   await until('nothing is left', isClean, { detail: () => JSON.stringify(left, undefined, 2) });
 }
