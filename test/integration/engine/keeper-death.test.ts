@@ -1,13 +1,14 @@
 /** A keeper is killed, or told to end. Only its own containers may notice. */
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Box } from '../../lib/box.js';
 import { shimSuite } from '../../lib/parity.js';
-import { isAlive, readProcess, terminate } from '../../lib/proc.js';
+import { childrenOf, isAlive, readProcess, terminate } from '../../lib/proc.js';
 import { engines, keeperOf, keepers, replaceEngine, strikeEngines, theEngine } from '../../lib/processes.js';
 import { assertConnected, laminaOnly, story } from '../../lib/survive.js';
 import { until } from '../../lib/wait.js';
+import { HeldRuntime } from './held-runtime.js';
 
 /** What is left of a container whose keeper is gone: its task, its init, its execs. */
 async function waitUntilCleanedUp(box: Box, id: string, pids: readonly number[]): Promise<void> {
@@ -16,6 +17,12 @@ async function waitUntilCleanedUp(box: Box, id: string, pids: readonly number[])
   // The daemon removes it last; stopped in the middle of that, it would leave it.
   await until('its bundle is gone', () => !existsSync(box.daemon.bundle(box.namespace, id)));
   await box.must(['containers', 'rm', id]);
+}
+
+/** A ctr whose wait fails leaves the folder of its FIFOs, with any shim. */
+function forgetFifos(box: Box): void {
+  const fifos = join(box.daemon.dir, 'fifo');
+  for (const name of readdirSync(fifos)) rmSync(join(fifos, name), { recursive: true });
 }
 
 for (const mode of ['engine = "shared"', 'engine = "dedicated"']) {
@@ -64,9 +71,7 @@ for (const mode of ['engine = "shared"', 'engine = "dedicated"']) {
         assert.notEqual(result.code, 0);
         await until('init is gone', () => !isAlive(pid));
         await box.remove(id);
-        // A ctr whose wait fails leaves the folder of its FIFOs, with any shim.
-        const fifos = join(box.daemon.dir, 'fifo');
-        for (const name of readdirSync(fifos)) rmSync(join(fifos, name), { recursive: true });
+        forgetFifos(box);
       });
 
       scenario('with a paused container', async (box) => {
@@ -127,6 +132,82 @@ for (const mode of ['engine = "shared"', 'engine = "dedicated"']) {
     { laminaConfig: mode },
   );
 }
+
+shimSuite('a keeper dies with everything under way', (suite) => {
+  let runtime: HeldRuntime | undefined;
+  const declare = laminaOnly(suite, { timeoutMs: 120_000 });
+  const scenario = (title: string, run: (box: Box, held: HeldRuntime) => Promise<void>): void => {
+    // Before there is an engine: each reads the configuration once.
+    declare(title, async (box) => {
+      runtime ??= new HeldRuntime(box.daemon, 'script');
+      await run(box, runtime);
+    });
+  };
+
+  scenario('execs, terminals and a logger: with the daemon’s clean-up all of it ends', async (box) => {
+    const logger = join(box.daemon.dir, 'work', 'logger');
+    writeFileSync(logger, '#!/bin/sh\nexec 5>&-\nexec cat <&3 >/dev/null\n', { mode: 0o755 });
+    const logged = await box.start(['sh', '-c', 'sleep 1000 & wait'], { flags: ['--log-uri', `binary://${logger}`] });
+    const { id, command } = box.runAtTerminal(['sh', '-c', 'echo up; read x']);
+    await command.output(/up/);
+    const exec = box.spawn(box.execArgs(id, ['sh', '-c', 'echo in; sleep 1000']), { stdin: 'open' });
+    await exec.output(/in\n/);
+    const keeperPids = await Promise.all([keeperOf(box, logged), keeperOf(box, id)]);
+    const left = keeperPids.flatMap((pid) => childrenOf(pid));
+    assert.ok(left.length >= 4, 'two inits, an exec and a logger');
+    for (const pid of keeperPids) process.kill(pid, 'SIGKILL');
+    assert.notEqual((await exec.result()).code, 0);
+    // Whoever sits at the terminal leaves; ctr itself waits for a key that is never pressed.
+    command.kill();
+    await command.result();
+    const pids = left.map(({ pid }) => pid).filter((pid) => !engines(box.daemon).includes(pid));
+    await waitUntilCleanedUp(box, logged, pids);
+    await until('the task is gone', async () => (await box.status(id)) === undefined);
+    await box.remove(id);
+    forgetFifos(box);
+  });
+
+  scenario('all containers of a pod', async (box) => {
+    const group = `dies-${box.daemon.marker}`;
+    box.daemon.track(box.namespace, group);
+    const flags = ['--annotation', `io.containerd.runc.v2.group=${group}`];
+    const ids = [];
+    for (let n = 0; n < 3; n += 1) ids.push(await box.start(['sh', '-c', 'sleep 1000 & wait'], { flags }));
+    const [, paused = ''] = ids;
+    await box.must(['tasks', 'pause', paused]);
+    const pids = await Promise.all(ids.map((id) => box.pidOf(id)));
+    process.kill(await keeperOf(box, paused), 'SIGKILL');
+    for (const id of ids) await waitUntilCleanedUp(box, id, pids);
+    for (const id of ids) assert.deepEqual((await story(box, id)).slice(-2), ['exit:init=137', 'delete']);
+  });
+
+  for (const verb of ['create', 'start', 'exec'] as const) {
+    for (const moment of ['before', 'after'] as const) {
+      scenario(`while the runtime works, ${moment} ${verb}`, async (box, held) => {
+        held.hold(verb, moment);
+        const other = verb === 'exec' ? await box.start(['sleep', '1000']) : undefined;
+        const { id, command } =
+          other === undefined
+            ? box.spawnRun(['sleep', '1000'])
+            : { id: other, command: box.spawn(box.execArgs(other, ['sleep', '1000'])) };
+        try {
+          await held.waitUntilHeld();
+          const keeper = keepers(box.daemon).find((pid) => readProcess(pid)?.commandLine.includes(`-id ${id} `));
+          assert.ok(keeper !== undefined);
+          process.kill(keeper, 'SIGKILL');
+          assert.notEqual((await command.result()).code, 0);
+        } finally {
+          held.release();
+        }
+        await until('the task is gone', async () => (await box.status(id)) === undefined);
+        await until('its bundle is gone', () => !existsSync(box.daemon.bundle(box.namespace, id)));
+        await box.remove(id);
+        forgetFifos(box);
+        assert.equal((await box.run(['sh', '-c', 'exit 9'])).code, 9);
+      });
+    }
+  }
+});
 
 const TERM = (code: number): string[] => ['sh', '-c', `trap "exit ${code}" TERM; while :; do sleep 0.05; done`];
 
