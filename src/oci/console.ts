@@ -117,9 +117,7 @@ export class ConsoleSocket {
     try {
       step();
     } catch (error) {
-      this.#waiting?.reject(
-        error instanceof LaminaError ? error : this.#error(whyNot(error), messageOf(error), error),
-      );
+      this.#waiting?.reject(error instanceof LaminaError ? error : this.#error(whyNot(error), messageOf(error), error));
       this.#closeFd();
     }
   }
