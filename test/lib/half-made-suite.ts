@@ -10,7 +10,7 @@ import * as api from '../../src/api/index.js';
 import { SIGKILL } from '../../src/sys/index.js';
 import { LAMINA } from './box.js';
 import { groupsOf, nothingLeft, processesOf } from './leftovers.js';
-import { isAlive, listProcesses, readProcFile } from './proc.js';
+import { isAlive } from './proc.js';
 import { strikeEngines } from './processes.js';
 import { FakeDaemon, type ShimHandle } from './shim-client.js';
 import { bareProcess } from './spec.js';
