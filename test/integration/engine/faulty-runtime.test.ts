@@ -437,29 +437,28 @@ describe('a runtime that fails in ways of its own', { skip }, () => {
 
     for (const moment of ['at once', 'when all is done']) {
       it(`${moment}: it is killed in time, at every verb`, async () => {
-        const faulty = new FaultyRuntime(daemon, `hangs-${moment.replaceAll(' ', '-')}`);
-        const shims: ShimHandle[] = [];
-        for (const { prepare } of hangs) {
+        // One each: what is left of a create is removed by a delete.
+        const cases = [];
+        for (const hang of hangs) {
+          const faulty = new FaultyRuntime(daemon, `hangs-${hang.verb}-${moment.replaceAll(' ', '-')}`);
           const shim = await daemon.launch(SLEEP);
-          await prepare(shim, faulty);
-          shims.push(shim);
+          await hang.prepare(shim, faulty);
+          faulty.on(hang.verb, moment === 'at once' ? HANG : `real; ${HANG}`);
+          cases.push({ ...hang, shim, faulty });
         }
-        for (const { verb } of hangs) faulty.on(verb, moment === 'at once' ? HANG : `real; ${HANG}`);
         // The limit is the next engine's, and for nothing else: honest runs may take their time.
         const config = daemon.env['LAMINA_CONFIG'] ?? '';
         writeFileSync(config, `${TIMEOUTS}runtime_ms = 300\n`);
         await replaceEngine(daemon);
         await Promise.all(
-          hangs.map(async ({ verb, call }, n) => {
-            const shim = shims[n];
-            assert.ok(shim !== undefined);
-            await assertTimedOut(shim, verb, faulty, call(shim, faulty));
-          }),
+          cases.map(({ verb, call, shim, faulty }) => assertTimedOut(shim, verb, faulty, call(shim, faulty))),
         );
         writeFileSync(config, TIMEOUTS);
         await replaceEngine(daemon);
-        for (const { verb } of hangs) faulty.on(verb, undefined);
-        for (const [n, shim] of shims.entries()) await hangs[n]?.after(shim, faulty);
+        for (const { verb, after: goOn, shim, faulty } of cases) {
+          faulty.on(verb, undefined);
+          await goOn(shim, faulty);
+        }
       });
     }
   });
