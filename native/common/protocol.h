@@ -59,6 +59,7 @@
 #define LM_F_ATTACHED 128
 #define LM_F_REOPEN 256
 #define LM_F_QUIET 512
+#define LM_F_COUNTED 1024
 
 struct lm_header {
   uint8_t magic;

@@ -265,22 +265,42 @@ static const struct {
     [LM_MSG_UNRELAY - LM_MSG_WELCOME] = {do_unrelay, 1, 0, 0, true},
     [LM_MSG_EXIT - LM_MSG_WELCOME] = {do_exit, 0, 0, 0, false},
     [LM_MSG_PONG - LM_MSG_WELCOME] = {do_pong, 0, 0, 0, false},
-    [LM_MSG_BATCH - LM_MSG_WELCOME] = {do_batch, 0, 0, 0, false},
+    [LM_MSG_BATCH - LM_MSG_WELCOME] = {do_batch, 0, 0, LM_FDS_MAX, false},
     [LM_MSG_ATTACH - LM_MSG_WELCOME] = {do_attach, 0, 1, 1, false},
 };
 
+/* How many of the batch's descriptors belong to its part i: LM_F_COUNTED puts a byte for each part ahead of them. */
+static uint32_t part_fds(const struct lm_message *m, uint32_t i) {
+  return (m->head.flags & LM_F_COUNTED) == 0 ? 0 : ((const uint8_t *)m->fields[0].data)[i - 1];
+}
+
+static bool is_batch(const struct lm_message *m, uint32_t first) {
+  if (first > m->count || (first == 1 && m->fields[0].len != m->count - 1)) return false;
+  struct lm_message part;
+  uint32_t fds = 0;
+  for (uint32_t i = first; i < m->count; i++) {
+    if (lm_message_decode(m->fields[i].data, m->fields[i].len, &part) < 0 || part.head.type == LM_MSG_BATCH) {
+      return false;
+    }
+    fds += part_fds(m, i);
+  }
+  return fds == m->fd_count;
+}
+
 /* All parts or, when one is ill-formed, none. */
 static void do_batch(struct lm_keeper *keeper, struct lm_message *m) {
-  struct lm_message part;
-  for (uint32_t i = 0; i < m->count; i++) {
-    if (lm_message_decode(m->fields[i].data, m->fields[i].len, &part) < 0 || part.head.type == LM_MSG_BATCH) {
-      lm_link_fail(keeper, m->head.serial, EBADMSG, "batch");
-      return;
-    }
+  uint32_t first = (m->head.flags & LM_F_COUNTED) != 0 ? 1 : 0;
+  if (!is_batch(m, first)) {
+    lm_link_fail(keeper, m->head.serial, EBADMSG, "batch");
+    return;
   }
-  for (uint32_t i = 0; i < m->count && lm_link_up(keeper) && !keeper->done; i++) {
+  struct lm_message part;
+  uint32_t fd = 0;
+  for (uint32_t i = first; i < m->count && lm_link_up(keeper) && !keeper->done; i++) {
     (void)lm_message_decode(m->fields[i].data, m->fields[i].len, &part);
+    while (part.fd_count < part_fds(m, i)) part.fds[part.fd_count++] = lm_message_take_fd(m, fd++);
     lm_dispatch(keeper, &part);
+    lm_message_end(&part);
     /* The rest is from an engine that is no longer ours, and its answers would go to the next. */
     if (part.head.type == LM_MSG_DECLINE) return;
   }

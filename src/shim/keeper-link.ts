@@ -277,7 +277,7 @@ export class KeeperLink implements Spawner {
     let flags = 0;
     if (request.clearEnv === true) flags |= LM_F_CLEAR_ENV;
     if (request.dieWithParent === true) flags |= LM_F_DIE_WITH_KEEPER;
-    const { pid, pidfd, exited } = await this.#request(LM_MSG_SPAWN, {
+    const spawned = this.#request(LM_MSG_SPAWN, {
       flags,
       fields: [
         `${SPAWN_NAME}${request.name}`,
@@ -288,6 +288,9 @@ export class KeeperLink implements Spawner {
       ],
       fds: fds.map(([fd]) => fd),
     });
+    // It takes longer than anything else that is to be done in this turn.
+    this.flush();
+    const { pid, pidfd, exited } = await spawned;
     void exited.then(() => {
       if (pidfd >= 0) closeSync(pidfd);
     });
@@ -588,7 +591,8 @@ export class KeeperLink implements Spawner {
       this.#send({ type: LM_MSG_DECLINE, arg: process.pid });
     } else {
       this.#send({ type: LM_MSG_WELCOME, arg: process.pid });
-      if (hello.features.has('batch')) this.#turn = new Turn((part) => this.#socket.send(part));
+      const send = (message: OutgoingMessage): void => this.#socket.send(message);
+      if (hello.features.has('batch')) this.#turn = new Turn(send, hello.features.has('batch-fds'));
     }
   }
 

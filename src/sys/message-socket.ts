@@ -78,7 +78,7 @@ export class MessageSocket {
     try {
       if (this.#queue.length === 0 && this.#trySend({ data, fds })) return;
       if (!this.#writable) return;
-      this.#queue.push({ data, fds: duplicate(fds) });
+      this.#queue.push({ data, fds: duplicateAll(fds) });
       this.#queuedBytes += data.length;
       this.#watch.setEvents(POLLIN | POLLOUT);
     } finally {
@@ -176,11 +176,12 @@ export class MessageSocket {
   }
 }
 
-function closeAll(fds: readonly number[]): void {
+export function closeAll(fds: readonly number[]): void {
   for (const fd of fds) closeSync(fd);
 }
 
-function duplicate(fds: readonly number[]): number[] {
+/** Duplicates all descriptors, or none when it throws. */
+export function duplicateAll(fds: readonly number[]): number[] {
   const copies: number[] = [];
   try {
     for (const fd of fds) copies.push(binding().dupFd(fd));

@@ -30,7 +30,7 @@ describe('link', () => {
       state_dir: bed.stateDir,
       daemon_version: 'v2.3.0',
       version: pairs.version,
-      features: 'batch attach reopen',
+      features: 'batch batch-fds attach reopen',
     });
   });
 
@@ -58,6 +58,39 @@ describe('link', () => {
         ['c', '3'],
       ],
     );
+  });
+
+  it('gives each part of a batch the descriptors that are counted for it', async () => {
+    const { engine } = await bed.keeper();
+    const part = (type: string, fields: readonly string[], serial = 0): Buffer =>
+      encodeMessage({ type: lm(`MSG_${type}`), serial, fields: [...fields] }).data;
+    const put = (name: string): Buffer => part('PUT', [name, '']);
+    const flags = lm('F_COUNTED');
+    const three = ['r:/dev/zero', 'r:/dev/null', 'r:/dev/full'];
+    for (const counts of [[0, 1], [1, 1, 1], [2, 0], [0, 4], [255, 255]]) {
+      const fields = [Buffer.from(counts), put('x'), put('y')];
+      engine.send('BATCH', { flags, serial: 8, fields, fds: three });
+      const failed = await engine.next('FAILED');
+      assert.deepEqual([failed.serial, failed.arg], [8, constants.errno.EBADMSG]);
+    }
+    // Without counts no part can have any.
+    engine.send('BATCH', { serial: 8, fields: [put('x')], fds: three.slice(0, 1) });
+    assert.equal((await engine.next('FAILED')).serial, 8);
+    engine.send('BATCH', { flags, serial: 8, fds: [] });
+    assert.equal((await engine.next('FAILED')).serial, 8);
+    // A part that takes fewer than are its own is refused alone, and its descriptors are closed.
+    const parts = [put('a'), part('DEL', ['a'], 9), put('b'), put('none'), put('c')];
+    const counts = Buffer.from([1, 1, 1, 0, 1]);
+    engine.send('BATCH', { flags, fields: [counts, ...parts], fds: [...three, 'r:/dev/random'] });
+    const failed = await engine.next('FAILED');
+    assert.deepEqual([failed.serial, failed.arg], [9, constants.errno.EBADMSG]);
+    engine.kill();
+    const next = await bed.engine();
+    await bed.replayed(next);
+    const entries = next
+      .pendingOf('ENTRY')
+      .map(({ fields, fds }) => [String(fields[0]), ...fds.map((fd) => readlinkSync(`/proc/${next.pid}/fd/${fd}`))]);
+    assert.deepEqual(entries, [['a', '/dev/zero'], ['b', '/dev/full'], ['none'], ['c', '/dev/random']]);
   });
 
   it('keeps entries and their descriptors for the next engine', async () => {

@@ -48,11 +48,15 @@ export async function launch(context: ContainerContext, options: LaunchOptions):
     io.releaseChildEnds();
     // Known before: its exit may be told at once.
     process.hold(pid, undefined);
-    const held = await context.exits.adopt(pid, name, onReaped).catch((error: unknown) => {
+    const adopted = context.exits.adopt(pid, name, onReaped).catch((error: unknown) => {
       // Whoever that is, it is not to be killed.
       if (codeOf(error) === Code.DataLoss) process.hold(0, undefined);
       throw error;
     });
+    // Asked for together: one message to the keeper, one answer.
+    const late = io.startRelays(true);
+    late.catch(() => undefined);
+    const held = await adopted;
     process.hold(pid, held?.pidfd);
     if (master !== undefined) {
       console?.takeNow();
@@ -62,7 +66,7 @@ export async function launch(context: ContainerContext, options: LaunchOptions):
       });
       await connectTerminal(io, terminal, stdio, options.io);
     }
-    await Promise.all([early, io.startRelays(true)]);
+    await Promise.all([early, late, io.startRelays(true)]);
     io.assertKept();
   } catch (error) {
     process.io = undefined;

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
+import { closeSync, openSync, readdirSync, readlinkSync } from 'node:fs';
 import { describe, it } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Turn } from '../../../src/shim/turn.js';
-import { decodeMessage, LM_MSG_BATCH, LM_MSG_PUT, type OutgoingMessage } from '../../../src/sys/index.js';
+import { decodeMessage, LM_F_COUNTED, LM_MSG_BATCH, LM_MSG_PUT, type OutgoingMessage } from '../../../src/sys/index.js';
 
 const put = (name: string, bytes = 1, fds: readonly number[] = []): OutgoingMessage => ({
   type: LM_MSG_PUT,
@@ -21,7 +22,7 @@ function packets(sent: readonly OutgoingMessage[]): string[][] {
 describe('Turn', () => {
   it('sends what a turn gave in one packet, at its end, with what microtasks added', async () => {
     const sent: OutgoingMessage[] = [];
-    const turn = new Turn((message) => void sent.push(message));
+    const turn = new Turn((message) => void sent.push(message), false);
     turn.send(put('a'));
     turn.send(put('b'));
     await Promise.resolve();
@@ -37,7 +38,7 @@ describe('Turn', () => {
 
   it('keeps the order around messages with descriptors and large ones, which go at once', () => {
     const sent: OutgoingMessage[] = [];
-    const turn = new Turn((message) => void sent.push(message));
+    const turn = new Turn((message) => void sent.push(message), false);
     turn.send(put('a'));
     turn.send(put('b'));
     turn.send(put('with descriptor', 1, [0]));
@@ -49,9 +50,44 @@ describe('Turn', () => {
     assert.deepEqual(packets(sent).at(-1), ['d']);
   });
 
+  it('keeps duplicates of descriptors until they are sent, and says whose they are', () => {
+    const sent: { readonly message: OutgoingMessage; readonly targets: string[] }[] = [];
+    const turn = new Turn((message) => {
+      sent.push({ message, targets: (message.fds ?? []).map((fd) => readlinkSync(`/proc/self/fd/${fd}`)) });
+    }, true);
+    const before = readdirSync('/proc/self/fd').length;
+    for (const names of [['zero'], [], ['null', 'full'], []]) {
+      const fds = names.map((name) => openSync(`/dev/${name}`, 'r'));
+      turn.send(put(names.join(), 1, fds));
+      for (const fd of fds) closeSync(fd);
+    }
+    turn.flush();
+    const zero = openSync('/dev/zero', 'r');
+    // No packet has room for more than 16.
+    for (const count of [1, 10, 6, 16]) turn.send(put(`${count}`, 1, new Array<number>(count).fill(zero)));
+    turn.flush();
+    closeSync(zero);
+    assert.deepEqual(
+      sent.map(({ message: { type, flags, fields = [] } }) => [
+        type === LM_MSG_BATCH,
+        flags,
+        type === LM_MSG_BATCH ? [...(fields[0] as Buffer)] : fields.length,
+      ]),
+      [
+        [true, LM_F_COUNTED, [1, 0, 2, 0]],
+        [true, LM_F_COUNTED, [1, 10]],
+        [false, undefined, 2],
+        [false, undefined, 2],
+      ],
+    );
+    assert.deepEqual(sent[0]?.targets, ['/dev/zero', '/dev/null', '/dev/full']);
+    assert.equal(sent[3]?.targets.length, 16);
+    assert.equal(readdirSync('/proc/self/fd').length, before);
+  });
+
   it('never exceeds what one packet may hold', () => {
     const sent: OutgoingMessage[] = [];
-    const turn = new Turn((message) => void sent.push(message));
+    const turn = new Turn((message) => void sent.push(message), false);
     const names = Array.from({ length: 200 }, (_, i) => `n${i}`);
     for (const name of names) turn.send(put(name, name.endsWith('0') ? 7000 : 1));
     turn.flush();
@@ -65,7 +101,7 @@ describe('Turn', () => {
 
   it('tells when it has been sent', async () => {
     const sent: OutgoingMessage[] = [];
-    const turn = new Turn((message) => void sent.push(message));
+    const turn = new Turn((message) => void sent.push(message), false);
     await turn.flushed();
     turn.send(put('a'));
     const flushed = turn.flushed();

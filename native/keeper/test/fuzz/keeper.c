@@ -205,6 +205,17 @@ static void some_parts(const struct bed *bed, struct input *in, uint32_t count, 
   }
 }
 
+/* Whose the batch's descriptors are: more often than not, it adds up. */
+static void some_counts(struct input *in, uint32_t parts, unsigned fds, struct lm_buf *body) {
+  lm_buf_append(body, &parts, 4);
+  for (uint32_t i = 0; i < parts; i++) {
+    uint8_t n = take8(in);
+    if (n < 0xf0) n = (uint8_t)(i + 1 == parts ? fds : n % (fds + 1));
+    fds -= n < fds ? n : fds;
+    lm_buf_append(body, &n, 1);
+  }
+}
+
 /* A message whose parts fit together; what they say is the input's. */
 static void say(const struct bed *bed, struct input *in) {
   LM_CLEANUP_BUF struct lm_buf packet = {0};
@@ -213,7 +224,9 @@ static void say(const struct bed *bed, struct input *in) {
   int fds[20];
   unsigned count = take_files(in, fds);
   if (head.type == LM_MSG_BATCH) {
+    if ((head.flags & LM_F_COUNTED) != 0) some_counts(in, head.count, count, &body);
     some_parts(bed, in, head.count, &body);
+    if ((head.flags & LM_F_COUNTED) != 0) head.count++;
   } else {
     some_fields(in, head.count, &body);
   }
