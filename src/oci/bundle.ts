@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import {
   closeSync,
   constants,
+  existsSync,
   fstatSync,
   openSync,
   readFileSync,
@@ -59,7 +60,10 @@ export function writeFileAtomic(path: string, content: string | Uint8Array, mode
   }
 }
 
-function removeIfThere(path: string): void {
+/** Unlinks a file that may be absent. */
+export function removeIfThere(path: string): void {
+  // Asked first: an error that nobody sees costs more than everything else here.
+  if (!existsSync(path)) return;
   try {
     unlinkSync(path);
   } catch (error) {

@@ -1,9 +1,10 @@
 /** One run of the OCI runtime: descriptors, log, time limit, and what a failure is called. */
 import { randomBytes } from 'node:crypto';
-import { closeSync, fstatSync, openSync, statfsSync, unlinkSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, statfsSync } from 'node:fs';
 import { constants } from 'node:os';
 import { dirname, join } from 'node:path';
-import { Code, codeOf, isErrno, messageOf } from '../base/index.js';
+import { Code, codeOf, messageOf } from '../base/index.js';
+import { removeIfThere } from './bundle.js';
 import { describeFailure, failurePrefix, RuncError, runtimeMessageOf } from './runc-error.js';
 import { readRuncLog, runcLogSize } from './runc-log.js';
 import { openScratch, readScratchTail, scratchDir } from './scratch.js';
@@ -64,16 +65,7 @@ function takeLog(shared: string | undefined): RunLog {
   const path = `${shared ?? join(scratchDir(), 'lamina-runc-log')}.${randomBytes(8).toString('hex')}`;
   // Made here: where others may write, too, nobody can put a link in its place any more.
   closeSync(openSync(path, 'wx', 0o600));
-  return { path, offset: 0, release: () => unlinkIfThere(path) };
-}
-
-function unlinkIfThere(path: string): void {
-  try {
-    unlinkSync(path);
-  } catch (error) {
-    // Somebody tidied up.
-    if (!isErrno(error, 'ENOENT')) throw error;
-  }
+  return { path, offset: 0, release: () => removeIfThere(path) };
 }
 
 /** Runs the OCI runtime. */

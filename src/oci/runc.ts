@@ -4,10 +4,10 @@
  * INVARIANTS: no run waits for a pipe (what runs print goes to nameless files); a run over its time is killed and reported with
  * Code.DeadlineExceeded; an interrupted create leaves no container behind; failures are RuncError in containerd's wording.
  */
-import { closeSync, existsSync, rmSync } from 'node:fs';
+import { closeSync, existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Code, LaminaError, messageOf } from '../base/index.js';
-import { readPidFile } from './bundle.js';
+import { readPidFile, removeIfThere } from './bundle.js';
 import {
   type CheckpointArgs,
   type CreateArgs,
@@ -120,7 +120,8 @@ export class Runc {
     const args = createArgs(id, { ...rest, pidFile, preserveFds: extraFds?.length });
     // Only what this call made may be removed when it is interrupted, never a container that was there before.
     const isFresh = !existsSync(this.#stateDir(id));
-    removeStale(pidFile);
+    // One of an earlier process by the same name must not be taken for this one's.
+    removeIfThere(pidFile);
     try {
       await this.#run(id, args, { timeoutMs, cwd: options.bundle, extraFds, ...processIo(options) });
     } catch (error) {
@@ -143,7 +144,7 @@ export class Runc {
     checkId(id);
     const { process, stdio, extraFds, timeoutMs, ...rest } = options;
     const json = process instanceof Uint8Array ? process : JSON.stringify(process);
-    removeStale(options.pidFile);
+    removeIfThere(options.pidFile);
     // A nameless file: nothing of the process's environment is left behind, whoever dies. The runtime gives it to nobody.
     const processFd = openScratch(json);
     const childFd = 3 + (extraFds?.length ?? 0);
@@ -247,7 +248,7 @@ export class Runc {
   async restore(id: string, options: RestoreOptions): Promise<number> {
     const { stdio, timeoutMs, pidFile = join(options.bundle, 'init.pid'), ...rest } = options;
     const noSubreaper = this.#abilities.hasNoSubreaper;
-    removeStale(pidFile);
+    removeIfThere(pidFile);
     const args = restoreArgs(checkId(id), { ...rest, pidFile, noSubreaper });
     await this.#run(id, args, { timeoutMs, cwd: options.bundle, ...processIo(options) });
     return pidOf(id, 'restore', pidFile);
@@ -326,11 +327,6 @@ export class Runc {
 function processIo(options: IoOptions): { stdio?: Stdio | undefined; output: Output } {
   if (options.consoleSocket !== undefined) return { output: 'joined' };
   return { stdio: options.stdio, output: 'none' };
-}
-
-// A pid file of an earlier process by the same name must not be taken for this one's.
-function removeStale(pidFile: string): void {
-  rmSync(pidFile, { force: true });
 }
 
 /** The pid the runtime has written down. @throws LaminaError DataLoss when it has not, though it reported success */

@@ -289,8 +289,9 @@ export class Container {
       requireInit(this.#ledger.state, 'delete');
       this.#ledger.step = 'delete';
       this.#ledger.save();
-      await this.init.io?.drain(this.#context.config.timeouts.drainMs);
+      const drained = this.init.io?.drain(this.#context.config.timeouts.drainMs);
       if (this.#ledger.state !== 'restorable') await this.#deleteFromRuntime();
+      await drained;
       await unmountRecursive(bundlePaths(this.settings.bundle).rootfs);
       this.#ledger.state = 'deleted';
       const { pid, exit } = this.init;

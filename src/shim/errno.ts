@@ -1,14 +1,22 @@
 import { constants } from 'node:os';
 import { getSystemErrorMap } from 'node:util';
 
+/** Made by the first who asks: getSystemErrorMap makes it anew each time. */
+let known: ReadonlyMap<number, readonly [name: string, text: string]> | undefined;
+
+function lookUp(errno: number): readonly [name: string, text: string] | undefined {
+  known ??= getSystemErrorMap();
+  return known.get(-errno);
+}
+
 /** The name of a positive errno number: 2 → "ENOENT". */
 export function errnoName(errno: number): string {
-  const known = getSystemErrorMap().get(-errno)?.[0];
   // Of what only some systems have, libuv knows nothing.
-  return known ?? Object.entries(constants.errno).find(([, value]) => value === errno)?.[0] ?? `errno ${errno}`;
+  const other = (): string | undefined => Object.entries(constants.errno).find(([, value]) => value === errno)?.[0];
+  return lookUp(errno)?.[0] ?? other() ?? `errno ${errno}`;
 }
 
 /** The system's words for a positive errno number: 2 → "no such file or directory". */
 export function errnoText(errno: number): string {
-  return getSystemErrorMap().get(-errno)?.[1] ?? errnoName(errno);
+  return lookUp(errno)?.[1] ?? errnoName(errno);
 }

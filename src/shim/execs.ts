@@ -3,9 +3,8 @@
  *
  * INVARIANT: an exec counts as active from the moment its start begins until its exit was published; init's exit waits for `idle`.
  */
-import { rmSync } from 'node:fs';
 import { Code, createDeferred, LaminaError } from '../base/index.js';
-import { bundlePaths, parseProcess, type Runc } from '../oci/index.js';
+import { bundlePaths, parseProcess, type Runc, removeIfThere } from '../oci/index.js';
 import type { ContainerContext } from './context.js';
 import type { StdioRequest } from './io/stdio.js';
 import { ExecProcess } from './process/exec.js';
@@ -183,7 +182,7 @@ export class Execs {
     this.#byId.delete(exec.id);
     exec.dispose();
     // A later exec of the same id must not be taken for this one.
-    rmSync(bundlePaths(this.#host.bundle).execPid(exec.id), { force: true });
+    removeIfThere(bundlePaths(this.#host.bundle).execPid(exec.id));
     this.#host.context.link.del(this.#specEntry(exec.id));
   }
 

@@ -6,6 +6,7 @@
  */
 import { mkdirSync } from 'node:fs';
 import { isAbsolute, join, normalize } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { lamina, taskV2, taskV3 } from '../api/index.js';
 import { Code, codeOf, createLogger, LaminaError, type Logger, messageOf, UndoStack } from '../base/index.js';
 import { closeSpareFiles } from '../cgroups/index.js';
@@ -34,6 +35,10 @@ import { joinShimCgroup } from './shim-cgroup.js';
 const FLUSH_MS = 7_000;
 /** After this an answer has certainly been sent, unless the engine died. */
 const ANSWER_SENT_MS = 1_000;
+/** Events go once no call has come for this long: whoever has got an answer often asks for the next thing at once, and that is urgent. */
+const CALLS_FIRST_MS = 2;
+/** With calls all the time, an event waits for so long. */
+const EVENT_WAITS_MS = 20;
 /** Methods that change nothing. */
 const READING = new Set(['State', 'Pids', 'Stats', 'Wait', 'Connect', 'Status']);
 
@@ -83,6 +88,8 @@ export class Session implements KeeperEvents {
   #isRepeat = false;
   /** Calls, and steps of a predecessor being resolved, that may change what State says. */
   #changing = 0;
+  /** When the last call came, by the monotonic clock in milliseconds. */
+  #calledMs = 0;
   #isEnding = false;
   /** By a signal: whatever is left, the keeper ends. */
   #isTerminated = false;
@@ -101,7 +108,10 @@ export class Session implements KeeperEvents {
     this.#carrier = new EventCarrier(hello, link);
     this.#publisher = new Publisher({
       namespace: hello.namespace,
-      forward: (request, seq) => this.#carrier.forward(request, seq),
+      forward: async (request, seq) => {
+        await this.#callsFirst();
+        await this.#carrier.forward(request, seq);
+      },
       store: {
         put: (seq, bytes) => link.put(`ev/${seq}`, bytes),
         del: (seq) => {
@@ -250,7 +260,10 @@ export class Session implements KeeperEvents {
   onFrame(connection: number, seq: number, frame: Buffer): void {
     this.#whenReady(() => {
       if (this.#carrier.owns(connection)) this.#carrier.receive(frame, seq);
-      else this.#connections.get(connection)?.receive(frame, seq);
+      else {
+        this.#calledMs = performance.now();
+        this.#connections.get(connection)?.receive(frame, seq);
+      }
     });
   }
 
@@ -330,6 +343,17 @@ export class Session implements KeeperEvents {
     this.#containers.clear();
     this.#logFifo.close();
     this.#options.onEnd();
+  }
+
+  /** Resolves when it is an event's turn. @throws LaminaError Unavailable when the keeper has gone meanwhile */
+  async #callsFirst(): Promise<void> {
+    const end = performance.now() + EVENT_WAITS_MS;
+    for (;;) {
+      const left = Math.min(this.#calledMs + CALLS_FIRST_MS, end) - performance.now();
+      if (left <= 0 || this.#isEnding) break;
+      await delay(left);
+    }
+    if (this.#link.closed) throw new LaminaError(Code.Unavailable, 'the keeper is gone');
   }
 
   /** Everything a container needs before the runtime is called. */

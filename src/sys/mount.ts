@@ -19,7 +19,7 @@ import {
   parseMountOptions,
 } from './mount-options.js';
 import { shortenLowerDirs } from './overlay-options.js';
-import { type MountInfo, readMountInfo, readPageSize } from './procfs.js';
+import { type MountInfo, readMountsBelow, readPageSize } from './procfs.js';
 
 /** One mount as the daemon lists it. */
 export interface MountSpec {
@@ -232,8 +232,7 @@ async function unmountOne(path: string, busyTimeoutMs: number, signal: AbortSign
  * mounts' parents, because with mounts on top of each other a path alone does not tell which is reached by it.
  */
 function mountsBelow(path: string): string[] {
-  const prefix = path === '/' ? '/' : `${path}/`;
-  const found = readMountInfo().filter(({ mountPoint }) => mountPoint === path || mountPoint.startsWith(prefix));
+  const found = readMountsBelow(path);
   const ids = new Set(found.map((info) => info.id));
   const order: string[] = [];
   const visit = (info: MountInfo): void => {

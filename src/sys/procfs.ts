@@ -69,6 +69,17 @@ export function readMountInfo(pid: number | 'self' = 'self'): MountInfo[] {
   return parseMountInfo(readFileSync(`/proc/${pid}/mountinfo`, 'utf8'));
 }
 
+/** The mounts at and below a path, of this process. A node has many; only these are parsed. */
+export function readMountsBelow(path: string): MountInfo[] {
+  const prefix = path === '/' ? '/' : `${path}/`;
+  // What the kernel may write with escapes is not looked for.
+  const text = /[\s\\#]/.test(path) ? '' : path;
+  const lines = readFileSync('/proc/self/mountinfo', 'utf8').split('\n');
+  return parseMountInfo(lines.filter((line) => line.includes(text)).join('\n')).filter(
+    ({ mountPoint }) => mountPoint === path || mountPoint.startsWith(prefix),
+  );
+}
+
 const AT_PAGESZ = 6n;
 
 /** The size of a memory page in bytes, which is also the limit of mount(2)'s data. */

@@ -67,7 +67,13 @@ describe('link', () => {
     const put = (name: string): Buffer => part('PUT', [name, '']);
     const flags = lm('F_COUNTED');
     const three = ['r:/dev/zero', 'r:/dev/null', 'r:/dev/full'];
-    for (const counts of [[0, 1], [1, 1, 1], [2, 0], [0, 4], [255, 255]]) {
+    for (const counts of [
+      [0, 1],
+      [1, 1, 1],
+      [2, 0],
+      [0, 4],
+      [255, 255],
+    ]) {
       const fields = [Buffer.from(counts), put('x'), put('y')];
       engine.send('BATCH', { flags, serial: 8, fields, fds: three });
       const failed = await engine.next('FAILED');
