@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/pidfd.h>
 #include <sys/random.h>
@@ -128,6 +129,18 @@ static void arm_ping(struct lm_keeper *keeper) {
   lm_timer_arm(&keeper->loop, &engine->ping, engine->ping_every - lm_now_ms() % engine->ping_every);
 }
 
+static void forget_pong(struct lm_engine *engine) {
+  lm_blob_unref(engine->pong);
+  engine->pong = NULL;
+}
+
+/* Whether an answer has come since the last look. */
+static bool take_pong(const struct lm_engine *engine) {
+  uint64_t count;
+  return engine->pong != NULL && engine->pong->fd >= 0 &&
+         read(engine->pong->fd, &count, sizeof count) == (ssize_t)sizeof count;
+}
+
 /* Counts pings, not time: after the machine has stood still, the engine gets its chances again. */
 static void ping_fired(struct lm_timer *timer) {
   struct lm_keeper *keeper = LM_CONTAINER_OF(timer, struct lm_keeper, engine.ping);
@@ -139,13 +152,14 @@ static void ping_fired(struct lm_timer *timer) {
     arm_ping(keeper);
     return;
   }
+  if (take_pong(engine)) engine->unanswered = 0;
   if (engine->unanswered >= PINGS_MAX) {
     kill_engine(keeper);
     return;
   }
   engine->unanswered++;
   arm_ping(keeper);
-  lm_link_post(keeper, LM_MSG_PING, 0, ++engine->ping_serial, 0, NULL);
+  lm_link_post(keeper, LM_MSG_PING, 0, ++engine->ping_serial, 0, lm_blob_ref(engine->pong));
 }
 
 void lm_engine_heard(struct lm_keeper *keeper) {
@@ -157,6 +171,9 @@ void lm_engine_linked(struct lm_keeper *keeper) {
   lm_engine_heard(keeper);
   lm_timer_stop(&keeper->engine.seek);
   keeper->engine.locked_since = 0;
+  /* One for each link: what an engine before this one still says does not count. Without, the answer is a message. */
+  forget_pong(&keeper->engine);
+  keeper->engine.pong = lm_blob_make(NULL, 0, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   arm_ping(keeper);
 }
 
@@ -182,6 +199,7 @@ void lm_engine_lost(struct lm_keeper *keeper) {
   struct lm_engine *engine = &keeper->engine;
   lm_timer_stop(&engine->ping);
   forget_process(engine);
+  forget_pong(engine);
   if (keeper->done) return;
   bool welcomed = keeper->link.welcomed;
   keeper->link.welcomed = false;
@@ -420,6 +438,7 @@ void lm_engine_init(struct lm_keeper *keeper) {
 void lm_engine_free(struct lm_keeper *keeper) {
   struct lm_engine *engine = &keeper->engine;
   forget_process(engine);
+  forget_pong(engine);
   free(engine->state_dir);
   free(engine->library);
   free(engine->socket);

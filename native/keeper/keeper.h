@@ -62,6 +62,7 @@ struct lm_engine {
   int64_t heard_at;    /* last message */
   unsigned unanswered; /* pings in a row */
   uint32_t ping_serial;
+  struct lm_blob *pong; /* PING's body: an eventfd the engine may answer by, so that the answer wakes nobody */
 };
 
 struct lm_entry {

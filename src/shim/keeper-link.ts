@@ -5,7 +5,7 @@
  * INVARIANTS: messages are handled in the order the keeper sent them; nothing here waits. Until REPLAYED has come, entries
  * and their descriptors are collected; afterwards `entries` only mirrors what this engine put.
  */
-import { closeSync, constants, openSync } from 'node:fs';
+import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { Code, codeOf, codeOfErrno, createDeferred, type Deferred, isErrno, LaminaError } from '../base/index.js';
 import type { ExitStatus, SpawnedProcess, Spawner, SpawnRequest } from '../oci/index.js';
 import {
@@ -124,6 +124,8 @@ interface Answer extends HeldProcess {
 }
 
 const NUL = Buffer.of(0);
+/** What is added to an eventfd's counter. */
+const ONE = Buffer.from(new BigUint64Array([1n]).buffer);
 const SPAWN_NAME = 'run:';
 /** Request → its answer, where that is not DONE. */
 const ANSWERED_BY: Readonly<Record<number, number>> = {
@@ -541,11 +543,22 @@ export class KeeperLink implements Spawner {
         events.onSignaled(arg);
         return;
       case LM_MSG_PING:
-        this.#send({ type: LM_MSG_PONG, serial: message.serial });
+        this.#pong(message.serial, fds[0]);
         return;
       default:
       // A newer keeper may say more than this engine knows.
     }
+  }
+
+  /** @param eventFd where the answer wakes nobody; older keepers want a message */
+  #pong(serial: number, eventFd: number | undefined): void {
+    try {
+      if (eventFd !== undefined) writeSync(eventFd, ONE);
+    } catch {
+      // What is no eventfd is answered as if it were not there.
+      eventFd = undefined;
+    }
+    if (eventFd === undefined) this.#send({ type: LM_MSG_PONG, serial });
   }
 
   /** The keeper broke the protocol: it is left, and will look for an engine again. */

@@ -94,6 +94,21 @@ describe('engine', () => {
     await bed.replayed(next);
   });
 
+  it('may answer without a message, by the descriptor of PING, and then counts as alive', async () => {
+    bed = new Bed({ LAMINA_PING_MS: '250', FAKE_PONG: '1' });
+    const { engine } = await bed.keeper();
+    // Without an answer it would be killed after the third.
+    for (let serial = 1; serial <= 5; serial += 1) {
+      const ping = await engine.next('PING');
+      assert.deepEqual([ping.serial, ping.fds.length], [serial, 1]);
+    }
+    process.kill(engine.pid, 'SIGSTOP');
+    const next = await bed.engine();
+    await bed.replayed(next);
+    assert.ok(isGone(engine.pid));
+    assert.equal((await next.next('PING')).fds.length, 1);
+  });
+
   it('is replaced even if it hung before it said who it is', async () => {
     bed = new Bed({ LAMINA_PING_MS: '500' });
     const { engine, pid } = await bed.keeper();

@@ -7,10 +7,17 @@
  * From the test:  send LINK TYPE FLAGS SERIAL ARG FDS FIELDS    raw LINK HEX [FDS]    fuzz LINK SEED COUNT
  *                 hold LINK | go LINK (stop and go on reading)  drop LINK    pty    shut FD    quit
  * FIELDS: hex joined by ',', '-' for none, '=' for an empty field. FDS: numbers joined by ',', or '-'; when sending
+<<<<<<< HEAD
  * also r:PATH, w:PATH, rw:PATH, path:PATH (O_PATH) to open, unix:PATH to connect to. Descriptors that were received
  * stay open (look at /proc/PID/fd). Answers by itself: WELCOME (DECLINE with FAKE_DECLINE set, unless started with
  * --dedicated; FAKE_DECLINE=all: then, too) and PONG (not with FAKE_MUTE). FAKE_VERSION is the version byte of that
  * first answer, FAKE_OWN_VERSION that of one with
+=======
+ * also r:PATH, w:PATH, rw:PATH to open. Descriptors that were received stay open (look at /proc/PID/fd). Answers by
+ * itself: WELCOME (DECLINE with FAKE_DECLINE set, unless started with --dedicated; FAKE_DECLINE=all: then, too) and
+ * PONG (not with FAKE_MUTE; with FAKE_PONG by PING's eventfd). FAKE_VERSION is the version byte of that first answer,
+ * FAKE_OWN_VERSION that of one with
+>>>>>>> 54a2fc4 (Let the engine answer PING without waking the keeper)
  * --dedicated. */
 #include <errno.h>
 #include <fcntl.h>
@@ -102,10 +109,13 @@ static void from_keeper(int i) {
     return;
   }
   show(i, &m);
+  static const uint64_t one = 1;
+  bool silent = getenv("FAKE_PONG") != NULL && m.head.type == LM_MSG_PING && m.fd_count == 1 &&
+                write(m.fds[0], &one, sizeof one) == (ssize_t)sizeof one;
   m.fd_count = 0; /* kept for the test */
   lm_message_end(&m);
   if (m.head.type == LM_MSG_HELLO) answer_hello(i);
-  if (m.head.type == LM_MSG_PING && getenv("FAKE_MUTE") == NULL) answer(i, LM_MSG_PONG, m.head.serial);
+  if (m.head.type == LM_MSG_PING && !silent && getenv("FAKE_MUTE") == NULL) answer(i, LM_MSG_PONG, m.head.serial);
 }
 
 static void send_packet(int sock, const void *data, size_t len, int *fds, uint32_t fd_count);
