@@ -77,7 +77,7 @@ describe('link', () => {
       const fields = [Buffer.from(counts), put('x'), put('y')];
       engine.send('BATCH', { flags, serial: 8, fields, fds: three });
       const failed = await engine.next('FAILED');
-      assert.deepEqual([failed.serial, failed.arg], [8, constants.errno.EBADMSG]);
+      assert.deepEqual([failed.serial, failed.arg], [8, os.errno.EBADMSG]);
     }
     // Without counts no part can have any.
     engine.send('BATCH', { serial: 8, fields: [put('x')], fds: three.slice(0, 1) });
@@ -89,7 +89,7 @@ describe('link', () => {
     const counts = Buffer.from([1, 1, 1, 0, 1]);
     engine.send('BATCH', { flags, fields: [counts, ...parts], fds: [...three, 'r:/dev/random'] });
     const failed = await engine.next('FAILED');
-    assert.deepEqual([failed.serial, failed.arg], [9, constants.errno.EBADMSG]);
+    assert.deepEqual([failed.serial, failed.arg], [9, os.errno.EBADMSG]);
     engine.kill();
     const next = await bed.engine();
     await bed.replayed(next);

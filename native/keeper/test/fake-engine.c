@@ -7,17 +7,10 @@
  * From the test:  send LINK TYPE FLAGS SERIAL ARG FDS FIELDS    raw LINK HEX [FDS]    fuzz LINK SEED COUNT
  *                 hold LINK | go LINK (stop and go on reading)  drop LINK    pty    shut FD    quit
  * FIELDS: hex joined by ',', '-' for none, '=' for an empty field. FDS: numbers joined by ',', or '-'; when sending
-<<<<<<< HEAD
  * also r:PATH, w:PATH, rw:PATH, path:PATH (O_PATH) to open, unix:PATH to connect to. Descriptors that were received
  * stay open (look at /proc/PID/fd). Answers by itself: WELCOME (DECLINE with FAKE_DECLINE set, unless started with
- * --dedicated; FAKE_DECLINE=all: then, too) and PONG (not with FAKE_MUTE). FAKE_VERSION is the version byte of that
- * first answer, FAKE_OWN_VERSION that of one with
-=======
- * also r:PATH, w:PATH, rw:PATH to open. Descriptors that were received stay open (look at /proc/PID/fd). Answers by
- * itself: WELCOME (DECLINE with FAKE_DECLINE set, unless started with --dedicated; FAKE_DECLINE=all: then, too) and
- * PONG (not with FAKE_MUTE; with FAKE_PONG by PING's eventfd). FAKE_VERSION is the version byte of that first answer,
- * FAKE_OWN_VERSION that of one with
->>>>>>> 54a2fc4 (Let the engine answer PING without waking the keeper)
+ * --dedicated; FAKE_DECLINE=all: then, too) and PONG (not with FAKE_MUTE; with FAKE_PONG by PING's eventfd).
+ * FAKE_VERSION is the version byte of that first answer, FAKE_OWN_VERSION that of one with
  * --dedicated. */
 #include <errno.h>
 #include <fcntl.h>
