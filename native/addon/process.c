@@ -1,9 +1,12 @@
-/* Processes: pidfds, signals, the subreaper flag. */
+/* Processes: pidfds, signals, the subreaper flag, and this one's pages. */
 #include "addon.h"
 
+#include <link.h>
+#include <malloc.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -76,6 +79,33 @@ static napi_value set_subreaper(napi_env env, napi_callback_info info) {
   return value_undefined(env);
 }
 
+/* The program has no name here; what has no file, the kernel's own, is left alone. */
+static int release_segments(struct dl_phdr_info *info, size_t size, void *data) {
+  (void)size;
+  const uintptr_t page = *(const uintptr_t *)data;
+  if (info->dlpi_name[0] != '\0' && info->dlpi_name[0] != '/') return 0;
+  for (size_t i = 0; i < info->dlpi_phnum; i++) {
+    const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
+    if (segment->p_type != PT_LOAD || (segment->p_flags & PF_W) != 0) continue;
+    uintptr_t begin = (info->dlpi_addr + segment->p_vaddr + page - 1) & ~(page - 1);
+    uintptr_t end = (info->dlpi_addr + segment->p_vaddr + segment->p_memsz) & ~(page - 1);
+    if (begin >= end) continue;
+    (void)madvise((void *)begin, end - begin, MADV_RANDOM);
+    (void)madvise((void *)begin, end - begin, MADV_DONTNEED);
+  }
+  return 0;
+}
+
+/* Unmaps the pages of code and constants (the files', which nothing has written to): what is used again
+ * is mapped again, page by page and without its neighbours. And gives free heap back. */
+static napi_value release_program(napi_env env, napi_callback_info info) {
+  (void)info;
+  uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+  (void)dl_iterate_phdr(release_segments, &page);
+  (void)malloc_trim(0);
+  return value_undefined(env);
+}
+
 bool register_process(napi_env env, napi_value exports) {
   const struct function table[] = {
       {"pidfdOpen", pidfd_open_},
@@ -83,6 +113,7 @@ bool register_process(napi_env env, napi_value exports) {
       {"pidfdExitStatus", pidfd_exit_status},
       {"kill", kill_},
       {"setSubreaper", set_subreaper},
+      {"releaseProgram", release_program},
   };
   return REGISTER(env, exports, table);
 }

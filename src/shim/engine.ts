@@ -14,6 +14,7 @@ import type { ConfigFile } from './config.js';
 import { KeeperLink } from './keeper-link.js';
 import type { EngineStatus } from './services/engine.js';
 import { Session } from './session.js';
+import { releaseWhenIdle } from './working-set.js';
 
 /** How long an engine that is to go waits for a moment at which nothing is half done, and how often it looks. */
 const PATIENCE_MS = 1_000;
@@ -66,6 +67,7 @@ export class Engine {
       });
       clearTimeout(this.#idle);
       this.#sessions.add(session);
+      if (!this.#hasServed) releaseWhenIdle();
       this.#hasServed = true;
       return session;
     });

@@ -127,6 +127,11 @@ export interface NativeBinding {
   openInRoot(root: string, path: string): number;
   /** prctl(PR_SET_CHILD_SUBREAPER). */
   setSubreaper(on: boolean): void;
+  /**
+   * Unmaps the pages of this process's programs and libraries that nothing writes to, and gives free heap back. Those that are used again are mapped again
+   * one by one: a page fault each, no reading as long as the file is cached.
+   */
+  releaseProgram(): void;
   /** flock(2): 'shared' | 'exclusive' | 'unlock', never waits; false when another holds it. */
   flock(fd: number, how: string): boolean;
 

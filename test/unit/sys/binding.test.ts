@@ -53,6 +53,7 @@ const PARAMETERS: Readonly<Record<keyof NativeBinding, number>> = {
   sendMessage: 3,
   setNonBlocking: 2,
   setSubreaper: 1,
+  releaseProgram: 0,
   setWindowSize: 3,
   socketPair: 1,
   umount: 2,
