@@ -169,6 +169,7 @@ static void start_message(struct lm_message *message) {
   message->head = (struct lm_header){0};
   message->count = 0;
   message->fd_count = 0;
+  message->short_of_fds = false;
   message->heap = NULL;
 }
 
@@ -217,7 +218,13 @@ int lm_receive(int sock, void *buffer, size_t size, struct lm_message *message) 
     if (result == 0 && split_fields(message, body, len) == 0) return 1;
   }
   lm_message_end(message);
-  return headed && short_of_fds ? -EMFILE : -EBADMSG;
+  if (!headed || !short_of_fds) return -EBADMSG;
+  /* What else is in it must not be lost with them: answers, say. */
+  message->short_of_fds = true;
+  const struct lm_header *head = &message->head;
+  bool is_batch = head->version == LM_PROTOCOL && head->type == LM_MSG_BATCH && (head->flags & LM_F_BODY_FD) == 0;
+  const uint8_t *fields = (const uint8_t *)buffer + sizeof *head;
+  return is_batch && split_fields(message, fields, got - sizeof *head) == 0 ? 1 : -EMFILE;
 }
 
 void lm_message_end(struct lm_message *message) {

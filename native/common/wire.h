@@ -2,6 +2,7 @@
 #ifndef LM_WIRE_H
 #define LM_WIRE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -40,6 +41,7 @@ struct lm_message {
   struct lm_field fields[LM_FIELDS_MAX];
   int fds[LM_FDS_MAX]; /* -1 once taken over */
   uint32_t fd_count;
+  bool short_of_fds; /* of a batch: it had descriptors, and this process can have no more */
   uint8_t *heap;
 };
 

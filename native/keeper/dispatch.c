@@ -284,7 +284,7 @@ static bool is_batch(const struct lm_message *m, uint32_t first) {
     }
     fds += part_fds(m, i);
   }
-  return fds == m->fd_count;
+  return m->short_of_fds || fds == m->fd_count;
 }
 
 /* All parts or, when one is ill-formed, none. */
@@ -298,6 +298,10 @@ static void do_batch(struct lm_keeper *keeper, struct lm_message *m) {
   uint32_t fd = 0;
   for (uint32_t i = first; i < m->count && lm_link_up(keeper) && !keeper->done; i++) {
     (void)lm_message_decode(m->fields[i].data, m->fields[i].len, &part);
+    if (m->short_of_fds && part_fds(m, i) > 0) {
+      lm_link_fail(keeper, part.head.serial, EMFILE, "take descriptors");
+      continue;
+    }
     while (part.fd_count < part_fds(m, i)) part.fds[part.fd_count++] = lm_message_take_fd(m, fd++);
     lm_dispatch(keeper, &part);
     lm_message_end(&part);

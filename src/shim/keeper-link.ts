@@ -124,6 +124,8 @@ interface Answer extends HeldProcess {
 }
 
 const NUL = Buffer.of(0);
+/** What may come without its descriptor when there is no room for one. */
+const DOES_WITHOUT: ReadonlySet<number> = new Set([LM_MSG_SPAWNED, LM_MSG_ADOPTED, LM_MSG_PING]);
 /** What is added to an eventfd's counter. */
 const ONE = Buffer.from(new BigUint64Array([1n]).buffer);
 const SPAWN_NAME = 'run:';
@@ -472,7 +474,7 @@ export class KeeperLink implements Spawner {
     try {
       if (this.#isDeclined) return;
       if (this.#events === undefined) this.#welcome(message);
-      else if (message.lost === true && message.type !== LM_MSG_SPAWNED && message.type !== LM_MSG_ADOPTED) {
+      else if (message.lost === true && !DOES_WITHOUT.has(message.type)) {
         // It cannot be had again but from the replay of another link.
         this.#break('no descriptor is left for what the keeper sends');
       } else this.#handle(this.#events, message, fds);
