@@ -153,6 +153,8 @@ export class ProcessIo {
   setConsole(master: number): void {
     this.#console = master;
     this.keep('console', master);
+    // At once: it hangs up the process when its last holder goes.
+    this.#link.flush();
   }
 
   /** The pty master, which stays with this object. */
