@@ -62,7 +62,8 @@ export async function launch(context: ContainerContext, options: LaunchOptions):
       console?.takeNow();
       const terminal = await master.catch((error: unknown) => {
         const why = `the runtime reported success, but ${messageOf(error)}`;
-        throw new LaminaError(Code.DataLoss, why, { subject: name, cause: error });
+        const code = codeOf(error) === Code.ResourceExhausted ? Code.ResourceExhausted : Code.DataLoss;
+        throw new LaminaError(code, why, { subject: name, cause: error });
       });
       await connectTerminal(io, terminal, stdio, options.io);
     }
