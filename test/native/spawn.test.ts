@@ -44,7 +44,7 @@ describe('spawn', () => {
   it('runs a program with the given descriptors, directory and environment, and no others', async () => {
     const out = join(bed.dir, 'out');
     const script =
-      'pwd; tr "\\0" "\\n" < /proc/$$/environ | sort; ls -1 /proc/$$/fd; cat <&7; ps -o pgid= -p $$; cat /proc/$$/status';
+      'pwd; tr "\\0" "\\n" < /proc/$$/environ | sort; ls -1 /proc/$$/fd; cat <&7; ps -o pgid= -p $$; exec cat /proc/$$/status';
     await import('node:fs').then((fs) => fs.writeFileSync(out, ''));
     spawn(1, ['sh', '-c', script], {
       cwd: bed.bundle,
