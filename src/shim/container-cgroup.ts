@@ -23,6 +23,8 @@ export class ContainerCgroup {
   readonly #options: ContainerCgroupOptions;
   #limits: Limits;
   #watched: WatchedCgroup | undefined;
+  /** OOM kills, one number for each report that waits; undefined while none has to. */
+  #untold: bigint[] | undefined;
 
   constructor(options: ContainerCgroupOptions) {
     this.#options = options;
@@ -36,9 +38,11 @@ export class ContainerCgroup {
 
   /** What a successor engine needs to go on with it. */
   get record(): Pick<ContainerRecord, 'cgroup' | 'oomKills' | 'limits'> {
+    const seen = this.#watched?.oomKills;
+    const untold = (this.#untold ?? []).reduce((sum, kills) => sum + kills, 0n);
     return {
       cgroup: this.#watched?.membership,
-      oomKills: this.#watched?.oomKills?.toString(),
+      oomKills: seen === undefined ? undefined : (seen - untold).toString(),
       limits: this.#limits.changed,
     };
   }
@@ -47,6 +51,18 @@ export class ContainerCgroup {
   restore({ cgroup, oomKills, limits }: Pick<ContainerRecord, 'cgroup' | 'oomKills' | 'limits'>): void {
     this.#limits = new Limits(this.#options.settings.bundle, limits);
     if (cgroup !== undefined) this.#open(() => cgroup, oomKills === undefined ? undefined : BigInt(oomKills));
+  }
+
+  /** Reports of OOM kills wait from now on: init may be out of memory before the runtime has said that it was started. */
+  holdOoms(): void {
+    this.#untold ??= [];
+  }
+
+  /** Reports what was held back, and what comes from now on at once. */
+  tellOoms(): void {
+    const untold = this.#untold ?? [];
+    this.#untold = undefined;
+    for (const _ of untold) this.#options.onOom();
   }
 
   /** Finds the group of init, while that is certainly where create put it. */
@@ -130,11 +146,15 @@ export class ContainerCgroup {
   /** @param oomKills those a predecessor has reported */
   #open(membership: () => string, oomKills: bigint | undefined): void {
     const { settings, onOom, log } = this.#options;
+    const report = (kills: bigint): void => {
+      if (this.#untold === undefined) onOom();
+      else this.#untold.push(kills);
+    };
     try {
       this.#watched = new WatchedCgroup({
         membership: membership(),
         isSystemd: settings.systemdCgroup,
-        onOom,
+        onOom: report,
         oomKills,
         log,
       });

@@ -135,6 +135,7 @@ export class Container {
       this.init.starting = settled.promise;
       this.#ledger.step = 'start';
       this.#ledger.save();
+      this.#cgroup.holdOoms();
       try {
         if (this.#ledger.state === 'restorable') await this.#restore();
         else await this.#runc.start(this.id);
@@ -144,6 +145,7 @@ export class Container {
         this.#endHalfStarted(error);
         throw error;
       } finally {
+        this.#cgroup.tellOoms();
         this.#ledger.step = undefined;
         this.#ledger.save();
         this.init.io?.startRecorded();
@@ -309,6 +311,7 @@ export class Container {
     container.#takeover = container.#takeOver(record, left);
     // From now on: exit reports are handed out before `resolve`.
     container.#initExit.announceAfter(container.#resolved.promise);
+    if (record.step === 'start') container.#cgroup.holdOoms();
     container.#cgroup.restore(record);
     return container;
   }
@@ -321,7 +324,13 @@ export class Container {
     const takeover = this.#takeover;
     if (takeover === undefined) return;
     this.#attached = takeover.attach();
-    const work = this.#queue.run(() => takeover.resolveSteps(this.#attached));
+    const work = this.#queue.run(async () => {
+      try {
+        await takeover.resolveSteps(this.#attached);
+      } finally {
+        this.#cgroup.tellOoms();
+      }
+    });
     if (takeover.unannounced !== undefined) this.#initExit.announce(takeover.unannounced);
     try {
       await work;

@@ -5,7 +5,14 @@
 import { readFileSync } from 'node:fs';
 import type { Any } from '../api/index.js';
 import { type Logger, messageOf } from '../base/index.js';
-import { Cgroup, type CgroupDriver, type InitExit, type OomWatch, unitFromCgroupPath } from '../cgroups/index.js';
+import {
+  Cgroup,
+  type CgroupDriver,
+  type InitExit,
+  type OnOom,
+  type OomWatch,
+  unitFromCgroupPath,
+} from '../cgroups/index.js';
 import type { LinuxResources } from '../oci/index.js';
 import { SIGKILL } from '../sys/index.js';
 import { packMetrics } from './metrics.js';
@@ -17,7 +24,7 @@ export interface WatchedCgroupOptions {
   readonly membership: string;
   /** systemd has made it, and is to be told of changes. */
   readonly isSystemd: boolean;
-  readonly onOom: () => void;
+  readonly onOom: OnOom;
   /** OOM kills that a predecessor engine has reported; undefined for a container that is new. */
   readonly oomKills: bigint | undefined;
   readonly log: Logger;
@@ -144,7 +151,7 @@ export class WatchedCgroup {
     return cgroup.resources;
   }
 
-  #watch(onOom: () => void, from: bigint | undefined): OomWatch | undefined {
+  #watch(onOom: OnOom, from: bigint | undefined): OomWatch | undefined {
     try {
       this.#cgroup.enableControllersAlongPath();
       return this.#cgroup.watchOom(onOom, from);
