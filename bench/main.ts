@@ -15,6 +15,7 @@ import { findProgram, LAMINA_BIN } from '../test/lib/repo.js';
 import { burst } from './burst.js';
 import { calls } from './calls.js';
 import { cgroups } from './cgroups.js';
+import { containerd } from './containerd.js';
 import { cold, life } from './life.js';
 import { choose, type Group, MEMORY_COUNTS, measures } from './measures.js';
 import { idle, memory } from './memory.js';
@@ -26,7 +27,7 @@ import { Side } from './side.js';
 import { stageLamina, stageProgram } from './stage.js';
 
 /** Whatever happens, the tool ends. */
-const RUN_MS = 600_000;
+const RUN_MS = 1_800_000;
 const FLOOR_RUNS = 20;
 
 function positive(text: string, what: string): number {
@@ -92,6 +93,7 @@ async function run(options: ReturnType<typeof commandLine>, sides: readonly Side
     burst: () => burst(plan),
     memory: () => memory(plan, options.counts),
     idle: () => idle(plan),
+    containerd: () => containerd(plan),
     cgroups: () => cgroups(plan, stage),
   };
   const chosen = options.all.filter((measure) => options.wanted.has(measure.name));

@@ -1,5 +1,5 @@
 /** Everything that can be measured: names for the command line, titles for the table. */
-export type Group = 'life' | 'cold' | 'stdout' | 'calls' | 'burst' | 'memory' | 'idle' | 'cgroups';
+export type Group = 'life' | 'cold' | 'stdout' | 'calls' | 'burst' | 'memory' | 'idle' | 'containerd' | 'cgroups';
 
 export interface Measure {
   readonly name: string;
@@ -53,6 +53,8 @@ export function measures(memoryCounts: readonly number[]): Measure[] {
       },
     ]),
     { name: 'idle', group: 'idle', title: 'wake-ups in 20 s, 10 idle containers', unit: '' },
+    ms('containerd', 'ctr-run', 'containerd: `ctr run --rm … true`'),
+    ms('containerd', 'exec-rate', 'containerd: one of 20 execs per second, Exec..Delete'),
     {
       name: 'cgroup-stats',
       group: 'cgroups',

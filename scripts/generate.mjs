@@ -3,7 +3,7 @@
  *
  *   proto/containerd/*.proto   -> src/api/gen      messages and service tables (buf + ts-proto, no network)
  *   proto/ttrpc/*.proto        -> src/ttrpc/gen    the envelope of a call
- *   proto/cri/*.proto          -> test/lib/gen     what a kubelet says, for tests
+ *   proto/clients/*.proto      -> test/lib/gen     what clients say to containerd, for tests and the bench
  *   native/common/protocol.h   -> src/sys/gen/protocol.ts
  *
  * Does nothing for outputs that are newer than their inputs and this file. `--force` generates all the same.
@@ -135,7 +135,7 @@ try {
   await Promise.all([
     generateProto('containerd', 'src/api/gen'),
     generateProto('ttrpc', 'src/ttrpc/gen'),
-    generateProto('cri', 'test/lib/gen'),
+    generateProto('clients', 'test/lib/gen'),
     generateProtocol(),
   ]);
 } catch (error) {

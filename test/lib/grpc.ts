@@ -1,4 +1,4 @@
-/** gRPC over a unix socket, as little of it as the tests need: unary calls without compression or metadata. */
+/** gRPC over a unix socket, as little of it as the tests need: unary calls without compression. */
 import { type ClientHttp2Session, connect as connectHttp2, type IncomingHttpHeaders } from 'node:http2';
 import { connect } from 'node:net';
 import type { MethodDefinition, ServiceClient, ServiceDefinition } from '../../src/ttrpc/index.js';
@@ -19,8 +19,11 @@ export class GrpcError extends Error {
 
 export class GrpcConnection {
   readonly #session: ClientHttp2Session;
+  readonly #metadata: Readonly<Record<string, string>>;
 
-  constructor(path: string) {
+  /** @param metadata sent with each call, names in lower case */
+  constructor(path: string, metadata: Readonly<Record<string, string>> = {}) {
+    this.#metadata = metadata;
     this.#session = connectHttp2('http://localhost', { createConnection: () => connect(path) });
     // An error ends the calls under way, which report it.
     this.#session.on('error', () => undefined);
@@ -50,6 +53,7 @@ export class GrpcConnection {
         ':path': `/${service}/${method.name}`,
         'content-type': 'application/grpc',
         te: 'trailers',
+        ...this.#metadata,
       });
       const chunks: Buffer[] = [];
       let headers: IncomingHttpHeaders = {};

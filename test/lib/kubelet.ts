@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { ServiceClient } from '../../src/ttrpc/index.js';
 import { mustRun } from './command.js';
 import type { Containerd } from './containerd.js';
-import * as cri from './gen/cri/runtime.js';
+import * as cri from './gen/clients/cri.js';
 import { GrpcConnection } from './grpc.js';
 import { IMAGE } from './image.js';
 import { USE_SYSTEMD } from './repo.js';
