@@ -2,7 +2,7 @@
  * Brings exit reports of the keeper to the processes they are about.
  *
  * Init and execs are started by the OCI runtime, so their pids are known only after it has returned, and they may have ended by then.
- * INVARIANT: while any start is under way (`begin`), reports of unknown children are kept, unacknowledged, so that `adopt` finds them;
+ * INVARIANT: while any start is under way (`begin`), reports that nobody expects are kept, unacknowledged, so that `adopt` finds them;
  * when none is, they are strangers (orphans of the containers) and are forgotten.
  */
 import { Code, codeOf, LaminaError } from '../base/index.js';
@@ -15,7 +15,7 @@ export class ExitRouter {
   readonly #link: KeeperLink;
   /** name → handler; removed by the exit or `forget`. */
   readonly #handlers = new Map<string, ExitHandler>();
-  /** pid → report of a child nobody knows yet; emptied when no start is under way. */
+  /** pid → report that nobody has claimed yet; emptied when no start is under way. */
   readonly #unclaimed = new Map<number, ExitReport>();
   #starts = 0;
 
@@ -80,7 +80,8 @@ export class ExitRouter {
       this.#handlers.delete(report.name);
       handler(report);
       this.#link.acknowledge(report.seq);
-    } else if (report.name === '' && this.#starts > 0) {
+    } else if (this.#starts > 0) {
+      // With a name, too: a predecessor may have come to give it, and not to record the pid.
       this.#unclaimed.set(report.pid, report);
     } else {
       this.#link.acknowledge(report.seq);
