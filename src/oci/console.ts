@@ -21,6 +21,16 @@ export interface ConsoleSocketOptions {
   readonly poller?: Poller;
   /** Where it is to be, in a folder that nobody else may enter; what is left there of an earlier one is removed. Default: a folder of its own. */
   readonly path?: string | undefined;
+  /** The runtime has connected, and nothing was read yet. The descriptor stays with the socket. */
+  readonly onConnected?: (fd: number) => void;
+}
+
+/** What was made of a socket before. */
+export interface MadeConsoleSocket {
+  readonly fd: number;
+  readonly path: string;
+  /** The descriptor is that of the connection. */
+  readonly isConnected: boolean;
 }
 
 /** The longest path a socket can have: sun_path without its NUL. */
@@ -35,20 +45,23 @@ export class ConsoleSocket {
   /** What `--console-socket` gets. */
   readonly path: string;
   readonly #poller: Poller;
+  readonly #onConnected: ((fd: number) => void) | undefined;
+  #isConnected: boolean;
   /** The listening socket, then the connection. */
   #fd: number | undefined;
   #registration: Registration | undefined;
   #waiting: Deferred<ReceivedConsole> | undefined;
-  #isConnected = false;
 
   /**
-   * @param made a socket of another process that listens already; the descriptor belongs to this object from now on
+   * @param made a socket of another process that listens already, or the connection made to it; the descriptor belongs to this object from now on
    * @throws errno errors of mkdtemp and bind
    */
-  constructor(options: ConsoleSocketOptions = {}, made?: { readonly fd: number; readonly path: string }) {
+  constructor(options: ConsoleSocketOptions = {}, made?: MadeConsoleSocket) {
     this.#poller = options.poller ?? sharedPoller();
     if (made === undefined && options.path !== undefined) rmSync(options.path, { force: true });
     this.path = made?.path ?? options.path ?? join(makeSocketDir(), SOCKET_NAME);
+    this.#onConnected = options.onConnected;
+    this.#isConnected = made?.isConnected === true;
     try {
       this.#fd = made?.fd ?? binding().listenUnix(this.path, 'stream', 1, 0o600);
     } catch (error) {
@@ -76,7 +89,8 @@ export class ConsoleSocket {
       waiting.reject(this.#error(Code.DeadlineExceeded, `nothing came within ${timeoutMs / 1000} s`));
     }, timeoutMs);
     try {
-      this.#watch(this.#fd, () => this.#accept());
+      const fd = this.#fd;
+      this.#watch(fd, () => (this.#isConnected ? this.#read(fd) : this.#accept()));
       return await waiting.promise;
     } finally {
       clearTimeout(timer);
@@ -136,6 +150,7 @@ export class ConsoleSocket {
     this.#closeFd();
     this.#isConnected = true;
     this.#watch(connection, () => this.#read(connection));
+    this.#onConnected?.(connection);
   }
 
   #read(connection: number): void {

@@ -190,7 +190,7 @@ export class KeeperLink implements Spawner {
   readonly #requests = new Map<number, Request>();
   /** pid of a program spawned by this engine → its exit; removed when it was reaped. */
   readonly #running = new Map<number, Deferred<ExitStatus>>();
-  /** pid → a program that a predecessor had spawned and that lives; removed when it was reaped. */
+  /** pid → a program that a predecessor had spawned and that lives; removed when it was reaped, or taken over. */
   readonly #inherited = new Map<number, { readonly name: string; readonly exited: Promise<ExitStatus> }>();
   /** name → what the predecessor stored; emptied after the replay by `takeEntries`. */
   #entries = new Map<string, { bytes: Buffer; fd: number | undefined }>();
@@ -320,10 +320,17 @@ export class KeeperLink implements Spawner {
     clearTimeout(timer);
   }
 
-  /** A program of this name that a predecessor engine had spawned and that lives. */
+  /** Of programs that a predecessor engine had spawned and that live and nobody has taken over, those whose names begin so. */
+  inheritedNames(prefix: string): string[] {
+    const names = [...this.#inherited.values()].map(({ name }) => name.slice(SPAWN_NAME.length));
+    return names.filter((name) => name.startsWith(prefix));
+  }
+
+  /** Takes over a program of this name that a predecessor engine had spawned and that lives, of several the last. */
   inheritedRun(name: string): SpawnedProcess | undefined {
-    const [pid, run] = [...this.#inherited].find(([, run]) => run.name === SPAWN_NAME + name) ?? [];
+    const [pid, run] = [...this.#inherited].findLast(([, run]) => run.name === SPAWN_NAME + name) ?? [];
     if (pid === undefined || run === undefined) return undefined;
+    this.#inherited.delete(pid);
     // By a pidfd, so that no other process can be meant.
     const held = this.adopt(pid, run.name).catch(() => ({ pid, pidfd: -1 }));
     void Promise.all([held, run.exited]).then(([{ pidfd }]) => {

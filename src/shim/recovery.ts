@@ -11,6 +11,7 @@ import { unmountRecursive } from '../sys/index.js';
 import { Container } from './container.js';
 import type { ContainerContext } from './context.js';
 import { execSpecEntry } from './execs.js';
+import { endLeftLoggers } from './io/logger.js';
 import { ioPrefix, type LeftStreams, ProcessIo } from './io/process-io.js';
 import type { RelayState } from './keeper-link.js';
 import type { ContainerRecord } from './record.js';
@@ -79,6 +80,7 @@ export function recoverContainers(
     undone.streams ??= ProcessIo.restore(context.link, ioPrefix(id, ''), leftOf(id)).carryOn();
     undoing.set(id, undone);
   }
+  endLeftLoggers(context.link, lost);
   for (const [name, { fd }] of stored) if (fd !== undefined && !taken.has(name)) closeSync(fd);
   if (containers.length > 0) context.log.info({ containers: containers.length }, 'a new engine has taken over');
   return { containers, lost, undoing };

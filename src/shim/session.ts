@@ -19,6 +19,7 @@ import { Container } from './container.js';
 import type { ContainerContext } from './context.js';
 import { EventCarrier } from './event-carrier.js';
 import { ExitRouter } from './exits.js';
+import { KeeperEnd } from './keeper-end.js';
 import type { ExitReport, Hello, KeeperEvents, KeeperLink, RelayState } from './keeper-link.js';
 import { LogFifo } from './log-fifo.js';
 import { decodeOptions, type EffectiveOptions, usesSystemdCgroup } from './options.js';
@@ -31,8 +32,6 @@ import { createTaskService } from './services/task.js';
 import { wireError } from './services/wire-error.js';
 import { joinShimCgroup } from './shim-cgroup.js';
 
-/** How long the last events may take to reach the daemon when the shim shuts down: one attempt may fail. */
-const FLUSH_MS = 7_000;
 /** After this an answer has certainly been sent, unless the engine died. */
 const ANSWER_SENT_MS = 1_000;
 /** Events go once no call has come for this long: whoever has got an answer often asks for the next thing at once, and that is urgent. */
@@ -65,6 +64,7 @@ export class Session implements KeeperEvents {
   readonly #logFifo: LogFifo;
   readonly #carrier: EventCarrier;
   readonly #publisher: Publisher;
+  readonly #end: KeeperEnd;
   readonly #router: Router;
   readonly #context: ContainerContext;
   /** id → container; removed by its Delete. */
@@ -90,10 +90,6 @@ export class Session implements KeeperEvents {
   #changing = 0;
   /** When the last call came, by the monotonic clock in milliseconds. */
   #calledMs = 0;
-  #isEnding = false;
-  /** By a signal: whatever is left, the keeper ends. */
-  #isTerminated = false;
-  #idle: NodeJS.Timeout | undefined;
 
   constructor(hello: Hello, link: KeeperLink, options: SessionOptions) {
     this.hello = hello;
@@ -120,6 +116,13 @@ export class Session implements KeeperEvents {
         },
       },
       log: this.#log,
+    });
+    this.#end = new KeeperEnd({
+      link,
+      publisher: this.#publisher,
+      idleMs: () => config.current.timeouts.keeperIdleMs,
+      isEmpty: () => this.#isEmpty,
+      isConnected: () => this.#connections.size > 0,
     });
     const service = createTaskService(this);
     this.#router = new Router();
@@ -180,7 +183,7 @@ export class Session implements KeeperEvents {
   /** Makes a container of a bundle. On failure nothing of it is left. @returns init's pid, 0 for one to be restored */
   async create(request: taskV2.CreateTaskRequest): Promise<number> {
     const { id } = request;
-    if (this.#isTerminated) throw new LaminaError(Code.Unavailable, 'the shim is shutting down');
+    if (this.#end.isTerminated) throw new LaminaError(Code.Unavailable, 'the shim is shutting down');
     const undoing = this.#undoing.get(id);
     const undo = new UndoStack();
     const streams = this.#isRepeat ? undoing?.streams : undefined;
@@ -217,7 +220,7 @@ export class Session implements KeeperEvents {
     } finally {
       if (request.rootfs.length > 0) this.#link.del(`m/${id}`);
       this.#creating.delete(id);
-      this.#watchIdle();
+      this.#end.watch();
     }
   }
 
@@ -229,16 +232,13 @@ export class Session implements KeeperEvents {
     if (execId !== '') return await container.execs.delete(execId);
     const exit = await container.delete();
     this.#containers.delete(id);
-    this.#watchIdle();
+    this.#end.watch();
     return { pid: container.init.pid, exit };
   }
 
   /** Ends the keeper once nothing is left in it; with containers left nothing happens. */
   shutdown(): void {
-    if (!this.#isEmpty || this.#isEnding) return;
-    this.#isEnding = true;
-    // After this turn, so that the answer to the call that asked for it is sent first.
-    setImmediate(() => void this.#end());
+    this.#end.shutdown();
   }
 
   onAccepted(connection: number, attached: boolean): void {
@@ -254,7 +254,7 @@ export class Session implements KeeperEvents {
     };
     const options = { interceptors: [this.#reportErrors, this.#countChanges] };
     this.#connections.set(connection, new ServerConnection(this.#router, channel, options));
-    this.#watchIdle();
+    this.#end.watch();
   }
 
   onFrame(connection: number, seq: number, frame: Buffer): void {
@@ -271,7 +271,7 @@ export class Session implements KeeperEvents {
     if (this.#carrier.owns(connection)) this.#carrier.closed();
     this.#connections.get(connection)?.end();
     this.#connections.delete(connection);
-    this.#watchIdle();
+    this.#end.watch();
   }
 
   onExited(report: ExitReport): void {
@@ -322,19 +322,17 @@ export class Session implements KeeperEvents {
     // Nobody asks for these any more.
     for (const { streams } of undoing.values()) streams?.dispose();
     this.#deleted.clear();
-    this.#watchIdle();
+    this.#end.restore(stored);
   }
 
   onSignaled(signal: number): void {
     this.#log.info({ signal, containers: this.#containers.size }, 'signal received: shutting down');
-    this.#isEnding = true;
-    this.#isTerminated = true;
-    void this.#end();
+    this.#end.terminate();
   }
 
   onGone(why: string | undefined): void {
     if (why !== undefined) this.#log.warn({ error: why }, 'the link to the keeper is broken: it will be made anew');
-    clearTimeout(this.#idle);
+    this.#end.close();
     this.#publisher.close();
     this.#carrier.close();
     for (const connection of this.#connections.values()) connection.end();
@@ -350,7 +348,7 @@ export class Session implements KeeperEvents {
     const end = performance.now() + EVENT_WAITS_MS;
     for (;;) {
       const left = Math.min(this.#calledMs + CALLS_FIRST_MS, end) - performance.now();
-      if (left <= 0 || this.#isEnding) break;
+      if (left <= 0 || this.#end.isEnding) break;
       await delay(left);
     }
     if (this.#link.closed) throw new LaminaError(Code.Unavailable, 'the keeper is gone');
@@ -437,26 +435,7 @@ export class Session implements KeeperEvents {
     else this.#held.push(handle);
   }
 
-  /** A keeper that serves nothing and nobody ends by itself: its daemon died before Create, or after Delete. */
-  #watchIdle(): void {
-    clearTimeout(this.#idle);
-    this.#idle = undefined;
-    if (!this.#isEmpty || this.#connections.size > 0 || this.#isEnding) return;
-    this.#idle = setTimeout(() => this.shutdown(), this.#options.config.current.timeouts.keeperIdleMs);
-  }
-
   get #isEmpty(): boolean {
     return this.#containers.size + this.#creating.size + this.#lost.size === 0 && this.#held === undefined;
-  }
-
-  async #end(): Promise<void> {
-    clearTimeout(this.#idle);
-    await this.#publisher.flush(FLUSH_MS);
-    if (!this.#isEmpty && !this.#isTerminated) {
-      // A Create came in the meantime.
-      this.#isEnding = false;
-      return;
-    }
-    this.#link.exit();
   }
 }

@@ -1,4 +1,4 @@
-/** The number of the signal that nothing can refuse, as a Kill request and kill(2) name it. */
+/** Numbers of signals, as a Kill request and kill(2) name them. */
 import { constants } from 'node:os';
 
-export const { SIGKILL } = constants.signals;
+export const { SIGKILL, SIGTERM } = constants.signals;

@@ -2,7 +2,46 @@
 import { closeSync, readSync } from 'node:fs';
 import { Code, isErrno, LaminaError, messageOf } from '../../base/index.js';
 import type { SpawnedProcess, Spawner, SpawnRequest } from '../../oci/index.js';
-import { binding, POLLIN, SIGKILL, sharedPoller } from '../../sys/index.js';
+import { binding, POLLIN, SIGKILL, SIGTERM, sharedPoller } from '../../sys/index.js';
+import type { KeeperLink } from '../keeper-link.js';
+
+/** What a logging binary gets between SIGTERM and SIGKILL, as in the stock shim. */
+const GRACE_MS = 12_000;
+const NAME = 'logger io/';
+
+/** keeper → its loggers that were told to end, and have not; each is removed when it has. */
+const ending = new WeakMap<KeeperLink, Set<Promise<void>>>();
+
+/** What the program that takes a process's output is called in the keeper. @param prefix `io/<container>/<exec>/` */
+export function loggerName(prefix: string): string {
+  return `logger ${prefix}`;
+}
+
+/** SIGTERM, and SIGKILL for one that is still there after its grace. */
+export function endLogger(keeper: KeeperLink, logger: SpawnedProcess): void {
+  const all = ending.get(keeper) ?? new Set();
+  ending.set(keeper, all);
+  const timer = setTimeout(() => logger.kill(SIGKILL), GRACE_MS);
+  const ended = logger.exited.then(() => {
+    clearTimeout(timer);
+    all.delete(ended);
+  });
+  all.add(ended);
+  logger.kill(SIGTERM);
+}
+
+/** Resolves when all loggers that were told to end have: who kills them must not be gone before. */
+export async function loggersEnded(keeper: KeeperLink): Promise<void> {
+  await Promise.all(ending.get(keeper) ?? []);
+}
+
+/** Ends the loggers that a predecessor engine had told to end, or lost: those that no process has taken over. @param lost ids of containers whose processes are not known */
+export function endLeftLoggers(keeper: KeeperLink, lost: readonly string[]): void {
+  for (const name of keeper.inheritedNames(NAME)) {
+    const logger = lost.includes(name.split('/')[1] ?? '') ? undefined : keeper.inheritedRun(name);
+    if (logger !== undefined) endLogger(keeper, logger);
+  }
+}
 
 export interface LoggerPlan {
   readonly program: string;

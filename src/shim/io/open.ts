@@ -5,8 +5,8 @@ import { isatty } from 'node:tty';
 import { Code, codeOf, LaminaError, messageOf } from '../../base/index.js';
 import { binding } from '../../sys/index.js';
 import type { KeeperLink } from '../keeper-link.js';
-import { type LoggerOptions, startLogger } from './logger.js';
-import { loggerName, ProcessIo } from './process-io.js';
+import { type LoggerOptions, loggerName, startLogger } from './logger.js';
+import { ProcessIo } from './process-io.js';
 import { planStdio, type StdioRequest } from './stdio.js';
 
 /** Never wait for the other end of a FIFO, never take a terminal for the engine's own. */

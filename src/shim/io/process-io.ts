@@ -9,22 +9,28 @@
  *            `err-src`, `err-dst`  the ends of the `err` relay, which begins once the process has been started
  *            `stdin-pipe`   the process's end of the pipe, so that input moved already is not lost
  *            `stdin-reader`, `stdout-writer`  the FIFO, so that its client sees no end of file and can go on writing; for stderr `err-dst` is that
- *            `console-socket`  where the runtime sends the terminal, with its path
+ *            `console-socket`, `console-connection`  where the runtime sends the terminal, with the path: what was sent is not lost with the engine
  *   relays   `in`, `out`, `err`
  * A successor engine finds them again by those names (`ProcessIo.restore`).
  */
 import { closeSync } from 'node:fs';
 import { createDeferred, type Deferred } from '../../base/index.js';
 import { ConsoleSocket, type Process, type SpawnedProcess } from '../../oci/index.js';
-import { binding, SIGKILL } from '../../sys/index.js';
+import { binding } from '../../sys/index.js';
 import type { KeeperLink, RelayState } from '../keeper-link.js';
-
-/** Seconds a logging binary gets between SIGTERM and SIGKILL, as in the stock shim. */
-const LOGGER_GRACE_MS = 12_000;
+import { endLogger, loggerName } from './logger.js';
 
 export type RelayStream = 'in' | 'out' | 'err';
 /** What is needed until the start has been recorded. */
-const OF_START = ['stdin-pipe', 'stdin-reader', 'stdout-writer', 'err-src', 'err-dst', 'console-socket'] as const;
+const OF_START = [
+  'stdin-pipe',
+  'stdin-reader',
+  'stdout-writer',
+  'err-src',
+  'err-dst',
+  'console-socket',
+  'console-connection',
+] as const;
 /** What a start that is tried again goes on with; its streams replace the entries one by one. */
 const CARRIED_ON = [
   'stdin-hold',
@@ -41,11 +47,6 @@ export type HeldStream = (typeof OF_START)[number] | (typeof OF_PROCESS)[number]
 /** The prefix of everything a process's streams are called in the keeper. */
 export function ioPrefix(containerId: string, execId: string): string {
   return `io/${containerId}/${execId}/`;
-}
-
-/** What the program that takes a process's output is called in the keeper. */
-export function loggerName(prefix: string): string {
-  return `logger ${prefix}`;
 }
 
 /** What a predecessor left of all processes' streams. */
@@ -106,6 +107,12 @@ export class ProcessIo {
     this.#held.add(stream);
   }
 
+  /** As `keep`, before anything else is done. */
+  keepNow(stream: HeldStream, fd: number, bytes?: Uint8Array): void {
+    this.keep(stream, fd, bytes);
+    this.#link.flush();
+  }
+
   /** Has the keeper open a FIFO, by any descriptor of it, and keep it. */
   async keepFifo(stream: HeldStream, fd: number): Promise<void> {
     this.#held.add(stream);
@@ -152,9 +159,8 @@ export class ProcessIo {
   /** Takes over the pty master: the keeper keeps it, the engine uses it for sizes. */
   setConsole(master: number): void {
     this.#console = master;
-    this.keep('console', master);
     // At once: it hangs up the process when its last holder goes.
-    this.#link.flush();
+    this.keepNow('console', master);
   }
 
   /** The pty master, which stays with this object. */
@@ -253,12 +259,8 @@ export class ProcessIo {
     this.#closeConsole();
     this.#closeOfStart();
     const logger = this.#logger;
-    if (logger !== undefined) {
-      this.#logger = undefined;
-      logger.kill(15);
-      const timer = setTimeout(() => logger.kill(SIGKILL), LOGGER_GRACE_MS);
-      void logger.exited.then(() => clearTimeout(timer));
-    }
+    this.#logger = undefined;
+    if (logger !== undefined) endLogger(this.#link, logger);
   }
 
   /** Rebuilds the streams of a process from what a predecessor left in the keeper. */
@@ -272,9 +274,11 @@ export class ProcessIo {
     for (const stream of [...OF_PROCESS, ...OF_START]) if (left.entries.has(prefix + stream)) io.#held.add(stream);
     io.#console = take('console')?.fd;
     io.#stdinPipe = take('stdin-pipe')?.fd;
-    const socket = take('console-socket');
+    const connection = take('console-connection');
+    const socket = connection ?? take('console-socket');
     if (socket?.fd !== undefined) {
-      io.#consoleSocket = new ConsoleSocket({}, { fd: socket.fd, path: socket.bytes.toString() });
+      const made = { fd: socket.fd, path: socket.bytes.toString(), isConnected: connection !== undefined };
+      io.#consoleSocket = new ConsoleSocket({}, made);
     }
     io.#logger = link.inheritedRun(loggerName(prefix));
     io.#restoreErr(left);

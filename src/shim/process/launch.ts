@@ -31,7 +31,12 @@ export async function launch(context: ContainerContext, options: LaunchOptions):
   process.io = undefined;
   const io = await openStreams(stdio, options.io, carried);
   process.io = io;
-  using console = stdio.terminal ? new ConsoleSocket({ path: context.consolePath(name) }) : undefined;
+  using console = stdio.terminal
+    ? new ConsoleSocket({
+        path: context.consolePath(name),
+        onConnected: (fd) => io.keepNow('console-connection', fd, Buffer.from(console?.path ?? '')),
+      })
+    : undefined;
   if (console?.fd !== undefined) io.keep('console-socket', console.fd, Buffer.from(console.path));
   // Into the keeper at once: whoever has it last hangs up the process when it goes.
   const master = console?.receive(context.config.timeouts.runtimeMs).then(({ fd }) => {

@@ -7,7 +7,7 @@ import { runAtTerminal, WAIT_FOR_SIZE } from '../../lib/command.js';
 import { hostProgram } from '../../lib/image.js';
 import { shimSuite } from '../../lib/parity.js';
 import { listProcesses } from '../../lib/proc.js';
-import { replaceEngine } from '../../lib/processes.js';
+import { keepers, replaceEngine } from '../../lib/processes.js';
 import { assertConnected, laminaOnly, plainStory, story } from '../../lib/survive.js';
 import { until } from '../../lib/wait.js';
 import { HeldRuntime, type Moment, type Verb } from './held-runtime.js';
@@ -76,5 +76,23 @@ shimSuite('the engine dies around terminals and loggers', (suite) => {
         await until('the logger has ended', () => !listProcesses().some((info) => info.commandLine.includes(path)));
       });
     }
+  }
+
+  for (const isEngineKilled of [false, true]) {
+    const when = isEngineKilled ? 'the engine dies after Delete' : 'the engine lives';
+    scenario(`a logger that ignores SIGTERM is ended, when ${when}`, async (box) => {
+      const id = box.id();
+      const path = join(box.daemon.dir, 'work', `${id}.logged`);
+      const flags = ['-d', '--log-uri', `binary://${hostProgram('iolog')}?file=${path}&mode=stubborn`];
+      const isThere = (): boolean => listProcesses().some((info) => info.commandLine.includes(path));
+      await box.must(box.runArgs(id, ['true'], { flags }));
+      await box.waitForStatus(id, 'STOPPED');
+      assert.ok(isThere());
+      await box.must(['tasks', 'rm', id]);
+      if (isEngineKilled) await replaceEngine(box.daemon);
+      await box.must(['containers', 'rm', id]);
+      await until('the logger has ended', () => !isThere());
+      await until('the keeper has ended', () => keepers(box.daemon).length === 0);
+    });
   }
 });

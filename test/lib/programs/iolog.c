@@ -1,10 +1,12 @@
 /*
  * A logging binary (`--log-uri binary://…`): copies the container's stdout (fd 3) and stderr (fd 4) to the file given as
  * the value of the URI's `file` key, after a header line with its arguments and environment. fd 5 is the readiness pipe.
- * With the key `mode`: `unready` exits before it is ready; `mute` closes fd 5 without a byte and then logs.
+ * With the key `mode`: `unready` exits before it is ready; `mute` closes fd 5 without a byte and then logs;
+ * `stubborn` ignores SIGTERM, and stays when there is nothing more to log.
  */
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -27,6 +29,7 @@ int main(int argc, char **argv) {
     if (strcmp(argv[i], "mode") == 0) mode = argv[i + 1];
   }
   if (file == NULL || strcmp(mode, "unready") == 0) return 3;
+  if (strcmp(mode, "stubborn") == 0) (void)signal(SIGTERM, SIG_IGN);
   FILE *out = fopen(file, "ae");
   if (out == NULL) return 4;
   for (char **entry = environ; *entry != NULL; entry++) fprintf(out, "env:%s\n", *entry);
@@ -42,5 +45,6 @@ int main(int argc, char **argv) {
       }
     }
   }
+  while (strcmp(mode, "stubborn") == 0) (void)pause();
   return fclose(out) == 0 ? 0 : 6;
 }

@@ -6,6 +6,7 @@ import { after, describe, it } from 'node:test';
 import { Code } from '../../../src/base/index.js';
 import { ConsoleSocket } from '../../../src/oci/index.js';
 import { binding, Poller } from '../../../src/sys/index.js';
+import { until } from '../../lib/wait.js';
 
 const poller = new Poller();
 after(() => poller.close());
@@ -34,6 +35,23 @@ describe('ConsoleSocket', () => {
     closeSync(fd);
     closeSync(master);
     assert.equal(openFds(), before);
+  });
+
+  it('gives its connection to somebody else before it reads what was sent', async () => {
+    const connections: number[] = [];
+    const first = new ConsoleSocket({ poller, onConnected: (fd) => void connections.push(binding().dupFd(fd)) });
+    const received = first.receive();
+    const connection = binding().connectUnix(first.path, 'stream');
+    await until('it is connected', () => connections.length === 1);
+    // The first one ends, as it would with its process.
+    first[Symbol.dispose]();
+    await assert.rejects(received, { code: Code.Canceled });
+    const master = openSync('/dev/null', 'r');
+    assert.ok(binding().sendMessage(connection, Buffer.from('/dev/pts/7'), [master]));
+    const made = { fd: connections[0] ?? -1, path: first.path, isConnected: true };
+    const { fd, name } = await new ConsoleSocket({ poller }, made).receive();
+    assert.equal(name, '/dev/pts/7');
+    for (const open of [fd, master, connection]) closeSync(open);
   });
 
   const wrong: readonly [string, string, number, string][] = [
