@@ -17,6 +17,8 @@ export interface ContainerCgroupOptions {
   readonly log: Logger;
   /** The kernel has killed a process for want of memory. */
   readonly onOom: () => void;
+  /** Has the keeper know the record, before anything else is done. */
+  readonly save: () => void;
 }
 
 export class ContainerCgroup {
@@ -25,6 +27,8 @@ export class ContainerCgroup {
   #watched: WatchedCgroup | undefined;
   /** OOM kills, one number for each report that waits; undefined while none has to. */
   #untold: bigint[] | undefined;
+  /** Signals to all processes that are under way. */
+  #signaling = 0;
 
   constructor(options: ContainerCgroupOptions) {
     this.#options = options;
@@ -37,10 +41,11 @@ export class ContainerCgroup {
   }
 
   /** What a successor engine needs to go on with it. */
-  get record(): Pick<ContainerRecord, 'cgroup' | 'oomKills' | 'limits'> {
+  get record(): Pick<ContainerRecord, 'cgroup' | 'oomKills' | 'limits' | 'isSignaling'> {
     const seen = this.#watched?.oomKills;
     const untold = (this.#untold ?? []).reduce((sum, kills) => sum + kills, 0n);
     return {
+      isSignaling: this.#signaling > 0,
       cgroup: this.#watched?.membership,
       oomKills: seen === undefined ? undefined : (seen - untold).toString(),
       limits: this.#limits.changed,
@@ -104,7 +109,25 @@ export class ContainerCgroup {
   }
 
   async signalAll(signal: number): Promise<void> {
-    await this.#watched?.signalAll(signal);
+    const watched = this.#watched;
+    if (watched === undefined) return;
+    if (!watched.freezesToSignal(signal)) {
+      await watched.signalAll(signal);
+      return;
+    }
+    this.#signaling += 1;
+    this.#options.save();
+    try {
+      await watched.signalAll(signal);
+    } finally {
+      this.#signaling -= 1;
+      if (this.#signaling === 0) this.#options.save();
+    }
+  }
+
+  /** Goes on with a group that a predecessor engine had frozen to signal it. */
+  async endSignaling(): Promise<void> {
+    if (this.frozen()) await this.endLeftovers('thaw');
   }
 
   /** To be called after a signal was sent: lets frozen processes notice SIGKILL. */

@@ -77,7 +77,7 @@ export class Container {
       // Only now may a successor take it for told.
       queueMicrotask(() => this.#ledger.save());
     };
-    this.#cgroup = new ContainerCgroup({ settings, runc: this.#runc, log, onOom });
+    this.#cgroup = new ContainerCgroup({ settings, runc: this.#runc, log, onOom, save: () => this.#ledger.saveNow() });
     this.execs = new Execs({
       context,
       containerId: settings.id,
@@ -196,10 +196,11 @@ export class Container {
       if (isRepeat && this.#ledger.state === 'paused') return;
       requireInit(this.#ledger.state, 'pause');
       this.#ledger.state = 'pausing';
+      this.#ledger.saveNow();
       try {
         await this.#cgroup.pause();
       } catch (error) {
-        this.#ledger.moveFrom('pausing', 'running');
+        if (this.#ledger.moveFrom('pausing', 'running')) this.#ledger.save();
         throw error;
       }
       if (!this.#ledger.moveFrom('pausing', 'paused')) return;
@@ -239,8 +240,10 @@ export class Container {
    * Signals init, all processes of the container, or an exec.
    * @throws LaminaError NotFound when there is nobody to signal any more
    */
-  async kill(execId: string, signal: number, all: boolean): Promise<void> {
+  async kill(execId: string, signal: number, all: boolean, isRepeat: boolean): Promise<void> {
     await this.#attached;
+    // Probably by this very signal, which the predecessor had sent.
+    if (isRepeat && this.process(execId).reaped !== undefined) return;
     if (execId !== '') {
       const exec = this.execs.get(execId);
       await exec.starting;
@@ -409,7 +412,7 @@ export class Container {
     if (this.init.exit !== undefined || this.init.pid === 0) return;
     if (await this.#exits(DELETED_EXIT_MS)) return;
     this.#log.error({ pid: this.init.pid }, 'the runtime has deleted a container and left its init: killing it');
-    await this.kill('', SIGKILL, true).catch((error: unknown) => {
+    await this.kill('', SIGKILL, true, false).catch((error: unknown) => {
       // It has ended in this moment.
       if (codeOf(error) !== Code.NotFound) throw error;
     });

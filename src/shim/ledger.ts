@@ -62,6 +62,12 @@ export class Ledger {
     }
   }
 
+  /** Records how things are before anything else is done. */
+  saveNow(): void {
+    this.save();
+    this.#options.link.flush();
+  }
+
   /** From now on nothing is recorded; what was recorded stays until `drop`. */
   close(): void {
     this.#isClosed = true;

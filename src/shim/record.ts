@@ -71,6 +71,8 @@ export interface ContainerRecord extends ContainerSettings {
   readonly oomKills: string | undefined;
   /** The limits in force, once they were changed. */
   readonly limits: LinuxResources | undefined;
+  /** All processes are being signaled, and may be frozen meanwhile. */
+  readonly isSignaling?: boolean;
   readonly state: InitState;
   readonly step: PendingStep | undefined;
   readonly init: ProcessRecord;
@@ -91,6 +93,7 @@ export interface ContainerParts {
   readonly cgroup: string | undefined;
   readonly oomKills: string | undefined;
   readonly limits: LinuxResources | undefined;
+  readonly isSignaling?: boolean;
   readonly init: TrackedProcess;
   readonly execs: Iterable<ExecProcess>;
 }

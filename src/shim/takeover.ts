@@ -36,6 +36,8 @@ export class Takeover {
   readonly #host: TakeoverHost;
   /** Init's start was under way. */
   readonly #isStarting: boolean;
+  /** All processes were being signaled: if they are frozen, it is for that. */
+  readonly #isSignaling: boolean;
   /** Init was reaped under the predecessor, which did not come to announce it. */
   readonly unannounced: Exit | undefined;
 
@@ -43,6 +45,7 @@ export class Takeover {
   constructor(host: TakeoverHost, record: ContainerRecord, left: LeftStreams) {
     this.#host = host;
     this.#isStarting = record.step === 'start' && record.state !== 'restorable';
+    this.#isSignaling = record.isSignaling === true && record.state !== 'paused' && record.state !== 'pausing';
     this.#restoreProcess(host.init, '', record.init, left);
     for (const [execId, exec] of Object.entries(record.execs)) this.#restoreExec(execId, exec, left);
     this.unannounced = host.init.exit === undefined ? host.init.reaped : undefined;
@@ -50,14 +53,16 @@ export class Takeover {
 
   /** Holds all living processes by pidfd, or learns that they have ended. */
   async attach(): Promise<void> {
-    const { init, execs } = this.#host;
+    const { init, execs, cgroup } = this.#host;
+    // Before a Kill that is repeated, which takes what is frozen for paused.
+    if (this.#isSignaling) await cgroup.endSignaling();
     const living = [init, ...execs].filter(({ pid, reaped }) => pid !== 0 && reaped === undefined);
     await Promise.all(living.map((process) => this.#hold(process)));
   }
 
   /** Resolves what was under way, once `attached`, and records it. */
   async resolveSteps(attached: Promise<void>): Promise<void> {
-    const { context, id, runc, init, execs, cgroup, ledger } = this.#host;
+    const { context, id, runc, init, execs, ledger } = this.#host;
     using _starting = context.exits.begin();
     const starting = [...execs].filter((exec) => exec.step === 'start');
     if (this.#isStarting || starting.length > 0) {
@@ -72,12 +77,23 @@ export class Takeover {
       ledger.state = 'running';
       context.publish(events.taskStart(id, init.pid));
     }
-    // A pause that the predecessor did not come to record.
-    if (ledger.state === 'running' && init.reaped === undefined && cgroup.frozen()) ledger.state = 'paused';
+    if (ledger.state === 'pausing' && init.reaped === undefined) await this.#finishPause();
     ledger.step = undefined;
     ledger.save();
     if (ledger.state !== 'restorable') init.io?.startRecorded();
     for (const exec of execs) if (exec.state !== 'created') exec.io?.startRecorded();
+  }
+
+  /** The client may be gone, and nobody may ask for it again. */
+  async #finishPause(): Promise<void> {
+    const { context, id, log, cgroup, ledger } = this.#host;
+    try {
+      await cgroup.pause();
+      if (ledger.moveFrom('pausing', 'paused')) context.publish(events.taskPaused(id));
+    } catch (error) {
+      ledger.moveFrom('pausing', 'running');
+      log.warn({ error: messageOf(error) }, 'a pause that a predecessor had begun');
+    }
   }
 
   #restoreExec(execId: string, record: ExecRecord, left: LeftStreams): void {

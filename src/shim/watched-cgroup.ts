@@ -104,6 +104,11 @@ export class WatchedCgroup {
     return this.#cgroup.kill();
   }
 
+  /** Whether `signalAll` may freeze the group meanwhile. */
+  freezesToSignal(signal: number): boolean {
+    return signal !== SIGKILL || this.#cgroup.mode !== 'unified';
+  }
+
   /** Sends a signal to every process of the group. */
   async signalAll(signal: number): Promise<void> {
     await this.#cgroup.signalAll(signal);

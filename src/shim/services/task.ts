@@ -137,7 +137,7 @@ export function createTaskService(session: Session) {
     },
 
     async kill({ id, execId, signal, all }) {
-      await find(id).kill(execId, signal, all);
+      await find(id).kill(execId, signal, all, session.isRepeat);
       return {};
     },
 
@@ -152,8 +152,11 @@ export function createTaskService(session: Session) {
     async resizePty({ id, execId, width, height }) {
       const container = find(id);
       const process = container.process(execId);
-      if (process instanceof ExecProcess) requireExec(process.state, 'resize');
-      else requireInit(container.state, 'resize');
+      // A process that a predecessor engine had told its size may have ended of it.
+      if (!session.isRepeat) {
+        if (process instanceof ExecProcess) requireExec(process.state, 'resize');
+        else requireInit(container.state, 'resize');
+      }
       process.io?.resize(width, height);
       return {};
     },
