@@ -15,7 +15,7 @@ const real = require(${JSON.stringify(join(releaseDir(), 'lamina.node'))});
 const dir = ${JSON.stringify(dir)};
 let armed = '', sent = 0;
 const fates = {
-  kill: () => process.kill(process.pid, 'SIGKILL'),
+  kill: () => signal(process.pid, 'SIGKILL'),
   hang: () => { for (;;); },
   hoard: () => { for (const kept = []; ; ) kept.push(Buffer.alloc(1 << 20, 1)); },
   heap: () => { for (const kept = []; ; ) kept.push(new Array(1e5).fill(kept.length + 0.5)); },
@@ -26,9 +26,42 @@ try {
 } catch (error) {
   if (error.code !== 'ENOENT') throw error;
 }
+const at = () => (existsSync(dir + '/at') ? readFileSync(dir + '/at', 'utf8') : '');
+const dieAt = () => {
+  renameSync(dir + '/at', dir + '/fired');
+  fates.kill();
+};
+const signal = process.kill.bind(process);
+process.kill = (pid, number) => {
+  if (at() === 'process.kill' && pid !== process.pid) dieAt();
+  return signal(pid, number);
+};
 module.exports = Object.create(real, {
+  recvMessage: {
+    value(fd, size) {
+      if (size === 4096 && at() === 'console') dieAt();
+      return real.recvMessage(fd, size);
+    },
+  },
+  pidfdSendSignal: {
+    value(fd, number) {
+      real.pidfdSendSignal(fd, number);
+      if (at() === 'signaled') dieAt();
+    },
+  },
+  setWindowSize: {
+    value(fd, columns, rows) {
+      real.setWindowSize(fd, columns, rows);
+      if (at() === 'resized') dieAt();
+    },
+  },
   sendMessage: {
     value(fd, data, fds) {
+      const point = at();
+      if (point.startsWith('sent ') && data.includes(point.slice(5))) {
+        real.sendMessage(fd, data, fds);
+        dieAt();
+      }
       if (!existsSync(dir + '/arm')) return real.sendMessage(fd, data, fds);
       const text = readFileSync(dir + '/arm', 'utf8');
       if (text !== armed) { armed = text; sent = 0; }
@@ -53,6 +86,12 @@ const NAMES = new Map<number, string>(
 /** `hoard` fills memory outside the JavaScript heap, `heap` the heap, until something ends it. */
 export type Fate = 'kill' | 'hang' | 'hoard' | 'heap';
 
+/**
+ * `console`: it is about to read what the runtime sends on a connection for a terminal. `process.kill`: it is about to signal a process by its pid.
+ * `signaled`: it has signaled one by its pidfd. `resized`: it has set a terminal's size. `sent TEXT`: it has sent a packet with this in it.
+ */
+export type Point = 'console' | 'process.kill' | 'signaled' | 'resized' | `sent ${string}`;
+
 export class FaultyAddon {
   readonly #dir = mkdtempSync(join(tmpdir(), 'lamina-fault-'));
   /** For LAMINA_ADDON. */
@@ -71,6 +110,17 @@ export class FaultyAddon {
     const fresh = join(this.#dir, 'arm.new');
     writeFileSync(fresh, `${n} ${this.#round} ${fate}`);
     renameSync(fresh, join(this.#dir, 'arm'));
+  }
+
+  /** The engine dies when it first comes to this point from now on. */
+  armAt(point: Point): void {
+    writeFileSync(join(this.#dir, 'at.new'), point);
+    renameSync(join(this.#dir, 'at.new'), join(this.#dir, 'at'));
+  }
+
+  /** Nothing that was armed by `armAt` or `armStart` is still to come. */
+  get isSpent(): boolean {
+    return ['at', 'hang-start'].every((name) => !existsSync(join(this.#dir, name)));
   }
 
   /** The next engine hangs before it says a word. */

@@ -19,10 +19,11 @@ export interface Seen {
 
 type Life = (box: Box, n: number) => Promise<Seen>;
 
-/** Long output by its digest. */
+/** Long output by its digest, and what helps to see how another differs. */
 function shorten({ stdout, stderr, code }: CommandResult): unknown {
-  const text = stdout.length < 200 ? stdout : createHash('sha256').update(stdout).digest('hex');
-  return { stdout: text, stderr, code };
+  if (stdout.length < 200) return { stdout, stderr, code };
+  const digest = createHash('sha256').update(stdout).digest('hex');
+  return { length: stdout.length, digest, begin: stdout.slice(0, 40), end: stdout.slice(-40), stderr, code };
 }
 
 const plain: Life = async (box, n) => {

@@ -76,6 +76,7 @@ for (const mode of ['engine = "shared"', 'engine = "dedicated"']) {
         console.log(
           `${differing.length} of ${LIVES} lives differ; ${killed} engines killed in ${seconds.toFixed(0)} s`,
         );
+        for (const name of differing) console.log(name, seen.get(name), 'instead of', expected.get(name));
         assert.ok(killed > 2, `only ${killed} engines were killed`);
         const pick = (from: ReadonlyMap<string, unknown>): unknown => differing.map((name) => [name, from.get(name)]);
         assert.deepEqual(pick(seen), pick(expected));
