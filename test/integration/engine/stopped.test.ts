@@ -57,6 +57,8 @@ describe('a stopped process', { skip }, () => {
   it('keeper: others do not notice, and its own are answered when it goes on, by another engine if need be', async () => {
     const [shim, other] = [await running(), await running()];
     await addExec(shim, 'x', ['/bin/sh', '-c', 'exit 5']);
+    // the keeper sends it
+    await daemon.waitForTopic(shim.id, 'exec-added');
     const keeper = await keeperPidOf(shim);
     await stop(keeper);
     const started = shim.task.start({ id: shim.id, execId: 'x' });
