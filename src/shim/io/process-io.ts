@@ -182,6 +182,11 @@ export class ProcessIo {
     return socket;
   }
 
+  /** Nothing more is read from the connection on which the terminal came, or was to come. */
+  consoleReceived(): void {
+    this.#release('console-connection');
+  }
+
   /** The start is recorded, or was never begun: nobody will try it again. */
   startRecorded(): void {
     for (const stream of OF_START) this.#release(stream);

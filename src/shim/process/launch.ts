@@ -39,10 +39,14 @@ export async function launch(context: ContainerContext, options: LaunchOptions):
     : undefined;
   if (console?.fd !== undefined) io.keep('console-socket', console.fd, Buffer.from(console.path));
   // Into the keeper at once: whoever has it last hangs up the process when it goes.
-  const master = console?.receive(context.config.timeouts.runtimeMs).then(({ fd }) => {
-    io.setConsole(fd);
-    return fd;
-  });
+  const master = console
+    ?.receive(context.config.timeouts.runtimeMs)
+    .then(({ fd }) => {
+      io.setConsole(fd);
+      return fd;
+    })
+    // A runtime may wait for its connection to be closed.
+    .finally(() => io.consoleReceived());
   // Awaited below; until then it must not count as unhandled.
   master?.catch(() => undefined);
   try {
