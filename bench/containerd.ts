@@ -115,19 +115,30 @@ async function execs(plan: Plan, node: Node): Promise<void> {
   const ids = new Map<Label, string>();
   for (const { label } of plan.sides) ids.set(label, await node.stay(label));
   const { client, close } = node.tasks();
+  const lost: string[] = [];
   for (let block = 0; block < BLOCKS; block += 1) {
     for (const { label } of plan.inTurn(block)) {
       const begin = performance.now();
-      const running: Promise<number>[] = [];
+      const running: Promise<number | undefined>[] = [];
       for (let n = 0; n < EXECS_PER_BLOCK; n += 1) {
         const wait = begin + (n * 1000) / EXECS_PER_SECOND - performance.now();
         if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
-        running.push(oneExec(client, ids.get(label) ?? '', `x${block}-${n}`));
+        running.push(
+          oneExec(client, ids.get(label) ?? '', `${label}-${block}-${n}`).catch((error: unknown) => {
+            lost.push(error instanceof Error ? error.message : String(error));
+            return undefined;
+          }),
+        );
       }
-      for (const ms of await Promise.all(running)) plan.samples.add('exec-rate', label, ms);
+      for (const ms of await Promise.all(running)) if (ms !== undefined) plan.samples.add('exec-rate', label, ms);
     }
   }
   close();
+  const all = BLOCKS * EXECS_PER_BLOCK;
+  for (const { label } of plan.sides) {
+    const failed = lost.filter((message) => message.includes(`exec ${label}-`));
+    if (failed.length > 0) plan.note(`${failed.length} of ${all} execs with ${label} failed, the first: ${failed[0]}`);
+  }
   for (const id of ids.values()) await node.remove(id);
 }
 
