@@ -85,6 +85,11 @@ class Node {
 
   async stop(): Promise<void> {
     await this.#daemon.stop();
+    this.sweep();
+  }
+
+  /** Ends and removes whatever is left, the daemon too, at once. */
+  sweep(): void {
     this.#leaks.sweep();
     this.#daemon.removeFolder();
   }
@@ -144,10 +149,14 @@ async function execs(plan: Plan, node: Node): Promise<void> {
 
 export async function containerd(plan: Plan): Promise<void> {
   const node = await Node.start();
+  // an interrupted run ends without the `finally` below
+  const sweep = (): void => node.sweep();
+  process.once('exit', sweep);
   try {
     if (plan.wanted.has('ctr-run')) await runs(plan, node);
     if (plan.wanted.has('exec-rate')) await execs(plan, node);
   } finally {
     await node.stop();
+    process.off('exit', sweep);
   }
 }
