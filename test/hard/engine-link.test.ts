@@ -9,7 +9,7 @@ import { closeSync, openSync, readdirSync } from 'node:fs';
 import { describe, it } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import fc from 'fast-check';
-import { type KeeperEvents, KeeperLink } from '../../src/shim/keeper-link.js';
+import { KeeperLink } from '../../src/shim/keeper-link.js';
 import {
   binding,
   decodeMessage,
@@ -25,6 +25,7 @@ import {
   LM_PROTOCOL,
   sharedPoller,
 } from '../../src/sys/index.js';
+import { IGNORED } from '../lib/keeper-events.js';
 
 const RUNS = Number(process.env['LAMINA_FUZZ_RUNS'] ?? 300);
 const SEED = process.env['LAMINA_FUZZ_SEED'];
@@ -148,17 +149,6 @@ async function answer(fd: number, wanted: (type: number) => boolean): Promise<nu
 /** Descriptors of this process, but for the one that lists them. */
 const openFds = (): number => readdirSync('/proc/self/fd').length;
 
-const ignore: KeeperEvents = {
-  onAccepted: () => undefined,
-  onFrame: () => undefined,
-  onClosed: () => undefined,
-  onExited: () => undefined,
-  onRelay: () => undefined,
-  onReplayed: () => undefined,
-  onSignaled: () => undefined,
-  onGone: () => undefined,
-};
-
 function closeIfOpen(fd: number): void {
   if (fd >= 0) closeSync(fd);
 }
@@ -178,7 +168,7 @@ async function converse(actions: readonly Action[], welcomes: boolean): Promise<
         () => undefined,
       ),
     );
-    return ignore;
+    return IGNORED;
   });
   try {
     for (const action of actions) send(ours, action);
@@ -231,7 +221,7 @@ describe("a keeper's messages at the engine", () => {
       [false, 255],
     ] as const) {
       const [ours, theirs] = binding().socketPair('seqpacket');
-      const link = new KeeperLink(theirs, () => (version === LM_PROTOCOL && !welcomes ? undefined : ignore));
+      const link = new KeeperLink(theirs, () => (version === LM_PROTOCOL && !welcomes ? undefined : IGNORED));
       send(ours, { ...HELLO, version });
       // Its replay follows at once, whatever the answer will be.
       if (version !== LM_PROTOCOL) send(ours, { ...HELLO, type: LM_MSG_PING, version });

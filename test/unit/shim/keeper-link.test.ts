@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync } from 'node:fs';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import { type KeeperEvents, KeeperLink } from '../../../src/shim/keeper-link.js';
+import { KeeperLink } from '../../../src/shim/keeper-link.js';
 import {
   binding,
   LM_MSG_ADOPT,
@@ -17,20 +17,10 @@ import {
   type Message,
   MessageSocket,
 } from '../../../src/sys/index.js';
+import { IGNORED } from '../../lib/keeper-events.js';
 import { until } from '../../lib/wait.js';
 
 const EMFILE = 24;
-const NOTHING: KeeperEvents = {
-  onAccepted: () => undefined,
-  onFrame: () => undefined,
-  onClosed: () => undefined,
-  onExited: () => undefined,
-  onRelay: () => undefined,
-  onReplayed: () => undefined,
-  onSignaled: () => undefined,
-  onGone: () => undefined,
-};
-
 describe('KeeperLink without pidfds', () => {
   const messages: Message[] = [];
   let keeper: MessageSocket;
@@ -48,7 +38,7 @@ describe('KeeperLink without pidfds', () => {
       },
       onClose: () => undefined,
     });
-    link = new KeeperLink(theirs, () => NOTHING);
+    link = new KeeperLink(theirs, () => IGNORED);
     child = spawn('sleep', ['1000'], { detached: true, stdio: 'ignore' });
     keeper.send({ type: LM_MSG_HELLO, arg: process.pid, fields: ['id=one'] });
   });
