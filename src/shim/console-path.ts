@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { MAX_SOCKET_PATH_BYTES } from '../oci/index.js';
-import type { Hello } from './keeper-link.js';
+import type { Hello } from './keeper-messages.js';
 
 /**
  * Where the runtime is to send a process's terminal: in the state directory, which is root's alone, under a name that a successor engine finds again

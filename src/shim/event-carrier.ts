@@ -11,7 +11,8 @@ import { Any, forward } from '../api/index.js';
 import { Code, LaminaError } from '../base/index.js';
 import { binding, SIGKILL } from '../sys/index.js';
 import { ClientConnection, connect, createClient, readHeader } from '../ttrpc/index.js';
-import type { Hello, KeeperLink } from './keeper-link.js';
+import type { KeeperLink } from './keeper-link.js';
+import type { Hello } from './keeper-messages.js';
 
 /** The stock shim's limit for one attempt. */
 const FORWARD_TIMEOUT_MS = 5_000;
@@ -199,7 +200,7 @@ export class EventCarrier {
     try {
       const { publishBinary, grpcAddress, namespace } = this.#hello;
       const topic = envelope?.topic ?? '';
-      const child = await this.#link.spawn({
+      const child = await this.#link.children.spawn({
         name: `publish ${topic}`,
         argv: [publishBinary, '--address', grpcAddress, 'publish', '--topic', topic, '--namespace', namespace],
         fds: [[stdin, 0]],

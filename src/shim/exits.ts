@@ -6,7 +6,9 @@
  * when none is, they are strangers (orphans of the containers) and are forgotten.
  */
 import { Code, codeOf, LaminaError } from '../base/index.js';
-import type { ExitReport, HeldProcess, KeeperLink } from './keeper-link.js';
+import type { HeldProcess } from './keeper-children.js';
+import type { KeeperLink } from './keeper-link.js';
+import type { ExitReport } from './keeper-messages.js';
 
 /** Gets the exit of one process, at most once. Must record it before returning: the keeper then forgets it. */
 export type ExitHandler = (report: ExitReport) => void;
@@ -45,7 +47,7 @@ export class ExitRouter {
   async adopt(pid: number, name: string, handler: ExitHandler): Promise<HeldProcess | undefined> {
     this.#handlers.set(name, handler);
     try {
-      const held = await this.#link.adopt(pid, name);
+      const held = await this.#link.children.adopt(pid, name);
       // A report kept under this pid was of an earlier process.
       this.#drop(pid);
       return held;

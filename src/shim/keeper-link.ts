@@ -1,19 +1,13 @@
 /**
- * The engine's end of the link to one keeper: typed messages of native/README.md, requests matched to their answers, and
- * what the keeper replays to a new engine.
+ * The engine's end of the link to one keeper: typed messages of native/README.md, and what the keeper replays to a new engine.
  *
  * INVARIANTS: messages are handled in the order the keeper sent them; nothing here waits. Until REPLAYED has come, entries
  * and their descriptors are collected; afterwards `entries` only mirrors what this engine put.
  */
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
-import { Code, codeOf, codeOfErrno, createDeferred, type Deferred, isErrno, LaminaError } from '../base/index.js';
-import type { ExitStatus, SpawnedProcess, Spawner, SpawnRequest } from '../oci/index.js';
+import type { SpawnedProcess, Spawner, SpawnRequest } from '../oci/index.js';
 import {
-  binding,
   LM_F_ATTACHED,
-  LM_F_CLEAR_ENV,
-  LM_F_DIE_WITH_KEEPER,
-  LM_F_ENDED,
   LM_F_FINISH,
   LM_F_OVERSIZE,
   LM_F_QUIET,
@@ -21,7 +15,6 @@ import {
   LM_F_STANDING,
   LM_MSG_ACCEPTED,
   LM_MSG_ACK,
-  LM_MSG_ADOPT,
   LM_MSG_ADOPTED,
   LM_MSG_ATTACH,
   LM_MSG_CHILD,
@@ -46,7 +39,6 @@ import {
   LM_MSG_SEND,
   LM_MSG_SHUT,
   LM_MSG_SIGNALED,
-  LM_MSG_SPAWN,
   LM_MSG_SPAWNED,
   LM_MSG_UNRELAY,
   LM_MSG_WELCOME,
@@ -54,44 +46,22 @@ import {
   type Message,
   MessageSocket,
   type OutgoingMessage,
-  SIGKILL,
 } from '../sys/index.js';
-import { errnoName, errnoText } from './errno.js';
+import { KeeperChildren } from './keeper-children.js';
+import {
+  type ExitReport,
+  type Hello,
+  parseExitReport,
+  parseFailure,
+  parseHello,
+  parseRelayState,
+  type RelayState,
+} from './keeper-messages.js';
+import { KeeperRequests } from './keeper-requests.js';
+import { KeptDescriptors } from './kept-descriptors.js';
 import { Turn } from './turn.js';
 
-/** Who a keeper serves; see HELLO in native/README.md. */
-export interface Hello {
-  readonly keeperPid: number;
-  readonly namespace: string;
-  readonly id: string;
-  readonly group: string;
-  readonly bundle: string;
-  readonly socket: string;
-  readonly grpcAddress: string;
-  readonly ttrpcAddress: string;
-  readonly publishBinary: string;
-  readonly debug: boolean;
-  readonly stateDir: string;
-  /** What the keeper understands beyond the first keepers. */
-  readonly features: ReadonlySet<string>;
-}
-
-/** A child of the keeper was reaped. */
-export interface ExitReport extends ExitStatus {
-  readonly seq: number;
-  readonly pid: number;
-  /** What the child was called when it was spawned or adopted; empty for a stranger. */
-  readonly name: string;
-}
-
-/** The end of a relay, or its being alive (`ended` false) in a replay. */
-export interface RelayState {
-  readonly name: string;
-  readonly ended: boolean;
-  readonly bytes: number;
-  /** Name of the error that ended it; undefined for end of file. */
-  readonly error: string | undefined;
-}
+export type { RelayState } from './keeper-messages.js';
 
 /** What a session does with the keeper's messages. */
 export interface KeeperEvents {
@@ -107,71 +77,10 @@ export interface KeeperEvents {
   onGone(why: string | undefined): void;
 }
 
-/** A process of the keeper that this engine holds by pidfd. */
-export interface HeldProcess {
-  readonly pid: number;
-  readonly pidfd: number;
-}
-
-interface Request extends Deferred<Answer> {
-  /** The message that answers it, unless it failed. */
-  readonly answeredBy: number;
-}
-
-interface Answer extends HeldProcess {
-  /** For a spawned program: its exit. */
-  readonly exited: Promise<ExitStatus>;
-}
-
-const NUL = Buffer.of(0);
 /** What may come without its descriptor when there is no room for one. */
 const DOES_WITHOUT: ReadonlySet<number> = new Set([LM_MSG_SPAWNED, LM_MSG_ADOPTED, LM_MSG_PING]);
 /** What is added to an eventfd's counter. */
 const ONE = Buffer.from(new BigUint64Array([1n]).buffer);
-const SPAWN_NAME = 'run:';
-/** Request → its answer, where that is not DONE. */
-const ANSWERED_BY: Readonly<Record<number, number>> = {
-  [LM_MSG_SPAWN]: LM_MSG_SPAWNED,
-  [LM_MSG_ADOPT]: LM_MSG_ADOPTED,
-  [LM_MSG_ATTACH]: LM_MSG_ACCEPTED,
-};
-
-/** Field lists of the protocol are NUL-terminated strings. */
-function nulTerminated(strings: readonly string[]): Buffer {
-  return Buffer.concat(strings.flatMap((text) => [Buffer.from(text), NUL]));
-}
-
-/** Splits a wait(2) status. */
-export function exitStatusOf(waitStatus: number, timeNs: bigint): ExitStatus {
-  const signal = waitStatus & 0x7f;
-  return signal === 0
-    ? { code: (waitStatus >> 8) & 0xff, signal: undefined, timeNs }
-    : { code: 128 + signal, signal, timeNs };
-}
-
-function parseHello(message: Message): Hello {
-  const values = new Map<string, string>();
-  for (const field of message.fields) {
-    const text = field.toString();
-    const at = text.indexOf('=');
-    if (at > 0) values.set(text.slice(0, at), text.slice(at + 1));
-  }
-  const value = (key: string): string => values.get(key) ?? '';
-  return {
-    keeperPid: Number(message.arg),
-    namespace: value('namespace'),
-    id: value('id'),
-    group: value('group'),
-    bundle: value('bundle'),
-    socket: value('socket'),
-    grpcAddress: value('grpc_address'),
-    ttrpcAddress: value('ttrpc_address'),
-    publishBinary: value('publish_binary'),
-    debug: value('debug') === '1',
-    stateDir: value('state_dir'),
-    features: new Set(value('features').split(' ')),
-  };
-}
 
 export class KeeperLink implements Spawner {
   readonly #socket: MessageSocket;
@@ -181,17 +90,10 @@ export class KeeperLink implements Spawner {
   #features: ReadonlySet<string> = new Set();
   /** Gathers what is sent in a turn; undefined for a keeper that takes single messages only. */
   #turn: Turn | undefined;
-  #serial = 0;
-  /** serial of a PUT of a descriptor → its entry's name; removed when a later request was answered. */
-  readonly #kept = new Map<number, string>();
-  /** name → why the keeper has not taken this descriptor; removed by `assertKept`, or with the entry. */
-  readonly #refused = new Map<string, LaminaError>();
-  /** serial of a request → who waits for its answer; removed by the answer or the link's end. */
-  readonly #requests = new Map<number, Request>();
-  /** pid of a program spawned by this engine → its exit; removed when it was reaped. */
-  readonly #running = new Map<number, Deferred<ExitStatus>>();
-  /** pid → a program that a predecessor had spawned and that lives; removed when it was reaped, or taken over. */
-  readonly #inherited = new Map<number, { readonly name: string; readonly exited: Promise<ExitStatus> }>();
+  readonly #requests: KeeperRequests;
+  readonly #kept = new KeptDescriptors();
+  /** The programs the keeper runs, and what they leave behind. */
+  readonly children: KeeperChildren;
   /** name → what the predecessor stored; emptied after the replay by `takeEntries`. */
   #entries = new Map<string, { bytes: Buffer; fd: number | undefined }>();
 
@@ -205,6 +107,11 @@ export class KeeperLink implements Spawner {
       onMessage: (message) => this.#receive(message),
       onClose: (error) => this.#gone(error),
     });
+    this.#requests = new KeeperRequests({
+      send: (message) => this.#send(message),
+      isClosed: () => this.#socket.closed,
+    });
+    this.children = new KeeperChildren({ requests: this.#requests, flush: () => this.flush() });
   }
 
   get closed(): boolean {
@@ -229,9 +136,8 @@ export class KeeperLink implements Spawner {
       this.#send({ type: LM_MSG_PUT, fields: [name, bytes] });
       return;
     }
-    const serial = this.#nextSerial();
-    this.#kept.set(serial, name);
-    this.#refused.delete(name);
+    const serial = this.#requests.nextSerial();
+    this.#kept.put(serial, name);
     this.#send({ type: LM_MSG_PUT, flags: LM_F_QUIET, serial, fields: [name, bytes], fds: [fd] });
   }
 
@@ -241,11 +147,7 @@ export class KeeperLink implements Spawner {
    * @throws LaminaError ResourceExhausted when the keeper had no room for one of them
    */
   assertKept(prefix: string): void {
-    for (const [name, error] of this.#refused) {
-      if (!name.startsWith(prefix)) continue;
-      this.#refused.delete(name);
-      throw error;
-    }
+    this.#kept.assertKept(prefix);
   }
 
   /**
@@ -259,111 +161,33 @@ export class KeeperLink implements Spawner {
       closeSync(both);
       return;
     }
-    await this.#request(LM_MSG_PUT, { flags: LM_F_REOPEN, fields: [name, ''], fds: [fd] });
+    await this.#requests.do({ type: LM_MSG_PUT, flags: LM_F_REOPEN, fields: [name, ''], fds: [fd] });
   }
 
   /** Drops an entry and closes the keeper's descriptor of it. */
   del(name: string): void {
-    this.#refused.delete(name);
+    this.#kept.forget(name);
     this.#send({ type: LM_MSG_DEL, fields: [name] });
   }
 
-  /** Runs a program as the keeper's child. */
-  async spawn(request: SpawnRequest): Promise<SpawnedProcess> {
-    const fds = request.fds ?? [];
-    const map = Buffer.alloc(4 * fds.length);
-    fds.forEach(([, childFd], index) => {
-      map.writeInt32LE(childFd, 4 * index);
-    });
-    const env = Object.entries(request.env ?? {}).map(([key, value]) =>
-      value === undefined ? key : `${key}=${value}`,
-    );
-    let flags = 0;
-    if (request.clearEnv === true) flags |= LM_F_CLEAR_ENV;
-    if (request.dieWithParent === true) flags |= LM_F_DIE_WITH_KEEPER;
-    const spawned = this.#request(LM_MSG_SPAWN, {
-      flags,
-      fields: [
-        `${SPAWN_NAME}${request.name}`,
-        request.cwd ?? '/',
-        nulTerminated(request.argv),
-        nulTerminated(env),
-        map,
-      ],
-      fds: fds.map(([fd]) => fd),
-    });
-    // It takes longer than anything else that is to be done in this turn.
-    this.flush();
-    const { pid, pidfd, exited } = await spawned;
-    void exited.then(() => {
-      if (pidfd >= 0) closeSync(pidfd);
-    });
-    return {
-      pid,
-      exited,
-      kill: (signal) => this.#signalRunning(pid, () => signalHeld({ pid, pidfd }, signal)),
-      // The keeper makes every program it spawns the leader of a group of its own.
-      killGroup: (signal) => this.#signalRunning(pid, () => binding().kill(-pid, signal)),
-    };
+  /** Of `children`. */
+  spawn(request: SpawnRequest): Promise<SpawnedProcess> {
+    return this.children.spawn(request);
   }
 
-  /**
-   * Waits for the programs that a predecessor engine had spawned for a container (their names end with its id): they are the keeper's children
-   * and go on without an engine. What takes longer than `timeoutMs` is killed.
-   */
-  async inheritedRuns(id: string, timeoutMs: number): Promise<void> {
-    const runs = [...this.#inherited].filter(([, { name }]) => name.endsWith(` ${id}`));
-    const timer = setTimeout(() => {
-      for (const [pid] of runs) this.#signalRunning(pid, () => binding().kill(-pid, SIGKILL));
-    }, timeoutMs);
-    await Promise.all(runs.map(([, { exited }]) => exited));
-    clearTimeout(timer);
+  /** Of `children`. */
+  killStray(pid: number): Promise<void> {
+    return this.children.killStray(pid);
   }
 
-  /** Of programs that a predecessor engine had spawned and that live and nobody has taken over, those whose names begin so. */
+  /** Of `children`. */
   inheritedNames(prefix: string): string[] {
-    const names = [...this.#inherited.values()].map(({ name }) => name.slice(SPAWN_NAME.length));
-    return names.filter((name) => name.startsWith(prefix));
+    return this.children.inheritedNames(prefix);
   }
 
-  /** Takes over a program of this name that a predecessor engine had spawned and that lives, of several the last. */
+  /** Of `children`. */
   inheritedRun(name: string): SpawnedProcess | undefined {
-    const [pid, run] = [...this.#inherited].findLast(([, run]) => run.name === SPAWN_NAME + name) ?? [];
-    if (pid === undefined || run === undefined) return undefined;
-    this.#inherited.delete(pid);
-    // By a pidfd, so that no other process can be meant.
-    const held = this.adopt(pid, run.name).catch(() => ({ pid, pidfd: -1 }));
-    void Promise.all([held, run.exited]).then(([{ pidfd }]) => {
-      if (pidfd >= 0) closeSync(pidfd);
-    });
-    return {
-      pid,
-      exited: run.exited,
-      kill: (signal) => void held.then((process) => this.#signalRunning(pid, () => signalHeld(process, signal))),
-    };
-  }
-
-  /**
-   * Kills a process that a killed runtime had started and nobody was told of. Anything else, whatever pid the runtime has noted, is let be: what is no child
-   * of the keeper, or has a name there.
-   */
-  async killStray(pid: number): Promise<void> {
-    try {
-      const { pidfd } = await this.adopt(pid, 'stray');
-      if (pidfd < 0) return;
-      signalHeld({ pid, pidfd }, SIGKILL);
-      closeSync(pidfd);
-    } catch (error) {
-      if (codeOf(error) !== Code.NotFound) throw error;
-    }
-  }
-
-  /**
-   * Gives a name to a child that the OCI runtime started, and holds it by a pidfd which the caller closes.
-   * @throws LaminaError NotFound when it has been reaped already (its exit report was delivered before), never was a child, or has another name
-   */
-  adopt(pid: number, name: string): Promise<HeldProcess> {
-    return this.#request(LM_MSG_ADOPT, { arg: pid, fields: [name] });
+    return this.children.inheritedRun(name);
   }
 
   /**
@@ -371,7 +195,7 @@ export class KeeperLink implements Spawner {
    * Resolves when the copy has begun: what src held is then in dst, as far as it had room.
    */
   async relay(name: string, src: number, dst: number): Promise<void> {
-    await this.#request(LM_MSG_RELAY, { fields: [name], fds: [src, dst] });
+    await this.#requests.do({ type: LM_MSG_RELAY, fields: [name], fds: [src, dst] });
   }
 
   /** Lets a relay move what its source holds now and then ends it; its end is reported by onRelay. */
@@ -403,7 +227,7 @@ export class KeeperLink implements Spawner {
    * when `onAccepted` has told its number.
    */
   async attach(fd: number): Promise<void> {
-    await this.#request(LM_MSG_ATTACH, { fds: [fd] });
+    await this.#requests.do({ type: LM_MSG_ATTACH, fds: [fd] });
   }
 
   /** Lets the keeper forget a frame that gets no answer. */
@@ -443,39 +267,6 @@ export class KeeperLink implements Spawner {
     else this.#turn.send(message);
   }
 
-  #request(type: number, message: Omit<OutgoingMessage, 'type' | 'serial'>): Promise<Answer> {
-    if (this.#socket.closed) return Promise.reject(new LaminaError(Code.Unavailable, 'the keeper is gone'));
-    const serial = this.#nextSerial();
-    const answer = createDeferred<Answer>();
-    this.#requests.set(serial, { ...answer, answeredBy: ANSWERED_BY[type] ?? LM_MSG_DONE });
-    this.#send({ ...message, type, serial });
-    return answer.promise;
-  }
-
-  #nextSerial(): number {
-    this.#serial = (this.#serial % 0x7fffffff) + 1;
-    return this.#serial;
-  }
-
-  /** The keeper answers in order: what was put before an answered request and not refused is kept. */
-  #settleKept(answered: number): void {
-    for (const serial of this.#kept.keys()) {
-      if (serial === answered) continue;
-      if (serial > answered) return;
-      this.#kept.delete(serial);
-    }
-  }
-
-  #signalRunning(pid: number, send: () => void): void {
-    if (!this.#running.has(pid)) return;
-    try {
-      send();
-    } catch (error) {
-      // It has ended in this moment; its exit report is on the way.
-      if (!isErrno(error, 'ESRCH')) throw error;
-    }
-  }
-
   #receive(message: Message): void {
     const fds = [...message.fds];
     try {
@@ -493,7 +284,7 @@ export class KeeperLink implements Spawner {
 
   /** @param fds those of the message; whoever keeps one takes it out */
   #handle(events: KeeperEvents, message: Message, fds: number[]): void {
-    const [field0, field1, field2] = message.fields;
+    const [field0, field1] = message.fields;
     const arg = Number(message.arg);
     switch (message.type) {
       case LM_MSG_ENTRY:
@@ -501,7 +292,7 @@ export class KeeperLink implements Spawner {
         return;
       case LM_MSG_ACCEPTED:
         events.onAccepted(arg, (message.flags & LM_F_ATTACHED) !== 0);
-        if (message.serial !== 0) this.#answered(message, arg, fds);
+        if (message.serial !== 0) this.#answered(message, fds);
         return;
       case LM_MSG_FRAME:
         if (field0 !== undefined) {
@@ -512,16 +303,14 @@ export class KeeperLink implements Spawner {
         events.onClosed(arg);
         return;
       case LM_MSG_EXITED: {
-        if (field1 === undefined || field1.length < 4 || field2 === undefined || field2.length < 8) {
-          this.#break('an exit report is cut off');
-          return;
-        }
-        const status = exitStatusOf(field1.readInt32LE(), field2.readBigInt64LE());
-        this.#exited(events, { ...status, seq: message.serial, pid: arg, name: field0?.toString() ?? '' });
+        const report = parseExitReport(message);
+        if (report === undefined) this.#break('an exit report is cut off');
+        else if (this.children.exited(report)) this.acknowledge(report.seq);
+        else events.onExited(report);
         return;
       }
       case LM_MSG_CHILD:
-        this.#inherit(arg, field0?.toString() ?? '');
+        this.children.inherit(arg, field0?.toString() ?? '');
         return;
       case LM_MSG_REPLAYED:
         events.onReplayed();
@@ -529,24 +318,17 @@ export class KeeperLink implements Spawner {
       case LM_MSG_DONE:
       case LM_MSG_SPAWNED:
       case LM_MSG_ADOPTED:
-        this.#answered(message, arg, fds);
+        this.#answered(message, fds);
         return;
       case LM_MSG_FAILED: {
-        const error = spawnError(field0?.toString() ?? '', arg);
-        const name = this.#kept.get(message.serial);
-        if (name !== undefined) this.#refused.set(name, new LaminaError(error.code, `keep ${name}: ${error.message}`));
-        this.#kept.delete(message.serial);
-        this.#answer(message.serial)?.reject(error);
+        const error = parseFailure(message);
+        this.#kept.refused(message.serial, error);
+        this.#requests.failed(message.serial, error);
         return;
       }
       case LM_MSG_RELAYED:
       case LM_MSG_RELAY_STATE:
-        events.onRelay({
-          name: field0?.toString() ?? '',
-          ended: message.type === LM_MSG_RELAYED || (message.flags & LM_F_ENDED) !== 0,
-          bytes: arg,
-          error: message.serial === 0 ? undefined : errnoName(message.serial),
-        });
+        events.onRelay(parseRelayState(message));
         return;
       case LM_MSG_SIGNALED:
         events.onSignaled(arg);
@@ -583,20 +365,11 @@ export class KeeperLink implements Spawner {
     this.#entries.set(name, { bytes, fd });
   }
 
-  #answered(message: Message, pid: number, fds: number[]): void {
-    const request = this.#requests.get(message.serial);
+  #answered(message: Message, fds: number[]): void {
     // Keepers that know no quiet ones answer every PUT that has a number.
-    if (request === undefined) return;
-    this.#settleKept(message.serial);
-    if (request.answeredBy !== message.type) {
-      this.#break(`message ${message.type} as an answer`);
-      return;
-    }
-    this.#requests.delete(message.serial);
-    const exited = createDeferred<ExitStatus>();
-    if (message.type === LM_MSG_SPAWNED) this.#running.set(pid, exited);
-    const pidfd = message.type === LM_MSG_DONE ? -1 : (fds.shift() ?? -1);
-    request.resolve({ pid, pidfd, exited: exited.promise });
+    if (!this.#requests.isPending(message.serial)) return;
+    this.#kept.answered(message.serial);
+    if (!this.#requests.answered(message, fds)) this.#break(`message ${message.type} as an answer`);
   }
 
   #welcome(message: Message): void {
@@ -618,55 +391,10 @@ export class KeeperLink implements Spawner {
     }
   }
 
-  #inherit(pid: number, name: string): void {
-    if (!name.startsWith(SPAWN_NAME)) return;
-    const exited = createDeferred<ExitStatus>();
-    this.#running.set(pid, exited);
-    this.#inherited.set(pid, { name, exited: exited.promise });
-  }
-
-  #answer(serial: number): Deferred<Answer> | undefined {
-    const answer = this.#requests.get(serial);
-    this.#requests.delete(serial);
-    return answer;
-  }
-
-  #exited(events: KeeperEvents, report: ExitReport): void {
-    if (report.name.startsWith(SPAWN_NAME)) {
-      this.#running.get(report.pid)?.resolve(report);
-      this.#running.delete(report.pid);
-      this.#inherited.delete(report.pid);
-      this.acknowledge(report.seq);
-      return;
-    }
-    events.onExited(report);
-  }
-
   #gone(why: Error | undefined): void {
-    const error = new LaminaError(Code.Unavailable, 'the keeper is gone');
-    for (const answer of this.#requests.values()) answer.reject(error);
-    this.#requests.clear();
-    for (const [pid, exited] of this.#running) {
-      exited.resolve({ code: 255, signal: undefined, timeNs: BigInt(Date.now()) * 1_000_000n });
-      this.#running.delete(pid);
-    }
+    this.#requests.end();
+    this.children.end();
     for (const { fd } of this.takeEntries().values()) if (fd !== undefined) closeSync(fd);
     this.#events?.onGone(why?.message);
   }
-}
-
-/** Signals a child of the keeper that was not reaped when this was last known; by its pid only if the keeper had no descriptor left for a pidfd. */
-function signalHeld({ pid, pidfd }: HeldProcess, signal: number): void {
-  if (pidfd >= 0) binding().pidfdSendSignal(pidfd, signal);
-  else binding().kill(pid, signal);
-}
-
-/** @param text what failed and the system's words for why: "execve /x: No such file or directory" */
-function spawnError(text: string, errno: number): LaminaError {
-  const name = errnoName(errno);
-  const end = text.lastIndexOf(': ');
-  const what = end < 0 ? text : text.slice(0, end);
-  // Of a program that is to be started it says that there are too many processes.
-  const code = name === 'EAGAIN' ? Code.ResourceExhausted : codeOfErrno(name);
-  return new LaminaError(code, `${what}: ${errnoText(errno)}`, { subject: what });
 }

@@ -13,7 +13,7 @@ import type { ContainerContext } from './context.js';
 import { execSpecEntry } from './execs.js';
 import { endLeftLoggers } from './io/logger.js';
 import { ioPrefix, type LeftStreams, ProcessIo } from './io/process-io.js';
-import type { RelayState } from './keeper-link.js';
+import type { RelayState } from './keeper-messages.js';
 import type { ContainerRecord } from './record.js';
 
 /** What the predecessor stored: bytes and descriptor by name. Descriptors that are not taken over are closed here. */

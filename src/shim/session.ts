@@ -20,7 +20,8 @@ import type { ContainerContext } from './context.js';
 import { EventCarrier } from './event-carrier.js';
 import { ExitRouter } from './exits.js';
 import { KeeperEnd } from './keeper-end.js';
-import type { ExitReport, Hello, KeeperEvents, KeeperLink, RelayState } from './keeper-link.js';
+import type { KeeperEvents, KeeperLink } from './keeper-link.js';
+import type { ExitReport, Hello, RelayState } from './keeper-messages.js';
 import { LogFifo } from './log-fifo.js';
 import { decodeOptions, type EffectiveOptions, usesSystemdCgroup } from './options.js';
 import type { TrackedProcess } from './process/tracked.js';
@@ -401,7 +402,7 @@ export class Session implements KeeperEvents {
 
   /** A mount helper (`mount.fuse`): as the keeper's child, so that what it leaves running is reaped there. */
   async #runHelper(program: string, args: readonly string[]): Promise<void> {
-    const helper = await this.#link.spawn({ name: program, argv: [program, ...args] });
+    const helper = await this.#link.children.spawn({ name: program, argv: [program, ...args] });
     const timer = setTimeout(() => helper.kill(SIGKILL), this.#options.config.current.timeouts.runtimeMs);
     const { code } = await helper.exited;
     clearTimeout(timer);

@@ -66,7 +66,7 @@ export class Takeover {
     using _starting = context.exits.begin();
     const starting = [...execs].filter((exec) => exec.step === 'start');
     if (this.#isStarting || starting.length > 0) {
-      await context.link.inheritedRuns(id, context.config.timeouts.runtimeMs);
+      await context.link.children.inheritedRuns(id, context.config.timeouts.runtimeMs);
     }
     await attached;
     const isStarted = this.#isStarting && (await runc.state(id)).status !== 'created';

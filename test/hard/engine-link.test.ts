@@ -161,9 +161,9 @@ async function converse(actions: readonly Action[], welcomes: boolean): Promise<
   const asked: Promise<unknown>[] = [];
   const link = new KeeperLink(theirs, (_hello, greeted) => {
     if (!welcomes) return undefined;
-    asked.push(greeted.spawn({ name: 'x', argv: ['x'] }).catch(() => undefined));
+    asked.push(greeted.children.spawn({ name: 'x', argv: ['x'] }).catch(() => undefined));
     asked.push(
-      greeted.adopt(5, 'y').then(
+      greeted.children.adopt(5, 'y').then(
         ({ pidfd }) => closeIfOpen(pidfd),
         () => undefined,
       ),

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { Code, LaminaError } from '../../../src/base/index.js';
 import { ExitRouter } from '../../../src/shim/exits.js';
-import type { ExitReport, KeeperLink } from '../../../src/shim/keeper-link.js';
+import type { KeeperLink } from '../../../src/shim/keeper-link.js';
+import type { ExitReport } from '../../../src/shim/keeper-messages.js';
 
 const REPORT: ExitReport = { seq: 7, pid: 100, name: 'p/c/x', code: 3, signal: undefined, timeNs: 1n };
 
@@ -10,7 +11,7 @@ const REPORT: ExitReport = { seq: 7, pid: 100, name: 'p/c/x', code: 3, signal: u
 function router(): { readonly exits: ExitRouter; readonly acknowledged: number[] } {
   const acknowledged: number[] = [];
   const link = {
-    adopt: () => Promise.reject(new LaminaError(Code.NotFound, 'adopt: no such process')),
+    children: { adopt: () => Promise.reject(new LaminaError(Code.NotFound, 'adopt: no such process')) },
     acknowledge: (seq: number) => void acknowledged.push(seq),
   };
   return { exits: new ExitRouter(link as unknown as KeeperLink), acknowledged };

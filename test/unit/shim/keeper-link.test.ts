@@ -52,7 +52,7 @@ describe('KeeperLink without pidfds', () => {
     until('a request', () => messages.find((message) => message.type === type));
 
   it('signals a program it has started by its pid', async () => {
-    const spawned = link.spawn({ name: 'sleep', argv: ['sleep', '1000'] });
+    const spawned = link.children.spawn({ name: 'sleep', argv: ['sleep', '1000'] });
     const { serial } = await request(LM_MSG_SPAWN);
     keeper.send({ type: LM_MSG_SPAWNED, serial, arg: child.pid ?? 0 });
     const exit = once(child, 'exit');
@@ -63,7 +63,7 @@ describe('KeeperLink without pidfds', () => {
   it('signals a program of its predecessor by its pid', async () => {
     keeper.send({ type: LM_MSG_CHILD, arg: child.pid ?? 0, fields: ['run:logger x'] });
     keeper.send({ type: LM_MSG_REPLAYED });
-    const run = await until('the program is known', () => link.inheritedRun('logger x'));
+    const run = await until('the program is known', () => link.children.inheritedRun('logger x'));
     const { serial } = await request(LM_MSG_ADOPT);
     const exit = once(child, 'exit');
     run.kill(15);
