@@ -2,7 +2,7 @@
 import { readdirSync } from 'node:fs';
 import { listProcesses, type ProcessInfo, readProcFile } from '../test/lib/proc.js';
 
-const SHIMS = /containerd-shim-|engine\.mjs/;
+const SHIMS = /containerd-shim-|engine\.cjs/;
 
 /** Everything, shim or not, that carries a side's marker in its command line, environment or cgroup. */
 export function markedProcesses(marker: string): ProcessInfo[] {

@@ -9,7 +9,7 @@ import { basename, dirname, join } from 'node:path';
 /** Copies Lamina's installed tree; returns the shim's new path. @param program `PREFIX/bin/containerd-shim-lamina-v2` */
 export function stageLamina(program: string, dir: string): string {
   const library = join(dirname(program), '../lib/lamina');
-  for (const needed of [program, join(library, 'engine.mjs')]) {
+  for (const needed of [program, join(library, 'engine.cjs')]) {
     if (!existsSync(needed))
       throw new Error(`${needed} is missing: run scripts/install build/install, or name it with --lamina`);
   }

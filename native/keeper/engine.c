@@ -104,7 +104,7 @@ static int pidfd_from_lock(const struct lm_keeper *keeper) {
   /* Read after the pidfd was opened: what it says is then true of the process behind the pidfd. */
   LM_CLEANUP_BUF struct lm_buf command = {0};
   LM_CLEANUP_FREE char *path = lm_format("/proc/%d/cmdline", (int)pid);
-  LM_CLEANUP_FREE char *script = lm_format("%s/engine.mjs", engine->library);
+  LM_CLEANUP_FREE char *script = lm_format("%s/engine.cjs", engine->library);
   if (lm_read_file(AT_FDCWD, path, 65536, &command) == 0 &&
       memmem(command.data, command.len, script, strlen(script)) != NULL) {
     return fd;
@@ -234,7 +234,7 @@ static pid_t start_engine(struct lm_keeper *keeper, int sock, bool dedicated, st
   struct lm_engine *engine = &keeper->engine;
   LM_CLEANUP_FREE char *node = lm_node_path(engine->library);
   if (node == NULL) return lm_fail(err, ENOENT, "node");
-  LM_CLEANUP_FREE char *script = lm_format("%s/engine.mjs", engine->library);
+  LM_CLEANUP_FREE char *script = lm_format("%s/engine.cjs", engine->library);
   LM_CLEANUP_CLOSE int log = open(engine->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
   struct stat info;
   if (log >= 0 && fstat(log, &info) == 0 && info.st_size > LOG_MAX) (void)!ftruncate(log, 0);

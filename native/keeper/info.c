@@ -38,7 +38,7 @@ static char *ask_engine(const struct lm_buf *input, struct lm_error *err) {
     (void)lm_fail(err, 0, "no node program to read the configuration with");
     return NULL;
   }
-  LM_CLEANUP_FREE char *script = lm_format("%s/engine.mjs", library);
+  LM_CLEANUP_FREE char *script = lm_format("%s/engine.cjs", library);
   LM_CLEANUP_CLOSE int file = memfd_create("lamina-options", MFD_CLOEXEC);
   if (file < 0 || lm_write_all(file, input->data, input->len) < 0 || lseek(file, 0, SEEK_SET) < 0) {
     (void)lm_fail(err, errno, "options");

@@ -211,7 +211,7 @@ static int check_path_text(const char *what, const char *text, struct lm_error *
  */
 static int check_engine(struct lm_error *err) {
   LM_CLEANUP_FREE char *library = lm_library_dir();
-  LM_CLEANUP_FREE char *script = lm_format("%s/engine.mjs", library == NULL ? "?" : library);
+  LM_CLEANUP_FREE char *script = lm_format("%s/engine.cjs", library == NULL ? "?" : library);
   if (access(script, R_OK) < 0) return lm_fail(err, errno, "engine: %s", script);
   LM_CLEANUP_FREE char *node = library == NULL ? NULL : lm_node_path(library);
   if (node != NULL && access(node, X_OK) == 0) return 0;

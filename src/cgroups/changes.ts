@@ -2,7 +2,7 @@
  * Notification of changed cgroup files. All watches share one inotify instance (a node allows a user 128 of them), which
  * exists while there is a watch.
  */
-import * as fs from 'node:fs';
+import { closeSync } from 'node:fs';
 import { posix } from 'node:path';
 import { createDeferred, isErrno } from '../base/index.js';
 import { CgroupFileError } from './errors.js';
@@ -144,7 +144,7 @@ export class FileChanges {
   #closeIfUnused(): void {
     if (this.#instance === undefined || this.#listeners.size > 0) return;
     this.#instance.poll[Symbol.dispose]();
-    fs.closeSync(this.#instance.fd);
+    closeSync(this.#instance.fd);
     this.#instance = undefined;
   }
 }

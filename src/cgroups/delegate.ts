@@ -1,5 +1,5 @@
 /** Handing a group over to another user (Documentation/admin-guide/cgroup-v2.rst, "Delegation"). */
-import * as fs from 'node:fs';
+import { lchownSync, lstatSync, readFileSync } from 'node:fs';
 import { isErrno, type UndoStack } from '../base/index.js';
 import { CgroupFileError } from './errors.js';
 
@@ -14,8 +14,7 @@ const AT_LEAST = ['cgroup.procs', 'cgroup.threads', 'cgroup.subtree_control'];
 
 function delegatedFiles(): string[] {
   try {
-    return fs
-      .readFileSync(LIST, 'latin1')
+    return readFileSync(LIST, 'latin1')
       .split('\n')
       .filter((name) => name !== '' && !name.includes('/'));
   } catch (error) {
@@ -36,9 +35,9 @@ export function delegateGroup(dir: string, owner: Owner, undo: UndoStack): void 
 
 function changeOwner(path: string, { uid, gid }: Owner, undo: UndoStack): void {
   try {
-    const before = fs.lstatSync(path);
-    fs.lchownSync(path, uid, gid);
-    undo.add(`chown ${path}`, () => fs.lchownSync(path, before.uid, before.gid));
+    const before = lstatSync(path);
+    lchownSync(path, uid, gid);
+    undo.add(`chown ${path}`, () => lchownSync(path, before.uid, before.gid));
   } catch (error) {
     // Files of controllers that are not enabled here.
     if (!isErrno(error, 'ENOENT')) throw new CgroupFileError('chown', path, error);

@@ -1,5 +1,5 @@
 /** Removing a group with everything below it. */
-import * as fs from 'node:fs';
+import { rmdirSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Code, isErrno, LaminaError } from '../base/index.js';
 import { CgroupFileError, CgroupTreeError } from './errors.js';
@@ -16,7 +16,7 @@ type Removal = 'removed' | 'busy';
 
 function tryRemove(dir: string): Removal {
   try {
-    fs.rmdirSync(dir);
+    rmdirSync(dir);
     return 'removed';
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENODEV')) return 'removed';

@@ -4,7 +4,7 @@
  * The filesystem magic of /sys/fs/cgroup decides: cgroup2 means unified. Else the v1 controllers are where
  * /proc/self/mountinfo says, and a cgroup2 beside them (systemd's "unified", without controllers) makes the mode hybrid.
  */
-import * as fs from 'node:fs';
+import { readFileSync, statfsSync } from 'node:fs';
 import { Code, isErrno, LaminaError } from '../base/index.js';
 
 export type CgroupMode = 'unified' | 'hybrid' | 'legacy';
@@ -39,7 +39,7 @@ const OTHER_OPTIONS = new Set(['ro', 'rw', 'xattr', 'noprefix', 'clone_children'
 
 function isCgroup2(path: string): boolean {
   try {
-    return fs.statfsSync(path).type === CGROUP2_SUPER_MAGIC;
+    return statfsSync(path).type === CGROUP2_SUPER_MAGIC;
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) return false;
     throw error;
@@ -91,7 +91,7 @@ function isBelow(path: string, parent: string): boolean {
  * @throws {LaminaError} FailedPrecondition if no cgroup hierarchy is mounted
  */
 export function detectCgroups(options: DetectOptions = {}): CgroupLayout {
-  const { root = '/sys/fs/cgroup', mountInfo = fs.readFileSync('/proc/self/mountinfo', 'latin1') } = options;
+  const { root = '/sys/fs/cgroup', mountInfo = readFileSync('/proc/self/mountinfo', 'latin1') } = options;
   const { unified, controllers } = parseCgroupMounts(mountInfo, root);
   if (isCgroup2(root)) {
     return {

@@ -4,7 +4,7 @@
  * Statistics are read through descriptors that stay open: a read at offset 0 makes the kernel produce the content anew, and
  * gives ENODEV once the file is gone. All such reads share one buffer, so its content is valid until the next read only.
  */
-import * as fs from 'node:fs';
+import { closeSync, constants, openSync, readSync, statSync, writeSync } from 'node:fs';
 import { isErrno } from '../base/index.js';
 import { CgroupFileError, isGone, isUnsupported } from './errors.js';
 
@@ -19,7 +19,7 @@ export function contentBuffer(): Buffer {
 /** Reads at offset 0 into the shared buffer, which grows until the whole content fits. */
 function readWhole(fd: number): number {
   for (;;) {
-    const length = fs.readSync(fd, buffer, 0, buffer.length, 0);
+    const length = readSync(fd, buffer, 0, buffer.length, 0);
     if (length < buffer.length) return length;
     buffer = Buffer.allocUnsafeSlow(buffer.length * 2);
   }
@@ -40,10 +40,10 @@ export function closeSpareFiles(): number {
 
 function openFile(path: string, flags: string | number): number {
   try {
-    return fs.openSync(path, flags);
+    return openSync(path, flags);
   } catch (error) {
     if (!isErrno(error, 'EMFILE', 'ENFILE') || closeSpareFiles() === 0) throw error;
-    return fs.openSync(path, flags);
+    return openSync(path, flags);
   }
 }
 
@@ -98,7 +98,7 @@ export class StatFile {
   }
 
   close(): void {
-    if (this.#fd >= 0) fs.closeSync(this.#fd);
+    if (this.#fd >= 0) closeSync(this.#fd);
     this.#fd = -1;
     spareFiles.delete(this);
   }
@@ -112,7 +112,7 @@ export class StatFile {
 const CHUNK_BYTES = 4096;
 const chunk: Buffer = Buffer.allocUnsafeSlow(CHUNK_BYTES);
 
-/** Reads a file once; a third of the time of fs.readFileSync. @throws {CgroupFileError} */
+/** Reads a file once; a third of the time of readFileSync. @throws {CgroupFileError} */
 export function readCgroupFile(path: string): string {
   let fd = -1;
   try {
@@ -120,14 +120,14 @@ export function readCgroupFile(path: string): string {
     let content = '';
     // Lists come in pieces, shorter than what there is room for.
     for (let length = -1; length !== 0; ) {
-      length = fs.readSync(fd, chunk, 0, CHUNK_BYTES, null);
+      length = readSync(fd, chunk, 0, CHUNK_BYTES, null);
       content += chunk.toString('latin1', 0, length);
     }
     return content;
   } catch (error) {
     throw new CgroupFileError('read', path, error);
   } finally {
-    if (fd >= 0) fs.closeSync(fd);
+    if (fd >= 0) closeSync(fd);
   }
 }
 
@@ -135,19 +135,19 @@ export function readCgroupFile(path: string): string {
 export function writeCgroupFile(path: string, data: string): void {
   let fd = -1;
   try {
-    fd = openFile(path, fs.constants.O_WRONLY | fs.constants.O_NOFOLLOW);
-    fs.writeSync(fd, data);
+    fd = openFile(path, constants.O_WRONLY | constants.O_NOFOLLOW);
+    writeSync(fd, data);
   } catch (error) {
     throw new CgroupFileError('write', path, error, data);
   } finally {
-    if (fd >= 0) fs.closeSync(fd);
+    if (fd >= 0) closeSync(fd);
   }
 }
 
 /** True if a directory of that name is there. */
 export function isDirectory(path: string): boolean {
   try {
-    return fs.statSync(path).isDirectory();
+    return statSync(path).isDirectory();
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR', 'ENODEV')) return false;
     throw error;

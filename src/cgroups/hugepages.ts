@@ -1,4 +1,4 @@
-import * as fs from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { isErrno } from '../base/index.js';
 
 const HUGEPAGES_DIR = '/sys/kernel/mm/hugepages';
@@ -22,8 +22,7 @@ export function hugepageSizes(): readonly string[] {
 
 function readSizes(): readonly string[] {
   try {
-    return fs
-      .readdirSync(HUGEPAGES_DIR)
+    return readdirSync(HUGEPAGES_DIR)
       .map(parseHugepageSize)
       .filter((size) => size !== undefined)
       .sort();

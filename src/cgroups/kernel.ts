@@ -1,5 +1,5 @@
 /** The few system calls behind notifications, as this folder uses them; tests and embedders may bring their own. */
-import * as fs from 'node:fs';
+import { closeSync, constants, openSync, readlinkSync, readSync } from 'node:fs';
 import { isErrno } from '../base/index.js';
 import { binding, type InotifyEvent, POLLERR, POLLIN, sharedPoller } from '../sys/index.js';
 
@@ -39,12 +39,12 @@ export function systemKernel(): CgroupKernel {
     readEventfd: (fd) => native.readEventfd(fd),
     openLog: () => {
       if (!isInFirstNamespaces()) return undefined;
-      const fd = fs.openSync('/dev/kmsg', fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+      const fd = openSync('/dev/kmsg', constants.O_RDONLY | constants.O_NONBLOCK);
       native.seekToEnd(fd);
       return fd;
     },
     readLog: readLogRecord,
-    closeLog: (fd) => fs.closeSync(fd),
+    closeLog: (fd) => closeSync(fd),
     watchReadable: (fd, onReadable) => sharedPoller().watch(fd, POLLIN, onReadable, { ref: false }),
     watchPriority: (fd, onEvent) => {
       const watch = native.watchPriority(fd, ([, events = 0]) => onEvent((events & POLLERR) === 0));
@@ -57,7 +57,7 @@ export function systemKernel(): CgroupKernel {
 const FIRST_NAMESPACES = { pid: 'pid:[4026531836]', cgroup: 'cgroup:[4026531835]' };
 
 function isInFirstNamespaces(): boolean {
-  return Object.entries(FIRST_NAMESPACES).every(([name, first]) => fs.readlinkSync(`/proc/self/ns/${name}`) === first);
+  return Object.entries(FIRST_NAMESPACES).every(([name, first]) => readlinkSync(`/proc/self/ns/${name}`) === first);
 }
 
 /** The kernel refuses to read a record into less room than it needs, and makes none longer. */
@@ -66,7 +66,7 @@ const record = Buffer.allocUnsafeSlow(LOG_RECORD_BYTES);
 
 function readLogRecord(fd: number): string | undefined {
   try {
-    return record.toString('latin1', 0, fs.readSync(fd, record));
+    return record.toString('latin1', 0, readSync(fd, record));
   } catch (error) {
     if (isErrno(error, 'EAGAIN')) return undefined;
     throw error;

@@ -1,5 +1,5 @@
 /** Which cgroups a process is in: /proc/PID/cgroup (cgroups(7)). */
-import * as fs from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { posix } from 'node:path';
 import { Code, isErrno, LaminaError } from '../base/index.js';
 import type { CgroupMount } from './detect.js';
@@ -33,7 +33,7 @@ export function parseMembership(text: string): CgroupMembership {
 /** Reads which cgroups a process is in. @throws {LaminaError} NotFound if there is no such process */
 export function readMembership(pid: number | 'self'): CgroupMembership {
   try {
-    return parseMembership(fs.readFileSync(`/proc/${pid}/cgroup`, 'latin1'));
+    return parseMembership(readFileSync(`/proc/${pid}/cgroup`, 'latin1'));
   } catch (error) {
     if (!isErrno(error, 'ENOENT', 'ESRCH')) throw error;
     throw new LaminaError(Code.NotFound, `no process ${pid}`, { subject: String(pid), cause: error });

@@ -4,14 +4,14 @@
  * The way down is walked by held descriptors: each step is opened without following symbolic links and must lie in the file system of
  * the mount point, so that neither a link nor something mounted over a group leads elsewhere, whatever happens meanwhile.
  */
-import * as fs from 'node:fs';
+import { closeSync, constants, fstatSync, mkdirSync, openSync, rmdirSync } from 'node:fs';
 import { posix } from 'node:path';
 import { Code, isErrno, LaminaError, type UndoStack } from '../base/index.js';
 import type { CgroupMount } from './detect.js';
 import { CgroupFileError, CgroupNotFoundError, CgroupTreeError } from './errors.js';
 import { cgroupDirectory } from './membership.js';
 
-const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = fs.constants;
+const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants;
 const MODE = 0o755;
 
 /** How deep the caller's own group is to be entered for a relative path: runc has it beside on v2, below on v1. */
@@ -53,30 +53,30 @@ export function makeGroup(mount: CgroupMount, path: string, undo: UndoStack): Ma
   const dir = cgroupDirectory(mount, path);
   const names = posix.relative(mount.mountPoint, dir).split('/').filter(Boolean);
   const levels: string[] = [];
-  const fds = [fs.openSync(mount.mountPoint, O_RDONLY | O_DIRECTORY)];
+  const fds = [openSync(mount.mountPoint, O_RDONLY | O_DIRECTORY)];
   try {
     let [fd = -1] = fds;
     let isNew = false;
-    const { dev } = fs.fstatSync(fd);
+    const { dev } = fstatSync(fd);
     for (const name of names) {
       const level = posix.join(levels.at(-1) ?? mount.mountPoint, name);
       isNew = makeDirectory(fd, name, level);
       if (isNew) undo.add(`make ${level}`, () => removeMade(level));
       fd = openDirectory(fd, name, level);
       fds.push(fd);
-      if (fs.fstatSync(fd).dev !== dev) throw invalidLevel(level, 'something else is mounted there');
+      if (fstatSync(fd).dev !== dev) throw invalidLevel(level, 'something else is mounted there');
       levels.push(level);
     }
     return { dir, levels, isNew };
   } finally {
-    for (const fd of fds) fs.closeSync(fd);
+    for (const fd of fds) closeSync(fd);
   }
 }
 
 /** Removes a group that was just made; one that somebody else uses by now stays. */
 function removeMade(dir: string): void {
   try {
-    fs.rmdirSync(dir);
+    rmdirSync(dir);
   } catch (error) {
     if (!isErrno(error, 'ENOENT', 'EBUSY', 'ENOTEMPTY')) throw error;
   }
@@ -84,7 +84,7 @@ function removeMade(dir: string): void {
 
 function makeDirectory(parentFd: number, name: string, level: string): boolean {
   try {
-    fs.mkdirSync(`/proc/self/fd/${parentFd}/${name}`, MODE);
+    mkdirSync(`/proc/self/fd/${parentFd}/${name}`, MODE);
     return true;
   } catch (error) {
     if (isErrno(error, 'EEXIST')) return false;
@@ -94,7 +94,7 @@ function makeDirectory(parentFd: number, name: string, level: string): boolean {
 
 function openDirectory(parentFd: number, name: string, level: string): number {
   try {
-    return fs.openSync(`/proc/self/fd/${parentFd}/${name}`, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    return openSync(`/proc/self/fd/${parentFd}/${name}`, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
   } catch (error) {
     if (isErrno(error, 'ELOOP', 'ENOTDIR')) throw invalidLevel(level, 'it is no directory');
     if (isErrno(error, 'ENOENT')) throw new CgroupNotFoundError(level, error);

@@ -1,5 +1,5 @@
 /** Walking a group with everything below it. */
-import * as fs from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { isErrno } from '../base/index.js';
 import { CgroupNotFoundError, isGone, isUnsupported } from './errors.js';
 import { readCgroupFile } from './file.js';
@@ -11,9 +11,8 @@ const LEAF_LINKS = 2;
 /** The groups right below; none if the group is not there. */
 export function subgroups(dir: string): string[] {
   try {
-    if (fs.statSync(dir).nlink === LEAF_LINKS) return [];
-    return fs
-      .readdirSync(dir, { withFileTypes: true })
+    if (statSync(dir).nlink === LEAF_LINKS) return [];
+    return readdirSync(dir, { withFileTypes: true })
       .filter((entry) => entry.isDirectory())
       .map((entry) => `${dir}/${entry.name}`);
   } catch (error) {
@@ -25,7 +24,7 @@ export function subgroups(dir: string): string[] {
 /** The process a thread belongs to; undefined if it has ended. */
 function processOf(tid: number): number | undefined {
   try {
-    const match = /^Tgid:\s*(\d+)$/m.exec(fs.readFileSync(`/proc/${tid}/status`, 'latin1'));
+    const match = /^Tgid:\s*(\d+)$/m.exec(readFileSync(`/proc/${tid}/status`, 'latin1'));
     return match === null ? undefined : Number(match[1]);
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ESRCH')) return undefined;

@@ -28,7 +28,7 @@ export function releases(library: string): { readonly current: string | undefine
 
 /** The folder of the engine that keepers start now, links resolved; undefined when there is none. */
 export function currentDir(library: string): string | undefined {
-  const script = realpathOf(join(library, 'engine.mjs'));
+  const script = realpathOf(join(library, 'engine.cjs'));
   return script === undefined ? undefined : dirname(script);
 }
 
@@ -44,12 +44,12 @@ function realpathOf(path: string): string | undefined {
 /** Lets the installed names lead to a release that is there, each in one step. @throws LaminaError NotFound */
 export function switchTo(library: string, release: string): void {
   const dir = releaseDir(library, release);
-  if (basename(dir) !== release || !existsSync(join(dir, 'engine.mjs'))) {
+  if (basename(dir) !== release || !existsSync(join(dir, 'engine.cjs'))) {
     throw new LaminaError(Code.NotFound, `${dir} is no release; there are: ${releases(library).all.join(', ')}`, {
       subject: release,
     });
   }
-  for (const name of ['engine.mjs', 'lamina.mjs']) {
+  for (const name of ['engine.cjs', 'lamina.mjs']) {
     const link = join(library, name);
     const fresh = `${link}.new.${process.pid}`;
     symlinkSync(join('releases', release, name), fresh);
@@ -88,7 +88,7 @@ function isExecutable(path: string): boolean {
 
 /**
  * Starts an engine for a moment that serves nobody but itself, in the environment its keepers would start it in.
- * @param script its engine.mjs
+ * @param script its engine.cjs
  * @throws LaminaError FailedPrecondition with what it said
  */
 export async function dryStart(library: string, script: string, env: NodeJS.ProcessEnv): Promise<CheckReport> {

@@ -105,7 +105,7 @@ function keeperAt(pid: number): Keeper | undefined {
 function engineAt(pid: number): EngineProcess | undefined {
   return ofProcess(() => {
     const argv = words(pid, 'cmdline');
-    const script = argv.find((word) => word.endsWith('/engine.mjs'));
+    const script = argv.find((word) => word.endsWith('/engine.cjs'));
     const last = argv.at(-1);
     if (script === undefined || (last !== script && last !== '--dedicated')) return undefined;
     const env = environment(pid);

@@ -64,7 +64,7 @@ async function checkNew(
   engines: readonly EngineProcess[],
   before: Survey,
 ): Promise<CheckReport> {
-  const script = join(release === undefined ? library : releaseDir(library, release), 'engine.mjs');
+  const script = join(release === undefined ? library : releaseDir(library, release), 'engine.cjs');
   // Each engine has its keeper's environment, and so would its successor.
   const environments = new Map(
     engines.map(({ env }) => [[env['PATH'], env['LAMINA_NODE'], env['LAMINA_CONFIG']].join('\n'), env]),

@@ -1,5 +1,4 @@
 /** The files of a container's bundle directory: where they are, and those the shim writes. */
-import { randomBytes } from 'node:crypto';
 import {
   closeSync,
   constants,
@@ -12,7 +11,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { Code, codeOf, isErrno, LaminaError, messageOf } from '../base/index.js';
+import { Code, codeOf, isErrno, LaminaError, messageOf, randomName } from '../base/index.js';
 
 /** Paths in a bundle; who writes each is in docs/oci.md. */
 export interface BundlePaths {
@@ -50,7 +49,7 @@ export function bundlePaths(dir: string): BundlePaths {
 
 /** Writes a file so that a reader sees the old content or the new, never a part: a temporary name, then a rename. */
 export function writeFileAtomic(path: string, content: string | Uint8Array, mode = 0o600): void {
-  const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}`);
+  const temporary = join(dirname(path), `.${basename(path)}.${randomName()}`);
   try {
     writeFileSync(temporary, content, { mode, flag: 'wx' });
     renameSync(temporary, path);

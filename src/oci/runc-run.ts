@@ -1,9 +1,8 @@
 /** One run of the OCI runtime: descriptors, log, time limit, and what a failure is called. */
-import { randomBytes } from 'node:crypto';
 import { closeSync, fstatSync, openSync, statfsSync } from 'node:fs';
 import { constants } from 'node:os';
 import { dirname, join } from 'node:path';
-import { Code, codeOf, messageOf } from '../base/index.js';
+import { Code, codeOf, messageOf, randomName } from '../base/index.js';
 import { removeIfThere } from './bundle.js';
 import { describeFailure, failurePrefix, RuncError, runtimeMessageOf } from './runc-error.js';
 import { readRuncLog, runcLogSize } from './runc-log.js';
@@ -62,7 +61,7 @@ function takeLog(shared: string | undefined): RunLog {
     logsInUse.add(shared);
     return { path: shared, offset: runcLogSize(shared), release: () => logsInUse.delete(shared) };
   }
-  const path = `${shared ?? join(scratchDir(), 'lamina-runc-log')}.${randomBytes(8).toString('hex')}`;
+  const path = `${shared ?? join(scratchDir(), 'lamina-runc-log')}.${randomName()}`;
   // Made here: where others may write, too, nobody can put a link in its place any more.
   closeSync(openSync(path, 'wx', 0o600));
   return { path, offset: 0, release: () => removeIfThere(path) };

@@ -1,8 +1,8 @@
 /**
- * What `node engine.mjs` runs: loads engine.js beside it, with the code V8 has compiled for it when it was installed. Compiling it anew takes
+ * What `node engine.cjs` runs: loads engine.js beside it, with the code V8 has compiled for it when it was installed. Compiling it anew takes
  * longer than everything else between the start of the engine and the first container.
  *
- * `node engine.mjs --make-cache` writes that file, engine.cache. V8 refuses one that another version or other flags have made; the engine then
+ * `node engine.cjs --make-cache` writes that file, engine.cache. V8 refuses one that another version or other flags have made; the engine then
  * compiles as if there were none. V8 does not compare contents: whoever replaces engine.js must remove or remake the cache.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -10,8 +10,15 @@ import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { Script } from 'node:vm';
 
+/** Parts of node that take milliseconds to load and that most containers never need: loaded when something of them is first used. */
+const LATE: ReadonlySet<string> = new Set(['node:child_process', 'node:crypto', 'node:net', 'node:tty']);
+
 /** engine.js: main.ts and all it needs, as the one expression `scripts/bundle.mjs` makes. */
-type EngineScript = (require: NodeJS.Require, url: string) => typeof import('./main.js');
+type EngineScript = (require: (name: string) => unknown, url: string) => typeof import('./main.js');
+
+const requireNow = createRequire(import.meta.url);
+const requireLate = (name: string): unknown =>
+  LATE.has(name) ? new Proxy({}, { get: (_, key) => Reflect.get(requireNow(name), key) }) : requireNow(name);
 
 const scriptPath = fileURLToPath(new URL('engine.js', import.meta.url));
 const cachePath = fileURLToPath(new URL('engine.cache', import.meta.url));
@@ -27,11 +34,12 @@ function readCache(): Buffer | undefined {
 
 const isMakingCache = process.argv[2] === '--make-cache';
 const cachedData = isMakingCache ? undefined : readCache();
-const script = new Script(readFileSync(scriptPath, 'utf8'), {
+// One byte per character, so that nothing has to be decoded: outside comments the bundler writes ASCII.
+const script = new Script(readFileSync(scriptPath, 'latin1'), {
   filename: scriptPath,
   ...(cachedData === undefined ? {} : { cachedData }),
 });
-const engine = (script.runInThisContext() as EngineScript)(createRequire(import.meta.url), import.meta.url);
+const engine = (script.runInThisContext() as EngineScript)(requireLate, import.meta.url);
 // After it has run: what ran is compiled, and in the cache.
 if (isMakingCache) writeFileSync(cachePath, script.createCachedData());
 else engine.run(process.argv.slice(2));

@@ -1,5 +1,5 @@
 /**
- * A dry start: `node engine.mjs --check` does all that an engine does until it serves a keeper, one that it plays itself, and tells what it is. An upgrade
+ * A dry start: `node engine.cjs --check` does all that an engine does until it serves a keeper, one that it plays itself, and tells what it is. An upgrade
  * asks for this before the old engine is told to go.
  */
 import { dirname } from 'node:path';

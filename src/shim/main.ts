@@ -1,6 +1,6 @@
 /**
- * The engine's entry point, called by boot.ts: `node engine.mjs` with the listening socket as descriptor 3, `node engine.mjs --dedicated` with the link to its keeper
- * there, `node engine.mjs --print-runtime` for the native `-info` verb, or `node engine.mjs --check` (check.ts).
+ * The engine's entry point, called by boot.ts: `node engine.cjs` with the listening socket as descriptor 3, `node engine.cjs --dedicated` with the link to its keeper
+ * there, `node engine.cjs --print-runtime` for the native `-info` verb, or `node engine.cjs --check` (check.ts).
  */
 import { readFileSync } from 'node:fs';
 import { Any } from '../api/index.js';

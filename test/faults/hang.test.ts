@@ -60,14 +60,14 @@ shimSuite(
       });
 
     scenario('ctr run fails and says why, and nothing of it stays', async (box) => {
-      const script = join(library, 'engine.mjs');
-      const saved = join(library, 'engine.saved.mjs');
+      const script = join(library, 'engine.cjs');
+      const saved = join(library, 'engine.saved.cjs');
       cpSync(script, saved, { verbatimSymlinks: true });
       rmSync(script);
       try {
         const missing = await box.ctr(box.runArgs(box.id(), ['true'], { flags: ['--rm'] }));
         assert.notEqual(missing.code, 0);
-        assert.match(missing.stderr, /engine: .*\/engine\.mjs: No such file or directory/);
+        assert.match(missing.stderr, /engine: .*\/engine\.cjs: No such file or directory/);
 
         symlinkSync('/dev/null', script);
         const id = box.id();

@@ -7,5 +7,5 @@ export const LAMINA_LIBRARY = join(LAMINA_BIN, '../lib/lamina');
 
 /** Where the installed engine's files lie. */
 export function releaseDir(library = LAMINA_LIBRARY): string {
-  return dirname(realpathSync(join(library, 'engine.mjs')));
+  return dirname(realpathSync(join(library, 'engine.cjs')));
 }

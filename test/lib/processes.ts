@@ -11,7 +11,7 @@ interface Environment {
   readonly env: NodeJS.ProcessEnv;
 }
 
-const ENGINE = /engine\.mjs( --dedicated)?$/;
+const ENGINE = /engine\.cjs( --dedicated)?$/;
 const KEEPER = /containerd-shim-lamina-v2 .* start$/;
 
 export function stateDir(daemon: Environment): string {

@@ -23,7 +23,7 @@ describe('engine', () => {
   it('is started once and shared by keepers', async () => {
     bed = new Bed();
     const { engine, hello } = await bed.keeper();
-    assert.deepEqual(engine.args, [join(bed.dir, 'lib', 'engine.mjs')]);
+    assert.deepEqual(engine.args, [join(bed.dir, 'lib', 'engine.cjs')]);
     assert.equal(readlinkSync(`/proc/${engine.pid}/cwd`), '/');
     assert.equal(statSync(bed.stateDir).mode & 0o777, 0o700);
     assert.deepEqual(

@@ -244,7 +244,7 @@ export class Bed {
     this.config({});
     // Looked for by start; LAMINA_NODE runs it, whatever it is.
     mkdirSync(join(this.dir, 'lib'));
-    writeFileSync(join(this.dir, 'lib/engine.mjs'), '');
+    writeFileSync(join(this.dir, 'lib/engine.cjs'), '');
     const control = join(this.dir, 'control');
     this.#server = createServer((socket) => {
       this.#all.push(new Engine(socket, (engine) => this.#engines.push(engine)));

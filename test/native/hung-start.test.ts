@@ -69,12 +69,12 @@ describe('start without an engine', () => {
 
   it('fails, names what is missing and leaves nothing', async () => {
     bed = new Bed();
-    rmSync(join(bed.dir, 'lib/engine.mjs'));
+    rmSync(join(bed.dir, 'lib/engine.cjs'));
     const result = await bed.verb('start', { input: bed.params() });
     assert.equal(result.code, 1);
     assert.equal(
       result.stderr,
-      `containerd-shim-lamina-v2: engine: ${bed.dir}/lib/engine.mjs: No such file or directory\n`,
+      `containerd-shim-lamina-v2: engine: ${bed.dir}/lib/engine.cjs: No such file or directory\n`,
     );
     assert.equal(existsSync(join(bed.bundle, 'address')), false);
     assert.equal(existsSync(bed.socketDir), false);

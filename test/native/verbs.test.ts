@@ -206,7 +206,7 @@ describe('-info', () => {
     const fields = decode((await info(options, { LAMINA_NODE: node })).stdout);
     assert.ok(fields.has(4));
     assert.deepEqual(readFileSync(join(bed.dir, 'stdin')), options);
-    assert.equal(readFileSync(join(bed.dir, 'args'), 'utf8'), `${bed.dir}/lib/engine.mjs --print-runtime\n`);
+    assert.equal(readFileSync(join(bed.dir, 'args'), 'utf8'), `${bed.dir}/lib/engine.cjs --print-runtime\n`);
     const configured = decode((await info(Buffer.alloc(0), { LAMINA_NODE: node, LAMINA_CONFIG: '/x.toml' })).stdout);
     assert.deepEqual([...configured.keys()], [1, 2, 4]);
     const failed = await info(options, { LAMINA_NODE: node, FAKE_CODE: '3' });

@@ -1,5 +1,5 @@
 /** A scope or slice of systemd as a cgroup: the group's files as ever, and systemd told of what it would undo. */
-import * as fs from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { Code, codeOf, isErrno, LaminaError, messageOf } from '../../base/index.js';
 import type { LinuxResources } from '../../oci/index.js';
 import type { Cgroup, DestroyOptions, OnOom, OomWatch } from '../cgroup.js';
@@ -48,7 +48,7 @@ export function defaultBus(): BusKind {
 }
 
 function isInitialUserNamespace(): boolean {
-  return /^\s*0\s+0\s+4294967295\s*$/.test(fs.readFileSync('/proc/self/uid_map', 'latin1'));
+  return /^\s*0\s+0\s+4294967295\s*$/.test(readFileSync('/proc/self/uid_map', 'latin1'));
 }
 
 /** On the connection everybody shares. */
@@ -198,7 +198,7 @@ export class SystemdCgroup implements Cgroup {
       version: await this.#manager.version(),
       kind: this.kind,
       atCreation: false,
-      hasBfq: fs.existsSync(`${this.#inner.dir}/io.bfq.weight`),
+      hasBfq: existsSync(`${this.#inner.dir}/io.bfq.weight`),
       devices: rules === undefined ? undefined : containerDevicePolicy(rules),
     });
   }
@@ -283,7 +283,7 @@ function readLimits(dir: string): Map<string, string> {
   const files = new Map<string, string>();
   for (const name of HELD_FILES) {
     try {
-      files.set(name, fs.readFileSync(`${dir}/${name}`, 'latin1'));
+      files.set(name, readFileSync(`${dir}/${name}`, 'latin1'));
     } catch (error) {
       if (!isErrno(error)) throw error; // No such controller, or the group has gone: nothing to put back.
     }
@@ -297,7 +297,7 @@ function writeLimits(dir: string, files: ReadonlyMap<string, string>): void {
   for (const [name, text] of files) {
     if (now.get(name) === text) continue;
     try {
-      fs.writeFileSync(`${dir}/${name}`, text, { flag: 'r+' });
+      writeFileSync(`${dir}/${name}`, text, { flag: 'r+' });
     } catch (error) {
       if (!isErrno(error)) throw error;
     }

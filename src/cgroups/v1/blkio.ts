@@ -1,5 +1,5 @@
 /** blkio files of v1. Which exist depends on the kernel: CFQ's (before 5.0), BFQ's, and the throttling layer's. */
-import * as fs from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { isErrno } from '../../base/index.js';
 import { parseCounterText, parseDevice } from '../parse.js';
 import type { V1BlkioEntry, V1BlkioStat } from '../stats.js';
@@ -71,7 +71,7 @@ export function blockDeviceName(number: string): string {
 
 function readPartitions(): Map<string, string> {
   try {
-    return parsePartitions(fs.readFileSync('/proc/partitions', 'latin1'));
+    return parsePartitions(readFileSync('/proc/partitions', 'latin1'));
   } catch (error) {
     if (isErrno(error, 'ENOENT')) return new Map(); // A kernel without block devices.
     throw error;

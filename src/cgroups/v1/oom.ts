@@ -5,7 +5,7 @@
  * The eventfd fires when memory has run out, before a process is chosen and counted; also when an ancestor's limit was hit,
  * which may kill nobody here; and when the group is removed. So it only starts a short series of readings.
  */
-import * as fs from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import type { InitExit, OomWatch } from '../cgroup.js';
 import { CgroupFileError } from '../errors.js';
 import { StatFile, writeCgroupFile } from '../file.js';
@@ -22,7 +22,7 @@ function registerEventfd(dir: string, kernel: CgroupKernel): number {
   const path = `${dir}/memory.oom_control`;
   let controlFd: number;
   try {
-    controlFd = fs.openSync(path, 'r');
+    controlFd = openSync(path, 'r');
   } catch (error) {
     throw new CgroupFileError('open', path, error);
   }
@@ -32,10 +32,10 @@ function registerEventfd(dir: string, kernel: CgroupKernel): number {
     writeCgroupFile(`${dir}/cgroup.event_control`, `${eventfd} ${controlFd}`);
     return eventfd;
   } catch (error) {
-    if (eventfd >= 0) fs.closeSync(eventfd);
+    if (eventfd >= 0) closeSync(eventfd);
     throw error;
   } finally {
-    fs.closeSync(controlFd);
+    closeSync(controlFd);
   }
 }
 
@@ -95,7 +95,7 @@ class V1OomWatch implements OomWatch {
     clearTimeout(this.#timer);
     this.#poll?.[Symbol.dispose]();
     this.#poll = undefined;
-    if (this.#eventfd >= 0) fs.closeSync(this.#eventfd);
+    if (this.#eventfd >= 0) closeSync(this.#eventfd);
     this.#eventfd = -1;
   }
 }

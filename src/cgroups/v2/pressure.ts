@@ -1,5 +1,5 @@
 /** Pressure triggers (Documentation/accounting/psi.rst): written into a *.pressure file, they raise POLLPRI on that very descriptor. */
-import * as fs from 'node:fs';
+import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { Code, isErrno, LaminaError } from '../../base/index.js';
 import { CgroupFileError, isGone, isUnsupported } from '../errors.js';
 import type { PressureThreshold } from '../events.js';
@@ -37,7 +37,7 @@ export function watchPressure(
   let watch: Disposable | undefined;
   const close = (): void => {
     watch?.[Symbol.dispose]();
-    if (watch !== undefined) fs.closeSync(fd);
+    if (watch !== undefined) closeSync(fd);
     watch = undefined;
   };
   try {
@@ -46,7 +46,7 @@ export function watchPressure(
       else close();
     });
   } catch (error) {
-    fs.closeSync(fd);
+    closeSync(fd);
     throw error;
   }
   return { [Symbol.dispose]: close };
@@ -56,11 +56,11 @@ function openTrigger(path: string, { kind, stallUsec, windowUsec }: PressureThre
   const trigger = `${kind} ${stallUsec} ${windowUsec}`;
   let fd = -1;
   try {
-    fd = fs.openSync(path, fs.constants.O_RDWR | fs.constants.O_NOFOLLOW);
-    fs.writeSync(fd, `${trigger}\n`);
+    fd = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW);
+    writeSync(fd, `${trigger}\n`);
     return fd;
   } catch (error) {
-    if (fd >= 0) fs.closeSync(fd);
+    if (fd >= 0) closeSync(fd);
     if (isGone(error) || isUnsupported(error)) {
       throw new LaminaError(Code.Unimplemented, `watch ${path}: this kernel has no pressure information`, {
         subject: path,

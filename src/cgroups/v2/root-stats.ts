@@ -1,5 +1,5 @@
 /** What the root group has no files for: it is the whole machine, and has no limits. */
-import * as fs from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { isErrno } from '../../base/index.js';
 import { U64_MAX } from '../parse.js';
 import type { V2MemoryStat } from '../stats.js';
@@ -14,7 +14,7 @@ function parseMeminfo(text: string, key: string): bigint {
 
 function readMeminfo(): string {
   try {
-    return fs.readFileSync('/proc/meminfo', 'latin1');
+    return readFileSync('/proc/meminfo', 'latin1');
   } catch (error) {
     if (isErrno(error, 'ENOENT')) return '';
     throw error;

@@ -30,7 +30,7 @@ describe('the installed engine', () => {
 
   /** What the engine says of an empty request for the runtime's name. */
   const runtimeOf = (): string => {
-    const run = spawnSync(process.execPath, [join(copy, 'engine.mjs'), '--print-runtime'], {
+    const run = spawnSync(process.execPath, [join(copy, 'engine.cjs'), '--print-runtime'], {
       input: '',
       encoding: 'utf8',
     });
@@ -39,7 +39,7 @@ describe('the installed engine', () => {
   };
 
   it('has compiled code that this node takes', () => {
-    const script = new Script(readFileSync(join(copy, 'engine.js'), 'utf8'), {
+    const script = new Script(readFileSync(join(copy, 'engine.js'), 'latin1'), {
       filename: join(copy, 'engine.js'),
       cachedData: readFileSync(join(copy, 'engine.cache')),
     });
@@ -68,7 +68,7 @@ describe('scripts/install', () => {
     mkdirSync(join(dir, 'build/lib'), { recursive: true });
     for (const name of ['scripts', 'package.json']) cpSync(join(REPO, name), join(dir, name), { recursive: true });
     for (const name of readdirSync(releaseDir())) {
-      if (/^(engine|lamina)\.m?js$/.test(name)) cpSync(join(releaseDir(), name), join(dir, 'build/lib', name));
+      if (/^(engine|lamina)\.[cm]?js$/.test(name)) cpSync(join(releaseDir(), name), join(dir, 'build/lib', name));
     }
     cpSync(join(releaseDir(), 'lamina.node'), join(dir, 'build/lamina.node'));
     cpSync(join(LAMINA_BIN, 'containerd-shim-lamina-v2'), join(dir, 'build/containerd-shim-lamina-v2'));
@@ -78,7 +78,7 @@ describe('scripts/install', () => {
     // Of the same length: code compiled for the other would be taken for this one's.
     writeFileSync(script, readFileSync(script, 'utf8').replace(/(var VERSION = .*)"[^"]+";/, `$1"${version}";`));
     await mustRun([join(dir, 'scripts/install'), join(dir, 'prefix'), '--no-build']);
-    return readlinkSync(join(library(), 'engine.mjs')).split('/')[1] ?? '';
+    return readlinkSync(join(library(), 'engine.cjs')).split('/')[1] ?? '';
   };
   const library = (): string => join(dir, 'prefix/lib/lamina');
 
@@ -91,7 +91,7 @@ describe('scripts/install', () => {
     writeFileSync(join(dir, 'config.toml'), '');
     const starts = (async () => {
       while (!isOver) {
-        const { stdout, stderr, code } = await runCommand(['node', join(library(), 'engine.mjs'), '--check'], {
+        const { stdout, stderr, code } = await runCommand(['node', join(library(), 'engine.cjs'), '--check'], {
           env: { LAMINA_CONFIG: join(dir, 'config.toml') },
         });
         if (code === 0) seen.add((JSON.parse(stdout) as { version: string }).version);
@@ -111,7 +111,7 @@ describe('scripts/install', () => {
     );
     // The one before stays, to go back to; nothing else does.
     assert.deepEqual(readdirSync(join(library(), 'releases')).toSorted(), installed.slice(-2).toSorted());
-    assert.deepEqual(readdirSync(library()).toSorted(), ['engine.mjs', 'lamina.mjs', 'releases']);
+    assert.deepEqual(readdirSync(library()).toSorted(), ['engine.cjs', 'lamina.mjs', 'releases']);
     assert.deepEqual(readdirSync(join(dir, 'prefix/bin')).toSorted(), ['containerd-shim-lamina-v2', 'lamina']);
   });
 });

@@ -44,7 +44,7 @@ class Library {
 
   /** The release that keepers would start. */
   get current(): string | undefined {
-    return readlinkSync(join(this.dir, 'engine.mjs')).split('/')[1];
+    return readlinkSync(join(this.dir, 'engine.cjs')).split('/')[1];
   }
 
   remove(): void {
@@ -133,7 +133,7 @@ for (const mode of ['shared', 'dedicated'] as const) {
           const id = await box.start(['sleep', '1000']);
           const before = engines(box.daemon);
           for (const [release, reason] of [
-            ['broken', /broken\/engine\.mjs does not start/],
+            ['broken', /broken\/engine\.cjs does not start/],
             ['foreign', /speaks version 1 of the keeper's messages, .* only 2: nothing was changed/],
             ['none', /none is no release/],
           ] as const) {

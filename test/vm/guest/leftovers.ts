@@ -43,7 +43,7 @@ function scopes(): string[] {
 function processes(): string[] {
   const programs = /containerd-shim|^(\S*\/)?(runc|crun)( |$)|^(\S*\/)?(probe|sleep|sh) /;
   const all = listProcesses();
-  const engines = all.filter((info) => info.commandLine.includes('engine.mjs'));
+  const engines = all.filter((info) => info.commandLine.includes('engine.cjs'));
   return [...all.filter((info) => programs.test(info.commandLine)), ...engines.slice(1)].map(
     (info) => `${info.pid} ${info.state} ${info.commandLine}`,
   );
