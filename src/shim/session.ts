@@ -4,14 +4,10 @@
  * INVARIANT: until the keeper's replay is over and recovery has put the containers back, frames and exit reports wait in order; from then on each is
  * handled as it comes.
  */
-import { mkdirSync } from 'node:fs';
-import { isAbsolute, join, normalize } from 'node:path';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { lamina, taskV2, taskV3 } from '../api/index.js';
 import { Code, codeOf, createLogger, LaminaError, type Logger, messageOf, UndoStack } from '../base/index.js';
-import { closeSpareFiles } from '../cgroups/index.js';
-import { bundlePaths, RuncError, readSpec, writeOptions, writeRuntime } from '../oci/index.js';
-import { mountAll, SIGKILL, unmountRecursive } from '../sys/index.js';
 import { type CallContext, type FrameChannel, type Interceptor, Router, ServerConnection } from '../ttrpc/index.js';
 import type { ConfigFile } from './config.js';
 import { consoleSocketPath } from './console-path.js';
@@ -23,15 +19,14 @@ import { KeeperEnd } from './keeper-end.js';
 import type { KeeperEvents, KeeperLink } from './keeper-link.js';
 import type { ExitReport, Hello, RelayState } from './keeper-messages.js';
 import { LogFifo } from './log-fifo.js';
-import { decodeOptions, type EffectiveOptions, usesSystemdCgroup } from './options.js';
+import { prepareContainer } from './preparation.js';
 import type { TrackedProcess } from './process/tracked.js';
 import { Publisher } from './publisher.js';
-import { type ContainerSettings, type DeletedProcess, fromDeletedRecord, toDeletedRecord } from './record.js';
+import { type DeletedProcess, fromDeletedRecord, toDeletedRecord } from './record.js';
 import { recoverContainers, storedEvents, type Undoing } from './recovery.js';
 import { createEngineService, type EngineStatus } from './services/engine.js';
+import { reportErrors } from './services/report-errors.js';
 import { createTaskService } from './services/task.js';
-import { wireError } from './services/wire-error.js';
-import { joinShimCgroup } from './shim-cgroup.js';
 
 /** After this an answer has certainly been sent, unless the engine died. */
 const ANSWER_SENT_MS = 1_000;
@@ -50,13 +45,6 @@ export interface SessionOptions {
   readonly onEnd: () => void;
 }
 
-/** What is wrong with the node or the runtime, not with the call: the daemon's log is to tell of it. */
-function isTrouble(error: unknown): boolean {
-  const code = codeOf(error);
-  const wasInterrupted = error instanceof RuncError && error.signal !== undefined;
-  return wasInterrupted || code === Code.DeadlineExceeded || code === Code.Internal || code === Code.DataLoss;
-}
-
 export class Session implements KeeperEvents {
   readonly hello: Hello;
   readonly #link: KeeperLink;
@@ -68,6 +56,7 @@ export class Session implements KeeperEvents {
   readonly #end: KeeperEnd;
   readonly #router: Router;
   readonly #context: ContainerContext;
+  readonly #reportErrors: Interceptor<CallContext>;
   /** id → container; removed by its Delete. */
   readonly #containers = new Map<string, Container>();
   /** Ids whose Create is under way. */
@@ -102,6 +91,7 @@ export class Session implements KeeperEvents {
       runtime: 'lamina',
       namespace: hello.namespace,
     });
+    this.#reportErrors = reportErrors(this.#log);
     this.#carrier = new EventCarrier(hello, link);
     this.#publisher = new Publisher({
       namespace: hello.namespace,
@@ -199,8 +189,8 @@ export class Session implements KeeperEvents {
     }
     this.#creating.add(id);
     try {
-      const options = await decodeOptions(request.options, this.#options.config.current);
-      const settings = await this.#prepare(request, options, undo);
+      const { keeperPid } = this.hello;
+      const settings = await prepareContainer(request, { context: this.#context, keeperPid, undo });
       const stdio = {
         stdin: request.stdin,
         stdout: request.stdout,
@@ -354,72 +344,6 @@ export class Session implements KeeperEvents {
     }
     if (this.#link.closed) throw new LaminaError(Code.Unavailable, 'the keeper is gone');
   }
-
-  /** Everything a container needs before the runtime is called. */
-  async #prepare(
-    request: taskV2.CreateTaskRequest,
-    options: EffectiveOptions,
-    undo: UndoStack,
-  ): Promise<ContainerSettings> {
-    const { id, bundle } = request;
-    // Its files are named by it, and so are some in the keeper: it must mean one place, whoever asks.
-    if (!isAbsolute(bundle) || normalize(bundle) !== bundle) {
-      throw new LaminaError(Code.InvalidArgument, `bundle ${JSON.stringify(bundle)} is not a plain absolute path`, {
-        subject: bundle,
-      });
-    }
-    const paths = bundlePaths(bundle);
-    const spec = readSpec(bundle);
-    writeOptions(bundle, options);
-    writeRuntime(bundle, options.binaryName);
-    if (options.shimCgroup !== '') await joinShimCgroup(options.shimCgroup, this.hello.keeperPid, this.#log);
-    if (request.rootfs.length > 0) {
-      mkdirSync(paths.rootfs, { recursive: true, mode: 0o711 });
-      this.#link.put(`m/${id}`, Buffer.from(paths.rootfs));
-      this.#link.flush();
-      undo.add('unmount the rootfs', () => unmountRecursive(paths.rootfs));
-      await mountAll(request.rootfs, paths.rootfs, { helper: (program, args) => this.#runHelper(program, args) });
-    }
-    const pidNamespace = spec.linux?.namespaces?.find(({ type }) => type === 'pid');
-    const systemdCgroup = usesSystemdCgroup(options, spec.linux?.cgroupsPath);
-    if (systemdCgroup && !options.systemdCgroup) {
-      this.#log.info(
-        { container: id, cgroupsPath: spec.linux?.cgroupsPath },
-        'systemd cgroup, by the form of its path',
-      );
-    }
-    return {
-      id,
-      bundle,
-      options,
-      systemdCgroup,
-      sharesPidNamespace: pidNamespace === undefined || (pidNamespace.path ?? '') !== '',
-      copyOutput: this.#options.config.current.io === 'copy' || (spec.process?.selinuxLabel ?? '') !== '',
-      hasRootfsMounts: request.rootfs.length > 0,
-      checkpoint: request.checkpoint,
-    };
-  }
-
-  /** A mount helper (`mount.fuse`): as the keeper's child, so that what it leaves running is reaped there. */
-  async #runHelper(program: string, args: readonly string[]): Promise<void> {
-    const helper = await this.#link.children.spawn({ name: program, argv: [program, ...args] });
-    const timer = setTimeout(() => helper.kill(SIGKILL), this.#options.config.current.timeouts.runtimeMs);
-    const { code } = await helper.exited;
-    clearTimeout(timer);
-    if (code !== 0) throw new LaminaError(Code.Unknown, `${program}: exit status ${code}`, { subject: program });
-  }
-
-  readonly #reportErrors: Interceptor<CallContext> = async (request, call, next) => {
-    try {
-      return await next(request, call);
-    } catch (error) {
-      const isShort = codeOf(error) === Code.ResourceExhausted;
-      if (isShort) closeSpareFiles();
-      const level = isTrouble(error) ? 'error' : isShort ? 'warn' : 'debug';
-      this.#log[level]({ method: call.method, error: messageOf(error) }, 'call failed');
-      throw wireError(error);
-    }
-  };
 
   readonly #countChanges: Interceptor<CallContext> = async (request, call, next) => {
     if (READING.has(call.method)) return await next(request, call);
