@@ -9,21 +9,22 @@
 import { Code, LaminaError, type Logger, messageOf, silentLogger } from '../base/index.js';
 import { type FrameChannel, PauseGate } from './channel.js';
 import { type CallContext, ServerContext } from './context.js';
-import { encodeFailure, encodeReply } from './envelope.js';
-import {
-  bodyOf,
-  encodeFrame,
-  Flag,
-  type FrameHeader,
-  FrameType,
-  HEADER_LENGTH,
-  MAX_PAYLOAD,
-  readHeader,
-} from './frame.js';
+import { bodyOf, Flag, type FrameHeader, FrameType, HEADER_LENGTH, MAX_PAYLOAD, readHeader } from './frame.js';
 import { Request } from './gen/ttrpc/ttrpc.js';
 import { Inbox } from './inbox.js';
-import { chain, type Interceptor, type Payload } from './interceptor.js';
+import type { Interceptor } from './interceptor.js';
 import type { Route, Router } from './router.js';
+import {
+  type Call,
+  dataFrame,
+  decodeMessage,
+  describe,
+  endFrame,
+  failureFrame,
+  intercept,
+  replyFrame,
+  requireIterable,
+} from './server-call.js';
 import { closedError, oversizedError, toStatus } from './status.js';
 
 export interface ServerConnectionOptions {
@@ -46,26 +47,9 @@ export interface ConnectionStats {
 }
 
 const DEFAULT_STALL_TIMEOUT_MS = 1000;
-/** How much of an error message is kept when it does not fit a frame. */
-const MESSAGE_TAIL = 64 * 1024;
-
-interface Call {
-  readonly streamId: number;
-  /** Tag of the request frame. */
-  readonly tag: number | undefined;
-  readonly route: Route;
-  readonly context: ServerContext;
-  /** What the client streams; undefined when it sends a single message. */
-  readonly inbox: Inbox<unknown> | undefined;
-  isSettled: boolean;
-}
 
 function invalid(message: string): LaminaError {
   return new LaminaError(Code.InvalidArgument, message);
-}
-
-function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {
-  return typeof value === 'object' && value !== null && Symbol.asyncIterator in value;
 }
 
 export class ServerConnection {
@@ -211,9 +195,9 @@ export class ServerConnection {
     }
     let message: unknown;
     try {
-      message = method.requestType.decode(request.payload);
+      message = decodeMessage(route, request.payload);
     } catch (error) {
-      this.#fail(call, new LaminaError(Code.Internal, `ttrpc: error unmarshalling payload: ${messageOf(error)}`));
+      this.#fail(call, error);
       return;
     }
     this.#run(call, message);
@@ -221,15 +205,7 @@ export class ServerConnection {
 
   #createInbox(route: Route, call: () => Call): Inbox<unknown> {
     return new Inbox<unknown>({
-      decode: (body) => {
-        try {
-          return route.method.requestType.decode(body);
-        } catch (error) {
-          throw new LaminaError(Code.Internal, `ttrpc: error unmarshalling payload: ${messageOf(error)}`, {
-            cause: error,
-          });
-        }
-      },
+      decode: (body) => decodeMessage(route, body),
       gate: this.#gate,
       stallTimeoutMs: this.#stallTimeoutMs,
       onStall: () => {
@@ -274,7 +250,9 @@ export class ServerConnection {
     let result: unknown;
     try {
       result =
-        this.#interceptors.length === 0 ? call.route.handle(request, call.context) : this.#intercept(call, request);
+        this.#interceptors.length === 0
+          ? call.route.handle(request, call.context)
+          : intercept(this.#interceptors, call, request);
     } catch (error) {
       this.#fail(call, error);
       this.#returned();
@@ -299,20 +277,6 @@ export class ServerConnection {
     }
   }
 
-  async #intercept(call: Call, request: unknown): Promise<unknown> {
-    const { method, handle } = call.route;
-    const invoke = chain<CallContext>(this.#interceptors, async (payload, context): Promise<Payload> => {
-      const result = handle(payload.stream ? payload.messages : payload.message, context);
-      if (!method.responseStream) return { stream: false, message: await result };
-      return { stream: true, messages: requireIterable(result) };
-    });
-    const payload: Payload = method.requestStream
-      ? { stream: true, messages: requireIterable(request) }
-      : { stream: false, message: request };
-    const reply = await invoke(payload, call.context);
-    return reply.stream ? reply.messages : reply.message;
-  }
-
   /** Sends a streamed reply, no faster than the peer takes it. */
   async #pump(call: Call, result: unknown): Promise<void> {
     let messages: AsyncIterator<unknown> | undefined;
@@ -323,12 +287,9 @@ export class ServerConnection {
         const { done, value } = await iterator.next();
         if (done === true) {
           messages = undefined;
-          const header = { streamId: call.streamId, type: FrameType.Data, flags: Flag.RemoteClosed | Flag.NoData };
-          this.#settle(call, encodeFrame(header));
+          this.#settle(call, endFrame(call));
         } else if (!call.isSettled) {
-          const body = this.#encode(call, value);
-          const header = { streamId: call.streamId, type: FrameType.Data, flags: 0 };
-          await this.#transmit(encodeFrame(header, body));
+          await this.#transmit(dataFrame(call, value));
         }
       }
     } catch (error) {
@@ -343,28 +304,10 @@ export class ServerConnection {
     this.#returned();
   }
 
-  /** A message as bytes. Throws what the peer is to be told. */
-  #encode(call: Call, message: unknown): Uint8Array {
-    if (message === undefined || message === null) {
-      throw new LaminaError(Code.Unknown, 'ttrpc: marshal called with nil');
-    }
-    let body: Uint8Array;
-    try {
-      body = call.route.method.responseType.encode(message).finish();
-    } catch (error) {
-      throw new LaminaError(Code.Internal, `ttrpc: error marshalling payload: ${messageOf(error)}`, { cause: error });
-    }
-    if (body.length > MAX_PAYLOAD) throw oversizedError(body.length, MAX_PAYLOAD);
-    return body;
-  }
-
   #reply(call: Call, message: unknown): void {
     if (call.isSettled) return;
     try {
-      const frame = encodeReply(call.streamId, this.#encode(call, message));
-      const length = frame.length - HEADER_LENGTH;
-      if (length > MAX_PAYLOAD) throw oversizedError(length, MAX_PAYLOAD);
-      this.#settle(call, frame);
+      this.#settle(call, replyFrame(call, message));
     } catch (error) {
       this.#fail(call, error);
     }
@@ -382,15 +325,7 @@ export class ServerConnection {
     const cause = error instanceof Error ? error.cause : undefined;
     const isOurs = status.code === Code.Unknown || status.code === Code.Internal;
     this.#log[isOurs ? 'warn' : 'debug']({ ...describe(call), code: status.code, error, cause }, 'call failed');
-    this.#settle(call, this.#failureFrame(call.streamId, error), error);
-  }
-
-  #failureFrame(streamId: number, error: unknown): Uint8Array {
-    const status = toStatus(error);
-    const frame = encodeFailure(streamId, status);
-    if (frame.length - HEADER_LENGTH <= MAX_PAYLOAD) return frame;
-    // The end of a long text is where a wrapped error says what happened.
-    return encodeFailure(streamId, { code: status.code, message: status.message.slice(-MESSAGE_TAIL), details: [] });
+    this.#settle(call, failureFrame(call.streamId, error), error);
   }
 
   /** Sends a call's final frame. */
@@ -408,7 +343,7 @@ export class ServerConnection {
   #reject(header: FrameHeader, tag: number | undefined, problem: unknown): void {
     const error = typeof problem === 'string' ? invalid(problem) : problem;
     this.#log.debug({ streamId: header.streamId, type: header.type, error }, 'frame refused');
-    void this.#transmit(this.#failureFrame(header.streamId, error), tag);
+    void this.#transmit(failureFrame(header.streamId, error), tag);
   }
 
   /** Sends a frame; what is returned resolves when the peer has room for more. Never throws. */
@@ -458,13 +393,4 @@ export class ServerConnection {
     this.#onIdle = [];
     for (const resolve of waiting) resolve();
   }
-}
-
-function requireIterable(value: unknown): AsyncIterable<unknown> {
-  if (isAsyncIterable(value)) return value;
-  throw new LaminaError(Code.Unknown, 'ttrpc: marshal called with nil');
-}
-
-function describe(call: Call): { service: string; method: string; streamId: number } {
-  return { service: call.route.service, method: call.route.method.name, streamId: call.streamId };
 }
