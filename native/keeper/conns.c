@@ -7,20 +7,12 @@
 #include <sys/socket.h>
 
 #include "keeper.h"
+#include "outbox.h"
 
 #define FRAME_HEADER 10
 #define FRAME_MAX (4U << 20)
-#define HELD_MAX ((size_t)16 << 20)   /* unanswered frames of a connection; then it is not read */
-#define OUT_MAX ((size_t)16 << 20)    /* unwritten replies; then it is not read */
-#define OUT_ABSURD ((size_t)64 << 20) /* an engine that goes on replying to a peer that never reads: hang up */
-#define ACCEPT_PAUSE_MS 500
-
-struct chunk {
-  STAILQ_ENTRY(chunk) entry;
-  size_t len;
-  size_t sent;
-  uint8_t bytes[];
-};
+#define HELD_MAX ((size_t)16 << 20) /* unanswered frames of a connection; then it is not read */
+#define OUT_MAX ((size_t)16 << 20)  /* unwritten replies; then it is not read */
 
 struct lm_conn {
   TAILQ_ENTRY(lm_conn) entry;
@@ -34,8 +26,7 @@ struct lm_conn {
   uint32_t skip;                 /* bytes of an oversized frame still to be thrown away */
   TAILQ_HEAD(, lm_frame) frames; /* not released */
   size_t held;
-  STAILQ_HEAD(, chunk) out;
-  size_t out_bytes;
+  struct lm_outbox out;
   bool shut;     /* closed by the engine once `out` is empty */
   bool attached; /* the engine made it, to ask; what comes on it are answers */
 };
@@ -69,11 +60,7 @@ static void close_conn(struct lm_conn *c, bool report) {
   lm_loop_remove(&keeper->loop, &c->watch);
   lm_close(&c->watch.fd);
   drop_frames(c);
-  while (!STAILQ_EMPTY(&c->out)) {
-    struct chunk *chunk = STAILQ_FIRST(&c->out);
-    STAILQ_REMOVE_HEAD(&c->out, entry);
-    free(chunk);
-  }
+  lm_outbox_free(&c->out);
   TAILQ_REMOVE(&keeper->conns.all, c, entry);
   if (report && !c->shut) lm_link_post(keeper, LM_MSG_CLOSED, 0, 0, c->id, NULL);
   lm_loop_free_later(&keeper->loop, c);
@@ -81,11 +68,11 @@ static void close_conn(struct lm_conn *c, bool report) {
 }
 
 static bool reads(const struct lm_conn *c) {
-  return !c->shut && c->held <= HELD_MAX && c->out_bytes <= OUT_MAX;
+  return !c->shut && c->held <= HELD_MAX && c->out.bytes <= OUT_MAX;
 }
 
 static void update(struct lm_conn *c) {
-  uint32_t events = (reads(c) ? EPOLLIN : 0U) | (STAILQ_EMPTY(&c->out) ? 0U : EPOLLOUT);
+  uint32_t events = (reads(c) ? EPOLLIN : 0U) | (lm_outbox_is_empty(&c->out) ? 0U : EPOLLOUT);
   lm_loop_modify(&c->keeper->loop, &c->watch, events);
 }
 
@@ -93,27 +80,10 @@ static void post_frame(struct lm_keeper *keeper, const struct lm_frame *f) {
   lm_link_post(keeper, LM_MSG_FRAME, f->flags, f->seq, f->conn->id, lm_blob_ref(f->body));
 }
 
-/* Writes, and queues what the socket does not take. false: the connection is over; a reply cannot be left out of a
- * stream. */
+/* false: the connection is over. */
 static bool write_bytes(struct lm_conn *c, const void *data, size_t len) {
-  size_t sent = 0;
-  if (STAILQ_EMPTY(&c->out)) {
-    ssize_t n;
-    do {
-      n = send(c->watch.fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
-    } while (n < 0 && errno == EINTR);
-    if (n < 0 && errno != EAGAIN && errno != ENOBUFS && errno != ENOMEM) return false;
-    sent = n < 0 ? 0 : (size_t)n;
-  }
-  if (sent == len) return true;
-  struct chunk *chunk = c->out_bytes > OUT_ABSURD ? NULL : malloc(sizeof *chunk + len - sent);
-  if (chunk == NULL) return false;
-  chunk->len = len - sent;
-  chunk->sent = 0;
-  memcpy(chunk->bytes, (const uint8_t *)data + sent, chunk->len);
-  STAILQ_INSERT_TAIL(&c->out, chunk, entry);
-  c->out_bytes += chunk->len;
-  update(c);
+  if (!lm_outbox_write(&c->out, c->watch.fd, data, len)) return false;
+  if (!lm_outbox_is_empty(&c->out)) update(c);
   return true;
 }
 
@@ -228,26 +198,11 @@ static bool read_some(struct lm_conn *c) {
   return true;
 }
 
-/* false: the connection is over. */
-static bool write_some(struct lm_conn *c) {
-  while (!STAILQ_EMPTY(&c->out)) {
-    struct chunk *chunk = STAILQ_FIRST(&c->out);
-    ssize_t n = send(c->watch.fd, chunk->bytes + chunk->sent, chunk->len - chunk->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM;
-    chunk->sent += (size_t)n;
-    c->out_bytes -= (size_t)n;
-    if (chunk->sent < chunk->len) continue;
-    STAILQ_REMOVE_HEAD(&c->out, entry);
-    free(chunk);
-  }
-  return !c->shut;
-}
-
 static void conn_ready(struct lm_watch *watch, uint32_t events) {
   struct lm_conn *c = LM_CONTAINER_OF(watch, struct lm_conn, watch);
   bool open = true;
-  if ((events & EPOLLOUT) != 0) open = write_some(c);
+  if ((events & EPOLLOUT) != 0)
+    open = lm_outbox_flush(&c->out, c->watch.fd) && !(c->shut && lm_outbox_is_empty(&c->out));
   if (open && (events & EPOLLIN) != 0) open = read_some(c);
   /* A hang-up while not reading: nobody is there any more to get an answer to what is unread. */
   if (open && (events & (EPOLLHUP | EPOLLERR)) != 0 && !(reads(c) && (events & EPOLLIN) != 0)) open = false;
@@ -269,7 +224,7 @@ static struct lm_conn *open_conn(struct lm_keeper *keeper, int fd, bool attached
   c->keeper = keeper;
   c->attached = attached;
   TAILQ_INIT(&c->frames);
-  STAILQ_INIT(&c->out);
+  lm_outbox_init(&c->out);
   int result = lm_loop_add(&keeper->loop, &c->watch, EPOLLIN);
   if (result < 0) {
     (void)close(fd);
@@ -282,14 +237,7 @@ static struct lm_conn *open_conn(struct lm_keeper *keeper, int fd, bool attached
   return c;
 }
 
-static void accept_one(struct lm_keeper *keeper, int fd) {
-  struct ucred peer;
-  socklen_t len = sizeof peer;
-  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 || (peer.uid != geteuid() && peer.uid != 0)) {
-    lm_log("warning", "refused a connection from uid %u", (unsigned)peer.uid);
-    (void)close(fd);
-    return;
-  }
+void lm_conn_accepted(struct lm_keeper *keeper, int fd) {
   const struct lm_conn *c = open_conn(keeper, fd, false);
   if (c != NULL) tell(c, 0);
 }
@@ -307,38 +255,9 @@ int lm_conn_attach(struct lm_keeper *keeper, int fd, uint32_t serial) {
   return 0;
 }
 
-static void listener_ready(struct lm_watch *watch, uint32_t events) {
-  (void)events;
-  struct lm_keeper *keeper = LM_CONTAINER_OF(watch, struct lm_keeper, conns.listener);
-  for (int turn = 0; turn < 16; turn++) {
-    int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd >= 0) {
-      accept_one(keeper, fd);
-    } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-      /* The connection stays in the backlog and would wake us at once, again and again. */
-      lm_log("warning", "cannot accept: %s", strerror(errno));
-      lm_loop_remove(&keeper->loop, watch);
-      lm_timer_arm(&keeper->loop, &keeper->conns.accept_again, ACCEPT_PAUSE_MS);
-      return;
-    } else if (errno != EINTR && errno != ECONNABORTED) {
-      return;
-    }
-  }
-}
-
-static void accept_again(struct lm_timer *timer) {
-  struct lm_keeper *keeper = LM_CONTAINER_OF(timer, struct lm_keeper, conns.accept_again);
-  if (keeper->conns.listener.fd >= 0) (void)lm_loop_add(&keeper->loop, &keeper->conns.listener, EPOLLIN);
-}
-
-int lm_conns_init(struct lm_keeper *keeper, int listener) {
-  struct lm_conns *conns = &keeper->conns;
-  TAILQ_INIT(&conns->all);
-  TAILQ_INIT(&conns->frames);
-  conns->accept_again.fire = accept_again;
-  conns->listener = (struct lm_watch){.fd = listener, .ready = listener_ready};
-  int result = lm_set_nonblock(listener);
-  return result < 0 ? result : lm_loop_add(&keeper->loop, &conns->listener, EPOLLIN);
+void lm_conns_init(struct lm_keeper *keeper) {
+  TAILQ_INIT(&keeper->conns.all);
+  TAILQ_INIT(&keeper->conns.frames);
 }
 
 static struct lm_conn *find(struct lm_keeper *keeper, uint64_t id) {
@@ -380,7 +299,7 @@ void lm_conn_shut(struct lm_keeper *keeper, uint64_t id) {
   if (c == NULL) return;
   c->shut = true;
   drop_frames(c);
-  if (STAILQ_EMPTY(&c->out)) {
+  if (lm_outbox_is_empty(&c->out)) {
     close_conn(c, false);
   } else {
     update(c);
@@ -404,22 +323,15 @@ void lm_conns_replay(struct lm_keeper *keeper) {
   TAILQ_FOREACH (f, &keeper->conns.frames, in_order) post_frame(keeper, f);
 }
 
-void lm_conns_stop_listening(struct lm_keeper *keeper) {
-  lm_timer_stop(&keeper->conns.accept_again);
-  lm_loop_remove(&keeper->loop, &keeper->conns.listener);
-  lm_close(&keeper->conns.listener.fd);
-}
-
 bool lm_conns_flushed(struct lm_keeper *keeper) {
   const struct lm_conn *c;
   TAILQ_FOREACH (c, &keeper->conns.all, entry) {
-    if (!STAILQ_EMPTY(&c->out)) return false;
+    if (!lm_outbox_is_empty(&c->out)) return false;
   }
   return true;
 }
 
 void lm_conns_free(struct lm_keeper *keeper) {
-  lm_conns_stop_listening(keeper);
   lm_conns_refuse(keeper, NULL);
   while (!TAILQ_EMPTY(&keeper->conns.all)) close_conn(TAILQ_FIRST(&keeper->conns.all), false);
 }

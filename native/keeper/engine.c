@@ -7,17 +7,15 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/file.h>
 #include <sys/pidfd.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 #include "keeper.h"
 #include "log.h"
 #include "paths.h"
+#include "rendezvous.h"
 #include "spawn.h"
 
 #define DELAY_FIRST_MS 20
@@ -27,8 +25,6 @@
 #define GOOD_LIFE_MS 1000
 /* After so many in a row, some 10 s, a keeper that was never served says so to whoever waits. */
 #define FAILURES_MAX 10
-#define PING_MS 10000
-#define PINGS_MAX 3
 #define LOG_MAX ((off_t)4 << 20)
 #define ENGINE_FD 3
 
@@ -64,23 +60,6 @@ static void forget_process(struct lm_engine *engine) {
   lm_close(&engine->pidfd);
 }
 
-/* Whether `path` still names the file behind fd: a lock on a file that was removed keeps nobody out. */
-static bool still_at(int fd, const char *path) {
-  struct stat held, named;
-  return fstat(fd, &held) == 0 && stat(path, &named) == 0 && held.st_dev == named.st_dev && held.st_ino == named.st_ino;
-}
-
-/* Takes the lock, without waiting. The descriptor that holds it; -EWOULDBLOCK: another keeper is starting an engine
- * right now, or an engine that has ended took the lock file with it; another -errno. */
-static int take_lock(const struct lm_engine *engine) {
-  LM_CLEANUP_CLOSE int lock = open(engine->lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (lock < 0) return -errno;
-  if (flock(lock, LOCK_EX | LOCK_NB) < 0 || !still_at(lock, engine->lock)) return -EWOULDBLOCK;
-  int taken = lock;
-  lock = -1;
-  return taken;
-}
-
 static bool is_hung_up(int fd) {
   struct pollfd poll_fd = {.fd = fd};
   return poll(&poll_fd, 1, 0) > 0 && (poll_fd.revents & (POLLHUP | POLLERR)) != 0;
@@ -92,7 +71,7 @@ static bool is_hung_up(int fd) {
 static int pidfd_from_lock(const struct lm_keeper *keeper) {
   const struct lm_engine *engine = &keeper->engine;
   if (engine->lock == NULL || keeper->link.dedicated) return -1;
-  LM_CLEANUP_CLOSE int lock = take_lock(engine);
+  LM_CLEANUP_CLOSE int lock = lm_rendezvous_lock(engine->lock);
   if (lock < 0 || is_hung_up(keeper->link.watch.fd)) return -1;
   LM_CLEANUP_BUF struct lm_buf text = {0};
   if (lm_read_file(AT_FDCWD, engine->lock, 64, &text) < 0) return -1;
@@ -113,7 +92,7 @@ static int pidfd_from_lock(const struct lm_keeper *keeper) {
   return -1;
 }
 
-static void kill_engine(struct lm_keeper *keeper) {
+void lm_engine_hangs(struct lm_keeper *keeper) {
   struct lm_engine *engine = &keeper->engine;
   if (engine->pidfd < 0) engine->pidfd = pidfd_from_lock(keeper);
   lm_log("error", "engine %d does not answer: replacing it", (int)engine->pid);
@@ -122,59 +101,10 @@ static void kill_engine(struct lm_keeper *keeper) {
   lm_engine_lost(keeper);
 }
 
-/* At the same moments in every keeper, multiples of ping_every on the clock they share: the engine wakes up once for
- * all. */
-static void arm_ping(struct lm_keeper *keeper) {
-  struct lm_engine *engine = &keeper->engine;
-  lm_timer_arm(&keeper->loop, &engine->ping, engine->ping_every - lm_now_ms() % engine->ping_every);
-}
-
-static void forget_pong(struct lm_engine *engine) {
-  lm_blob_unref(engine->pong);
-  engine->pong = NULL;
-}
-
-/* Whether an answer has come since the last look. */
-static bool take_pong(const struct lm_engine *engine) {
-  uint64_t count;
-  return engine->pong != NULL && engine->pong->fd >= 0 &&
-         read(engine->pong->fd, &count, sizeof count) == (ssize_t)sizeof count;
-}
-
-/* Counts pings, not time: after the machine has stood still, the engine gets its chances again. */
-static void ping_fired(struct lm_timer *timer) {
-  struct lm_keeper *keeper = LM_CONTAINER_OF(timer, struct lm_keeper, engine.ping);
-  struct lm_engine *engine = &keeper->engine;
-  if (!lm_link_up(keeper)) return;
-  lm_keeper_trim(keeper);
-  /* Heard of just now: its next turn is soon enough. */
-  if (lm_now_ms() - engine->heard_at < engine->ping_every / 2) {
-    arm_ping(keeper);
-    return;
-  }
-  if (take_pong(engine)) engine->unanswered = 0;
-  if (engine->unanswered >= PINGS_MAX) {
-    kill_engine(keeper);
-    return;
-  }
-  engine->unanswered++;
-  arm_ping(keeper);
-  lm_link_post(keeper, LM_MSG_PING, 0, ++engine->ping_serial, 0, lm_blob_ref(engine->pong));
-}
-
-void lm_engine_heard(struct lm_keeper *keeper) {
-  keeper->engine.heard_at = lm_now_ms();
-  keeper->engine.unanswered = 0;
-}
-
 void lm_engine_linked(struct lm_keeper *keeper) {
-  lm_engine_heard(keeper);
   lm_timer_stop(&keeper->engine.seek);
   keeper->engine.locked_since = 0;
-  /* One for each link: what an engine before this one still says does not count. Without, the answer is a message. */
-  forget_pong(&keeper->engine);
-  keeper->engine.pong = lm_blob_make(NULL, 0, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  arm_ping(keeper);
+  lm_ping_begin(keeper);
 }
 
 void lm_engine_welcome(struct lm_keeper *keeper, uint64_t arg) {
@@ -197,9 +127,8 @@ void lm_engine_welcome(struct lm_keeper *keeper, uint64_t arg) {
 
 void lm_engine_lost(struct lm_keeper *keeper) {
   struct lm_engine *engine = &keeper->engine;
-  lm_timer_stop(&engine->ping);
+  lm_ping_end(keeper);
   forget_process(engine);
-  forget_pong(engine);
   if (keeper->done) return;
   bool welcomed = keeper->link.welcomed;
   keeper->link.welcomed = false;
@@ -224,7 +153,7 @@ void lm_engine_declined(struct lm_keeper *keeper, unsigned version) {
     lm_engine_lost(keeper);
     return;
   }
-  lm_timer_stop(&keeper->engine.ping);
+  lm_ping_end(keeper);
   keeper->engine.dedicated = true;
   lm_engine_seek(keeper);
 }
@@ -283,53 +212,14 @@ static void start_dedicated(struct lm_keeper *keeper) {
   lm_link_open(keeper, ends[0]);
 }
 
-static int unix_address(const char *path, struct sockaddr_un *address) {
-  *address = (struct sockaddr_un){.sun_family = AF_UNIX};
-  if (strlen(path) >= sizeof address->sun_path) return -ENAMETOOLONG;
-  strcpy(address->sun_path, path);
-  return 0;
-}
-
-/* Who listens there will be handed descriptors and obeyed. These are the credentials of listen(2): a keeper's. */
-static bool is_trusted(int fd) {
-  struct ucred peer;
-  socklen_t len = sizeof peer;
-  return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && (peer.uid == geteuid() || peer.uid == 0);
-}
-
-/* A connection, or -errno; -EPERM: somebody else listens there. */
-static int reach(const char *path) {
-  struct sockaddr_un address;
-  int result = unix_address(path, &address);
-  if (result < 0) return result;
-  int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) return -errno;
-  result = connect(fd, (struct sockaddr *)&address, sizeof address) < 0 ? -errno : is_trusted(fd) ? 0 : -EPERM;
-  if (result == 0) return fd;
-  (void)close(fd);
-  return result;
-}
-
-static int listen_on(const char *path) {
-  struct sockaddr_un address;
-  int result = unix_address(path, &address);
-  if (result < 0) return result;
-  LM_CLEANUP_CLOSE int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0) return -errno;
-  if (chmod(path, 0600) < 0 || listen(fd, 4096) < 0) return -errno;
-  int taken = fd;
-  fd = -1;
-  return taken;
-}
-
 /* With the lock held: looks once more, then starts an engine behind a new socket. A connection, or -1 with err. */
 static int start_shared(struct lm_keeper *keeper, int lock, struct lm_error *err) {
   struct lm_engine *engine = &keeper->engine;
-  int fd = reach(engine->socket);
+  int fd = lm_rendezvous_connect(engine->socket);
   if (fd >= 0) return fd;
   if (fd != -ECONNREFUSED && fd != -ENOENT) return lm_fail(err, -fd, "connect %s", engine->socket);
   (void)unlink(engine->socket);
-  LM_CLEANUP_CLOSE int listener = listen_on(engine->socket);
+  LM_CLEANUP_CLOSE int listener = lm_rendezvous_listen(engine->socket);
   if (listener < 0) return lm_fail(err, -listener, "bind %s", engine->socket);
   pid_t pid = start_engine(keeper, listener, false, err);
   if (pid < 0) {
@@ -344,17 +234,9 @@ static int start_shared(struct lm_keeper *keeper, int lock, struct lm_error *err
   } else {
     (void)!ftruncate(lock, len);
   }
-  fd = reach(engine->socket);
+  fd = lm_rendezvous_connect(engine->socket);
   if (fd < 0) return lm_fail(err, -fd, "connect %s", engine->socket);
   return fd;
-}
-
-/* Whoever can create files there could pose as the engine, and be handed every descriptor. Absent is fine: it will be
- * ours. A link is not: its owner may turn it elsewhere. */
-static bool is_private(const char *directory) {
-  struct stat info;
-  if (lstat(directory, &info) < 0) return errno == ENOENT;
-  return S_ISDIR(info.st_mode) && info.st_uid == geteuid() && (info.st_mode & 022) == 0;
 }
 
 /* Another keeper is starting an engine right now, or one that has ended took the lock file with it: a matter of
@@ -363,7 +245,7 @@ static bool is_private(const char *directory) {
 static void wait_for_lock(struct lm_keeper *keeper) {
   struct lm_engine *engine = &keeper->engine;
   if (engine->locked_since == 0) engine->locked_since = lm_now_ms();
-  if (lm_now_ms() - engine->locked_since < engine->ping_every) {
+  if (lm_now_ms() - engine->locked_since < keeper->ping.every) {
     lm_timer_arm(&keeper->loop, &engine->seek, jitter(LOCK_RETRY_MS));
     return;
   }
@@ -383,18 +265,18 @@ void lm_engine_seek(struct lm_keeper *keeper) {
     start_dedicated(keeper);
     return;
   }
-  if (!is_private(engine->state_dir)) {
+  if (!lm_rendezvous_is_private(engine->state_dir)) {
     failed(keeper, "the state directory is not ours alone");
     return;
   }
-  int fd = reach(engine->socket);
+  int fd = lm_rendezvous_connect(engine->socket);
   if (fd == -ECONNREFUSED || fd == -ENOENT) {
     struct lm_error err;
     if (lm_make_dirs(engine->state_dir, 0700, NULL, &err) < 0) {
       failed(keeper, err.text);
       return;
     }
-    LM_CLEANUP_CLOSE int lock = take_lock(engine);
+    LM_CLEANUP_CLOSE int lock = lm_rendezvous_lock(engine->lock);
     if (lock == -EWOULDBLOCK) {
       wait_for_lock(keeper);
       return;
@@ -421,10 +303,6 @@ void lm_engine_init(struct lm_keeper *keeper) {
   struct lm_engine *engine = &keeper->engine;
   engine->pidfd = -1;
   engine->seek.fire = seek_fired;
-  engine->ping.fire = ping_fired;
-  const char *every = getenv("LAMINA_PING_MS");
-  engine->ping_every = every == NULL ? PING_MS : strtol(every, NULL, 10);
-  if (engine->ping_every <= 0) engine->ping_every = PING_MS;
   engine->state_dir = lm_state_dir();
   engine->library = lm_library_dir();
   if (engine->state_dir == NULL || engine->library == NULL) return;
@@ -438,7 +316,6 @@ void lm_engine_init(struct lm_keeper *keeper) {
 void lm_engine_free(struct lm_keeper *keeper) {
   struct lm_engine *engine = &keeper->engine;
   forget_process(engine);
-  forget_pong(engine);
   free(engine->state_dir);
   free(engine->library);
   free(engine->socket);

@@ -101,7 +101,7 @@ void lm_keeper_exit(struct lm_keeper *keeper) {
   if (keeper->exiting) return;
   keeper->exiting = true;
   unlink_socket(keeper);
-  lm_conns_stop_listening(keeper);
+  lm_listener_close(keeper);
   lm_timer_arm(&keeper->loop, &keeper->exit_timer, EXIT_FLUSH_MS);
 }
 
@@ -135,8 +135,10 @@ static void free_identity(struct lm_identity *who) {
 static void end(struct lm_keeper *keeper) {
   keeper->done = true;
   lm_link_close(keeper);
+  lm_ping_end(keeper);
   lm_engine_free(keeper);
   lm_relays_free(keeper);
+  lm_listener_close(keeper);
   lm_conns_free(keeper);
   lm_deposit_free(keeper);
   lm_children_free(keeper);
@@ -155,7 +157,9 @@ static void init_parts(struct lm_keeper *keeper) {
   lm_children_init(keeper);
   lm_answers_init(keeper);
   lm_relays_init(keeper);
+  lm_conns_init(keeper);
   lm_link_init(keeper);
+  lm_ping_init(keeper);
   lm_engine_init(keeper);
 }
 
@@ -183,7 +187,7 @@ int lm_keeper_run(struct lm_identity identity, int listener, struct rlimit nofil
   lm_log_keep_spare();
   init_parts(keeper);
   /* Before anything can be spawned: orphans of what we run come to us. */
-  if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0 || watch_signals(keeper) < 0 || lm_conns_init(keeper, listener) < 0) {
+  if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0 || watch_signals(keeper) < 0 || lm_listener_open(keeper, listener) < 0) {
     lm_log("error", "keeper: %s", strerror(errno));
     unlink_socket(keeper);
     return 1;

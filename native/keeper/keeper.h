@@ -57,11 +57,14 @@ struct lm_engine {
   unsigned failures;    /* engines in a row that did not serve for long, or could not be started */
   int64_t welcomed_at;
   struct lm_timer seek;
-  struct lm_timer ping;
-  int64_t ping_every;
+};
+
+struct lm_ping {
+  struct lm_timer timer;
+  int64_t every;       /* ms */
   int64_t heard_at;    /* last message */
   unsigned unanswered; /* pings in a row */
-  uint32_t ping_serial;
+  uint32_t serial;
   struct lm_blob *pong; /* PING's body: an eventfd the engine may answer by, so that the answer wakes nobody */
 };
 
@@ -121,9 +124,12 @@ struct lm_answers {
   uint32_t generation;
 };
 
+struct lm_listener {
+  struct lm_watch watch;
+  struct lm_timer again; /* after running out of descriptors */
+};
+
 struct lm_conns {
-  struct lm_watch listener;
-  struct lm_timer accept_again; /* after running out of descriptors */
   TAILQ_HEAD(, lm_conn) all;
   TAILQ_HEAD(, lm_frame) frames;
   uint64_t next_id;
@@ -138,9 +144,11 @@ struct lm_keeper {
   struct rlimit nofile; /* as inherited */
   struct lm_link link;
   struct lm_engine engine;
+  struct lm_ping ping;
   struct lm_deposit deposit;
   struct lm_children children;
   struct lm_relays relays;
+  struct lm_listener listener;
   struct lm_conns conns;
   struct lm_answers answers;
   struct lm_watch signals;
@@ -186,18 +194,26 @@ void lm_link_init(struct lm_keeper *keeper);
 /* dispatch.c: one message from the engine */
 void lm_dispatch(struct lm_keeper *keeper, struct lm_message *message);
 
-/* engine.c: finding, starting, watching it */
+/* engine.c: finding, starting, replacing it */
 void lm_engine_init(struct lm_keeper *keeper);
 void lm_engine_free(struct lm_keeper *keeper);
 void lm_engine_seek(struct lm_keeper *keeper);
 void lm_engine_linked(struct lm_keeper *keeper);
-void lm_engine_heard(struct lm_keeper *keeper);
 void lm_engine_welcome(struct lm_keeper *keeper, uint64_t pid);
+/* It does not answer: it is killed, and another is sought. */
+void lm_engine_hangs(struct lm_keeper *keeper);
 /* The link is down: another is sought after a while. */
 void lm_engine_lost(struct lm_keeper *keeper);
 /* The linked engine does not serve us, by its own word or because its messages have another version: we start one of
  * our own. */
 void lm_engine_declined(struct lm_keeper *keeper, unsigned version);
+
+/* ping.c: whether it answers */
+void lm_ping_init(struct lm_keeper *keeper);
+/* There is a link. */
+void lm_ping_begin(struct lm_keeper *keeper);
+void lm_ping_heard(struct lm_keeper *keeper);
+void lm_ping_end(struct lm_keeper *keeper);
 
 /* deposit.c */
 void lm_deposit_init(struct lm_keeper *keeper);
@@ -233,15 +249,21 @@ void lm_relays_run(struct lm_keeper *keeper);
 /* Gives every relay a turn now. */
 void lm_relays_push(struct lm_keeper *keeper);
 
-/* conns.c: the listening socket and the daemon's connections */
-int lm_conns_init(struct lm_keeper *keeper, int listener);
+/* listener.c */
+/* Takes over a listening socket. 0 or -errno. */
+int lm_listener_open(struct lm_keeper *keeper, int fd);
+void lm_listener_close(struct lm_keeper *keeper);
+
+/* conns.c: the daemon's connections */
+void lm_conns_init(struct lm_keeper *keeper);
 void lm_conns_free(struct lm_keeper *keeper);
-void lm_conns_stop_listening(struct lm_keeper *keeper);
 bool lm_conns_flushed(struct lm_keeper *keeper);
 void lm_conn_send(struct lm_keeper *keeper, uint64_t id, const void *data, size_t len);
 void lm_conn_release(struct lm_keeper *keeper, uint64_t id, uint32_t seq);
 /* A frame not released, or NULL. */
 const struct lm_frame *lm_conn_frame(struct lm_keeper *keeper, uint64_t id, uint32_t seq);
+/* A connection of the daemon; takes over the socket. */
+void lm_conn_accepted(struct lm_keeper *keeper, int fd);
 /* A connection that the engine has made; takes over the socket. ACCEPTED tells its number. 0 or -errno. */
 int lm_conn_attach(struct lm_keeper *keeper, int fd, uint32_t serial);
 void lm_conn_shut(struct lm_keeper *keeper, uint64_t id);

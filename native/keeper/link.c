@@ -189,7 +189,7 @@ static bool read_some(struct lm_keeper *keeper) {
       return true;
     }
     if (result == -EMFILE) {
-      lm_engine_heard(keeper);
+      lm_ping_heard(keeper);
       lm_log("warning", "no descriptors left for what the engine gives us");
       lm_link_fail(keeper, message.head.serial, EMFILE, "take descriptors");
       continue;
@@ -199,7 +199,7 @@ static bool read_some(struct lm_keeper *keeper) {
       continue;
     }
     if (result <= 0) return false;
-    lm_engine_heard(keeper);
+    lm_ping_heard(keeper);
     lm_dispatch(keeper, &message);
     lm_message_end(&message);
     /* The message may have ended the link (DECLINE) or the keeper. */

@@ -103,7 +103,7 @@ static void set_up(struct bed *bed) {
   bed->address.sun_family = AF_UNIX;
   if (bind(listener, (struct sockaddr *)&bed->address, sizeof(sa_family_t)) < 0 || listen(listener, 8) < 0 ||
       getsockname(listener, (struct sockaddr *)&bed->address, &bed->address_len) < 0 ||
-      lm_conns_init(keeper, listener) < 0) {
+      lm_listener_open(keeper, listener) < 0) {
     abort();
   }
   bed->keeper = keeper;
@@ -271,7 +271,7 @@ static void listen_to_keeper(struct bed *bed) {
 }
 
 static void call(struct bed *bed, int i) {
-  if (bed->conns[i] >= 0 || bed->keeper->conns.listener.fd < 0) return;
+  if (bed->conns[i] >= 0 || bed->keeper->listener.watch.fd < 0) return;
   bed->conns[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (connect(bed->conns[i], (struct sockaddr *)&bed->address, bed->address_len) < 0) lm_close(&bed->conns[i]);
 }
