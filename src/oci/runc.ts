@@ -177,12 +177,17 @@ export class Runc {
 
   /**
    * Removes a stopped container, or with `force` any.
+   * @param options.bundle where poststop hooks run, if it is still there
    * @returns false when there was no such container
    */
-  async delete(id: string, options: CallOptions & { readonly force?: boolean | undefined } = {}): Promise<boolean> {
-    const force = options.force ? ['--force'] : [];
+  async delete(
+    id: string,
+    options: CallOptions & { readonly force?: boolean | undefined; readonly bundle?: string | undefined } = {},
+  ): Promise<boolean> {
+    const { bundle, force, ...rest } = options;
+    const cwd = bundle !== undefined && existsSync(bundle) ? bundle : undefined;
     try {
-      await this.#run(checkId(id), ['delete', ...force, id], options);
+      await this.#run(checkId(id), ['delete', ...(force ? ['--force'] : []), id], { ...rest, cwd });
       return true;
     } catch (error) {
       // A container that left by itself (checkpoint with exit) or was deleted by another hand is deleted all the same.

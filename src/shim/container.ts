@@ -295,9 +295,10 @@ export class Container {
       this.#ledger.step = 'delete';
       this.#ledger.save();
       const drained = this.init.io?.drain(this.#context.config.timeouts.drainMs);
+      const unmounted = this.#unmountEarly();
       if (this.#ledger.state !== 'restorable') await this.#deleteFromRuntime();
       await drained;
-      await unmountRecursive(bundlePaths(this.settings.bundle).rootfs);
+      await (unmounted ?? this.#unmount());
       this.#ledger.state = 'deleted';
       const { pid, exit } = this.init;
       this.#context.publish(events.taskDelete(this.id, pid, exit ?? { code: 0, timeNs: 0n }));
@@ -400,10 +401,23 @@ export class Container {
     else this.#initExit.reaped(exit);
   }
 
+  #unmount(): Promise<void> {
+    return unmountRecursive(bundlePaths(this.settings.bundle).rootfs);
+  }
+
+  /** Beside the runtime's delete, which needs the root file system for poststop hooks only. Undefined where it has to wait. */
+  #unmountEarly(): Promise<void> | undefined {
+    if (this.#ledger.state !== 'stopped' || this.settings.hasPoststopHooks !== false) return undefined;
+    const unmounted = this.#unmount();
+    // Awaited later, or not at all if the runtime's delete fails: the next Delete unmounts again.
+    unmounted.catch(() => undefined);
+    return unmounted;
+  }
+
   async #deleteFromRuntime(): Promise<void> {
     try {
       this.#initExit.wasKillAsked = true;
-      await this.#runc.delete(this.id);
+      await this.#runc.delete(this.id, { bundle: this.settings.bundle });
     } catch (error) {
       if (!messageOf(error).includes('does not exist')) throw error;
       await this.#cgroup.removeLeft();

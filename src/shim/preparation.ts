@@ -57,7 +57,7 @@ export async function prepareContainer(
     systemdCgroup,
     sharesPidNamespace: pidNamespace === undefined || (pidNamespace.path ?? '') !== '',
     copyOutput: context.config.io === 'copy' || (spec.process?.selinuxLabel ?? '') !== '',
-    hasRootfsMounts: request.rootfs.length > 0,
+    hasPoststopHooks: (spec.hooks?.poststop ?? []).length > 0,
     checkpoint: request.checkpoint,
   };
 }

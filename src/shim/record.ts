@@ -57,7 +57,8 @@ export interface ContainerSettings {
   readonly sharesPidNamespace: boolean;
   /** Output goes through pipes instead of straight into the FIFOs. */
   readonly copyOutput: boolean;
-  readonly hasRootfsMounts: boolean;
+  /** Something of the container's own is to run when the runtime deletes it. Not known of containers of older engines. */
+  readonly hasPoststopHooks: boolean | undefined;
   /** Directory of the checkpoint to restore from; empty for none. */
   readonly checkpoint: string;
 }
@@ -81,8 +82,8 @@ export interface ContainerRecord extends ContainerSettings {
 
 /** What of a record stays the same for the life of the container. */
 export function settingsOf(record: ContainerRecord): ContainerSettings {
-  const { id, bundle, options, systemdCgroup, sharesPidNamespace, copyOutput, hasRootfsMounts, checkpoint } = record;
-  return { id, bundle, options, systemdCgroup, sharesPidNamespace, copyOutput, hasRootfsMounts, checkpoint };
+  const { id, bundle, options, systemdCgroup, sharesPidNamespace, copyOutput, hasPoststopHooks, checkpoint } = record;
+  return { id, bundle, options, systemdCgroup, sharesPidNamespace, copyOutput, hasPoststopHooks, checkpoint };
 }
 
 /** The parts of a container that change. */

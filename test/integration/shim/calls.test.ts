@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import * as api from '../../../src/api/index.js';
 import { LaminaError } from '../../../src/base/index.js';
 import { createClient } from '../../../src/ttrpc/index.js';
 import { testRuntimes } from '../../lib/box.js';
+import { copyRootfs } from '../../lib/image.js';
 import { requires } from '../../lib/requires.js';
 import { FakeDaemon, type ShimHandle } from '../../lib/shim-client.js';
 import { bareProcess } from '../../lib/spec.js';
@@ -53,6 +54,22 @@ for (const runtime of testRuntimes()) {
       const spec = api.packJson(api.OCI_TYPE_URL.process, bareProcess(args));
       await shim.task.exec({ id: shim.id, execId, terminal: false, stdin: '', stdout: '', stderr: '', spec });
     };
+
+    it('shows the rootfs to poststop hooks, and unmounts it', async () => {
+      const image = join(daemon.dir, 'hooked-image');
+      const seen = join(daemon.dir, `seen-${label}`);
+      copyRootfs(image);
+      writeFileSync(join(image, 'of-the-image'), '');
+      const rootfs = [{ type: 'bind', source: image, target: '', options: ['rbind', 'rw'] }];
+      for (const hooks of [{}, { poststop: [{ path: '/bin/sh', args: ['sh', '-c', `ls rootfs > ${seen}`] }] }]) {
+        const shim = await daemon.launch({ ...SLEEP, hooks });
+        await daemon.create(shim, { rootfs });
+        assert.ok(existsSync(join(shim.bundle, 'rootfs/of-the-image')));
+        await finish(shim);
+        assert.ok(!existsSync(join(shim.bundle, 'rootfs/of-the-image')), 'still mounted');
+      }
+      assert.match(readFileSync(seen, 'utf8'), /^of-the-image$/m);
+    });
 
     it('undoes the mounts of a rootfs that fails half way, and says which one failed', async () => {
       const shim = await daemon.launch(SLEEP);
