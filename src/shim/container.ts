@@ -295,8 +295,9 @@ export class Container {
       this.#ledger.step = 'delete';
       this.#ledger.save();
       const drained = this.init.io?.drain(this.#context.config.timeouts.drainMs);
+      const deleted = this.#ledger.state === 'restorable' ? undefined : this.#deleteFromRuntime();
       const unmounted = this.#unmountEarly();
-      if (this.#ledger.state !== 'restorable') await this.#deleteFromRuntime();
+      await deleted;
       await drained;
       await (unmounted ?? this.#unmount());
       this.#ledger.state = 'deleted';
