@@ -1,4 +1,4 @@
-/** The runtime crashes, hangs or tells nonsense. Each time there is an error that says so, and nothing is left or lost by it. */
+/** The runtime crashes or tells nonsense. Each time there is an error that says so, and nothing is left or lost by it. */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
@@ -7,19 +7,16 @@ import { after, afterEach, before, describe, it } from 'node:test';
 import { Status } from '../../../src/api/index.js';
 import { Code } from '../../../src/base/index.js';
 import { LAMINA } from '../../lib/box.js';
-import { FifoReader } from '../../lib/fifo-reader.js';
 import { nothingLeft } from '../../lib/leftovers.js';
-import { isAlive, listProcesses, readProcess } from '../../lib/proc.js';
-import { replaceEngine } from '../../lib/processes.js';
+import { isAlive } from '../../lib/proc.js';
 import { requires } from '../../lib/requires.js';
 import { FakeDaemon, type ShimHandle } from '../../lib/shim-client.js';
-import { addExec, failureOf, killAndDelete, runExec, shutdown, statusOf } from '../../lib/task-steps.js';
+import { addExec, failureOf, statusOf } from '../../lib/task-steps.js';
 import { until } from '../../lib/wait.js';
-import { FaultyRuntime, type Verb } from './faulty-runtime.js';
+import { assertLogged, assertNoneLeft, assertWell, end, FaultyRuntime, type Verb } from './faulty-runtime.js';
 
 const skip = requires({ root: true, runc: '1.1', programs: ['bash'] }) || LAMINA.skip;
 const SLEEP = { args: ['/bin/sleep', '1000'] };
-const TIMEOUTS = '[timeouts]\nengine_idle_ms = 1000\nkeeper_idle_ms = 5000\n';
 const VERBS: readonly Verb[] = ['create', 'start', 'exec', 'delete', 'state'];
 
 describe('a runtime that fails in ways of its own', { skip }, () => {
@@ -49,34 +46,6 @@ describe('a runtime that fails in ways of its own', { skip }, () => {
     await create(shim);
     await shim.task.start({ id: shim.id, execId: '' });
     return shim;
-  };
-
-  /** The container is as ever: it runs what it is given, ends when it is killed, and then nothing is left of it. */
-  const assertWell = async (shim: ShimHandle): Promise<void> => {
-    assert.equal(await statusOf(shim), Status.RUNNING);
-    assert.equal(await runExec(shim, 'after', ['/bin/sh', '-c', 'exit 7']), 7);
-    assert.equal(await killAndDelete(shim), 137);
-    await end(shim);
-  };
-
-  const end = async (shim: ShimHandle): Promise<void> => {
-    await nothingLeft(daemon, shim.id);
-    await shutdown(shim);
-  };
-
-  /** The shim's own log has an error about this. */
-  const assertLogged = async (shim: ShimHandle, text: RegExp): Promise<void> => {
-    const log = new FifoReader(join(shim.bundle, 'log'));
-    let seen = '';
-    await until(
-      `${text} in the log`,
-      () => {
-        seen += log.readNow();
-        return seen.split('\n').some((line) => line.includes('level=error') && text.test(line));
-      },
-      { detail: () => seen },
-    );
-    log.close();
   };
 
   const node = (script: string): string => {
@@ -181,7 +150,7 @@ describe('a runtime that fails in ways of its own', { skip }, () => {
     it('does as it should, after all that', async () => {
       await create(shim);
       await shim.task.start({ id: shim.id, execId: '' });
-      await assertWell(shim);
+      await assertWell(daemon, shim);
     });
   });
 
@@ -208,7 +177,7 @@ describe('a runtime that fails in ways of its own', { skip }, () => {
         await shim.task.delete({ id: shim.id, execId: '' });
         await daemon.waitForTopic(shim.id, 'delete');
         assert.deepEqual(daemon.topics(shim.id), ['create', 'exit', 'delete']);
-        await end(shim);
+        await end(daemon, shim);
       });
     }
 
@@ -221,7 +190,7 @@ describe('a runtime that fails in ways of its own', { skip }, () => {
       assert.equal(await statusOf(shim), Status.CREATED);
       runtime.on('start', undefined);
       await shim.task.start({ id: shim.id, execId: '' });
-      await assertWell(shim);
+      await assertWell(daemon, shim);
     });
 
     it('prints without end', async () => {
@@ -232,7 +201,7 @@ describe('a runtime that fails in ways of its own', { skip }, () => {
       assert.match(message, /start \S+ printed more than 16 MiB and was killed/);
       assert.equal((await shim.task.wait({ id: shim.id, execId: '' })).exitStatus, 137);
       await shim.task.delete({ id: shim.id, execId: '' });
-      await end(shim);
+      await end(daemon, shim);
     });
 
     it('takes its time: all else is answered meanwhile', async () => {
@@ -243,7 +212,7 @@ describe('a runtime that fails in ways of its own', { skip }, () => {
       assert.equal(await statusOf(shim), Status.CREATED);
       await shim.task.pids({ id: shim.id });
       await shim.task.stats({ id: shim.id });
-      await assertWell(other);
+      await assertWell(daemon, other);
       // Who asks while it starts, is told once it has.
       const state = statusOf(shim);
       runtime.touch('go');
@@ -252,7 +221,7 @@ describe('a runtime that fails in ways of its own', { skip }, () => {
       assert.equal(await statusOf(shim), Status.RUNNING);
       runtime.remove('held');
       runtime.remove('go');
-      await assertWell(shim);
+      await assertWell(daemon, shim);
     });
   });
 
@@ -318,7 +287,7 @@ describe('a runtime that fails in ways of its own', { skip }, () => {
       await shim.task.delete({ id: shim.id, execId: 'x' });
     });
 
-    it('does as it should, after all that', () => assertWell(shim));
+    it('does as it should, after all that', () => assertWell(daemon, shim));
   });
 
   describe('at delete', () => {
@@ -340,7 +309,7 @@ describe('a runtime that fails in ways of its own', { skip }, () => {
       assert.equal((await shim.task.delete({ id: shim.id, execId: '' })).exitStatus, 137);
       await daemon.waitForTopic(shim.id, 'delete');
       assert.deepEqual(daemon.topics(shim.id), ['create', 'start', 'exit', 'delete']);
-      await end(shim);
+      await end(daemon, shim);
     });
 
     it('does not end init, and says that all is well', async () => {
@@ -352,121 +321,9 @@ describe('a runtime that fails in ways of its own', { skip }, () => {
       await assertLogged(shim, /left its init/);
       runtime.on('delete', undefined);
       await daemon.deleteVerb(shim);
-      await end(shim);
+      await end(daemon, shim);
     });
   });
 
-  describe('hangs', () => {
-    /** Stopped, as the last fault it can have: no signal but SIGKILL would end it. It has a child, too. */
-    const HANG = 'sleep 1000 & echo "$$ $!" >"$dir/hung-$verb"; kill -STOP $$; wait';
-
-    /** What a call of one verb does that never returns, and how the container goes on. */
-    interface Hang {
-      readonly verb: Verb;
-      readonly prepare: (shim: ShimHandle, faulty: FaultyRuntime) => Promise<unknown>;
-      readonly call: (shim: ShimHandle, faulty: FaultyRuntime) => Promise<unknown>;
-      readonly after: (shim: ShimHandle, faulty: FaultyRuntime) => Promise<unknown>;
-    }
-    const make = (shim: ShimHandle, faulty: FaultyRuntime) => daemon.create(shim, { options: faulty.options });
-    const start = async (shim: ShimHandle, faulty: FaultyRuntime): Promise<void> => {
-      await make(shim, faulty);
-      await shim.task.start({ id: shim.id, execId: '' });
-    };
-    const hangs: readonly Hang[] = [
-      {
-        verb: 'create',
-        // An engine that can be replaced.
-        prepare: async (shim) => assert.equal((await failureOf(statusOf(shim))).code, Code.NotFound),
-        call: make,
-        after: async (shim, faulty) => {
-          await nothingLeft(daemon, shim.id);
-          await start(shim, faulty);
-          await assertWell(shim);
-        },
-      },
-      {
-        verb: 'start',
-        prepare: make,
-        call: (shim) => shim.task.start({ id: shim.id, execId: '' }),
-        after: async (shim) => {
-          assert.equal((await shim.task.wait({ id: shim.id, execId: '' })).exitStatus, 137);
-          await shim.task.delete({ id: shim.id, execId: '' });
-          await end(shim);
-        },
-      },
-      {
-        verb: 'exec',
-        prepare: async (shim, faulty) => {
-          await start(shim, faulty);
-          await addExec(shim, 'x', ['/bin/sleep', '2000']);
-        },
-        call: (shim) => shim.task.start({ id: shim.id, execId: 'x' }),
-        after: async (shim) => {
-          await until('the exec is gone', async () => (await shim.task.pids({ id: shim.id })).processes.length === 1);
-          await shim.task.delete({ id: shim.id, execId: 'x' });
-          await assertWell(shim);
-        },
-      },
-      {
-        verb: 'delete',
-        prepare: async (shim, faulty) => {
-          await start(shim, faulty);
-          await shim.task.kill({ id: shim.id, execId: '', signal: 9, all: true });
-          await shim.task.wait({ id: shim.id, execId: '' });
-        },
-        call: (shim) => shim.task.delete({ id: shim.id, execId: '' }),
-        after: async (shim) => {
-          assert.equal((await shim.task.delete({ id: shim.id, execId: '' })).exitStatus, 137);
-          await daemon.waitForTopic(shim.id, 'delete');
-          assert.deepEqual(daemon.topics(shim.id), ['create', 'start', 'exit', 'delete']);
-          await end(shim);
-        },
-      },
-    ];
-
-    const assertTimedOut = async (shim: ShimHandle, verb: Verb, faulty: FaultyRuntime, call: Promise<unknown>) => {
-      const { code, message } = await failureOf(call);
-      assert.equal(code, Code.DeadlineExceeded);
-      assert.match(message, new RegExp(`: ${faulty.path} ${verb} ${shim.id} did not end within 0.3 s and was killed`));
-      const pids = faulty.read(`hung-${verb}`).split(' ').map(Number);
-      await until('runtime and child are gone', () => pids.every((pid) => !isAlive(pid)), {
-        detail: () => JSON.stringify(pids.map(readProcess)),
-      });
-      await assertLogged(shim, /did not end within/);
-    };
-
-    for (const moment of ['at once', 'when all is done']) {
-      it(`${moment}: it is killed in time, at every verb`, async () => {
-        // One each: what is left of a create is removed by a delete.
-        const cases = [];
-        for (const hang of hangs) {
-          const faulty = new FaultyRuntime(daemon, `hangs-${hang.verb}-${moment.replaceAll(' ', '-')}`);
-          const shim = await daemon.launch(SLEEP);
-          await hang.prepare(shim, faulty);
-          faulty.on(hang.verb, moment === 'at once' ? HANG : `real; ${HANG}`);
-          cases.push({ ...hang, shim, faulty });
-        }
-        // The limit is the next engine's, and for nothing else: honest runs may take their time.
-        const config = daemon.env['LAMINA_CONFIG'] ?? '';
-        writeFileSync(config, `${TIMEOUTS}runtime_ms = 300\n`);
-        await replaceEngine(daemon);
-        await Promise.all(
-          cases.map(({ verb, call, shim, faulty }) => assertTimedOut(shim, verb, faulty, call(shim, faulty))),
-        );
-        writeFileSync(config, TIMEOUTS);
-        await replaceEngine(daemon);
-        for (const { verb, after: goOn, shim, faulty } of cases) {
-          faulty.on(verb, undefined);
-          await goOn(shim, faulty);
-        }
-      });
-    }
-  });
-
-  it('leaves no program behind', () => {
-    const left = listProcesses().filter(
-      ({ commandLine }) => commandLine.includes(daemon.marker) && commandLine.includes('/faulty'),
-    );
-    assert.deepEqual(left, []);
-  });
+  it('leaves no program behind', () => assertNoneLeft(daemon));
 });

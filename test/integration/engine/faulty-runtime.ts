@@ -1,9 +1,15 @@
-/** An OCI runtime that does at single verbs what a test tells it to, and everything else as runc does. */
+/** An OCI runtime that does at single verbs what a test tells it to, and everything else as runc does; and how a container has to be after that. */
+import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as api from '../../../src/api/index.js';
+import { FifoReader } from '../../lib/fifo-reader.js';
+import { nothingLeft } from '../../lib/leftovers.js';
+import { listProcesses } from '../../lib/proc.js';
 import { findProgram } from '../../lib/repo.js';
-import type { FakeDaemon } from '../../lib/shim-client.js';
+import type { FakeDaemon, ShimHandle } from '../../lib/shim-client.js';
+import { killAndDelete, runExec, shutdown, statusOf } from '../../lib/task-steps.js';
+import { until } from '../../lib/wait.js';
 
 export type Verb = 'create' | 'start' | 'exec' | 'delete' | 'state';
 
@@ -74,4 +80,41 @@ export class FaultyRuntime {
   remove(name: string): void {
     rmSync(join(this.dir, name), { recursive: true, force: true });
   }
+}
+
+/** The container is as ever: it runs what it is given, ends when it is killed, and then nothing is left of it. */
+export async function assertWell(daemon: FakeDaemon, shim: ShimHandle): Promise<void> {
+  assert.equal(await statusOf(shim), api.Status.RUNNING);
+  assert.equal(await runExec(shim, 'after', ['/bin/sh', '-c', 'exit 7']), 7);
+  assert.equal(await killAndDelete(shim), 137);
+  await end(daemon, shim);
+}
+
+/** Ends a shim whose container was deleted. */
+export async function end(daemon: FakeDaemon, shim: ShimHandle): Promise<void> {
+  await nothingLeft(daemon, shim.id);
+  await shutdown(shim);
+}
+
+/** The shim's own log has an error about this. */
+export async function assertLogged(shim: ShimHandle, text: RegExp): Promise<void> {
+  const log = new FifoReader(join(shim.bundle, 'log'));
+  let seen = '';
+  await until(
+    `${text} in the log`,
+    () => {
+      seen += log.readNow();
+      return seen.split('\n').some((line) => line.includes('level=error') && text.test(line));
+    },
+    { detail: () => seen },
+  );
+  log.close();
+}
+
+/** No runtime, and nothing that one of its scripts has started, is left. */
+export function assertNoneLeft(daemon: FakeDaemon): void {
+  const left = listProcesses().filter(
+    ({ commandLine }) => commandLine.includes(daemon.marker) && commandLine.includes('/faulty'),
+  );
+  assert.deepEqual(left, []);
 }
