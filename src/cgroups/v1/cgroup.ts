@@ -7,9 +7,9 @@ import type { FileChanges } from '../changes.js';
 import { removeTree } from '../destroy.js';
 import type { CgroupMount } from '../detect.js';
 import { CgroupNotFoundError, isGone } from '../errors.js';
-import type { EventStream } from '../event-stream.js';
 import type { CgroupEvent, EventsOptions } from '../events.js';
 import { isDirectory, readCgroupFile } from '../file.js';
+import { GroupStreams } from '../group-streams.js';
 import { cgroupDirectory, readMembership } from '../membership.js';
 import { assertPid } from '../move.js';
 import { parseKey } from '../parse.js';
@@ -92,8 +92,8 @@ export class V1Cgroup implements Cgroup {
   readonly #changes: () => FileChanges;
   readonly #stats: V1StatsReader;
   readonly #devices: 'apply' | 'ignore';
+  readonly #streams = new GroupStreams();
   #resources: LinuxResources;
-  #streams: EventStream[] = [];
 
   /**
    * @param paths controller → path as the kernel prints it in /proc/PID/cgroup; they may differ
@@ -203,19 +203,18 @@ export class V1Cgroup implements Cgroup {
       memory: this.#places.get('memory'),
       oomKills: () => this.oomKills(),
     };
-    const stream = watchV1Events(watched, this.#changes(), options);
-    this.#streams = [...this.#streams.filter((each) => !each.hasEnded), stream];
-    return stream;
+    return this.#streams.add(watchV1Events(watched, this.#changes(), options));
   }
 
   async destroy(options: DestroyOptions = {}): Promise<void> {
     this.#assertNotOurs('destroy');
     const deadline = performance.now() + (options.timeoutMs ?? DESTROY_TIMEOUT_MS);
-    // The counters go with the group, so they are read between its last process and its end.
-    if (this.#streams.length > 0) await waitUntilEmpty(this.#listingPlace().dir, deadline - performance.now());
-    for (const stream of this.#streams) stream.check();
-    for (const dir of new Set(this.dirs.values())) await removeTree(dir, waitUntilEmpty, deadline);
-    for (const stream of this.#streams) stream.check();
+    await this.#streams.endWith(
+      () => waitUntilEmpty(this.#listingPlace().dir, deadline - performance.now()),
+      async () => {
+        for (const dir of new Set(this.dirs.values())) await removeTree(dir, waitUntilEmpty, deadline);
+      },
+    );
     this.close();
   }
 

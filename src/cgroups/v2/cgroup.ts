@@ -6,9 +6,9 @@ import type { FileChanges } from '../changes.js';
 import { removeTree } from '../destroy.js';
 import type { CgroupMount } from '../detect.js';
 import { CgroupNotFoundError, isGone, isUnsupported } from '../errors.js';
-import type { EventStream } from '../event-stream.js';
 import type { CgroupEvent, EventsOptions } from '../events.js';
 import { isDirectory, readCgroupFile, writeCgroupFile } from '../file.js';
+import { GroupStreams } from '../group-streams.js';
 import { cgroupDirectory, readMembership } from '../membership.js';
 import { assertPid, moveProcess } from '../move.js';
 import { parseKey } from '../parse.js';
@@ -44,8 +44,8 @@ export class V2Cgroup implements Cgroup {
   readonly #changes: () => FileChanges;
   readonly #stats: V2StatsReader;
   readonly #devices: 'apply' | 'ignore';
+  readonly #streams = new GroupStreams();
   #resources: LinuxResources;
-  #streams: EventStream[] = [];
 
   /**
    * @param path as the kernel prints it in /proc/PID/cgroup
@@ -146,20 +146,17 @@ export class V2Cgroup implements Cgroup {
   }
 
   events(options: EventsOptions = {}): AsyncIterableIterator<CgroupEvent> {
-    const stream = watchV2Events({ dir: this.#dir, path: this.path }, this.#changes(), options);
-    this.#streams = [...this.#streams.filter((each) => !each.hasEnded), stream];
-    return stream;
+    return this.#streams.add(watchV2Events({ dir: this.#dir, path: this.path }, this.#changes(), options));
   }
 
   async destroy(options: DestroyOptions = {}): Promise<void> {
     this.#assertNotOurs('destroy');
     const deadline = performance.now() + (options.timeoutMs ?? DESTROY_TIMEOUT_MS);
     const wait = (dir: string, leftMs: number): Promise<void> => this.#untilEmpty(dir, leftMs);
-    // The counters go with the group, so they are read between its last process and its end.
-    if (this.#streams.length > 0) await wait(this.#dir, deadline - performance.now());
-    for (const stream of this.#streams) stream.check();
-    await removeTree(this.#dir, wait, deadline);
-    for (const stream of this.#streams) stream.check();
+    await this.#streams.endWith(
+      () => wait(this.#dir, deadline - performance.now()),
+      () => removeTree(this.#dir, wait, deadline),
+    );
     this.close();
   }
 
