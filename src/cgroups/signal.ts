@@ -1,7 +1,7 @@
 /** Sending signals to all processes of a group where the kernel does not do it by itself. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { Code, codeOf, isErrno, LaminaError } from '../base/index.js';
-import { SIGKILL } from '../sys/index.js';
+import { Code, codeOf, LaminaError } from '../base/index.js';
+import { SIGKILL, sendSignal } from '../sys/index.js';
 import { CgroupNotFoundError } from './errors.js';
 import type { CgroupMembership } from './membership.js';
 
@@ -21,17 +21,6 @@ const FREEZE_TIMEOUT_MS = 500;
 const MAX_ROUNDS = 16;
 const FIRST_WAIT_MS = 1;
 const LAST_WAIT_MS = 50;
-
-/** False if the process has ended meanwhile. */
-function send(pid: number, signal: number): boolean {
-  try {
-    process.kill(pid, signal);
-    return true;
-  } catch (error) {
-    if (isErrno(error, 'ESRCH')) return false;
-    throw error;
-  }
-}
 
 /** Freezes for the time of one walk. False if the group does not freeze, or has no freezer. */
 async function tryFreeze(target: SignalTarget): Promise<boolean> {
@@ -80,7 +69,7 @@ function signalRound(target: SignalTarget, signal: number, signaled: Set<number>
   for (const pid of target.pids()) {
     if (signaled.has(pid)) continue;
     signaled.add(pid);
-    if (send(pid, signal)) sent += 1;
+    if (sendSignal(pid, signal)) sent += 1;
   }
   return sent;
 }
@@ -93,7 +82,7 @@ export async function killProcesses(target: SignalTarget, timeoutMs: number): Pr
       if (target.pids().length === 0) return;
       await tryFreeze(target);
       const left = target.pids();
-      for (const pid of left) send(pid, SIGKILL);
+      for (const pid of left) sendSignal(pid, SIGKILL);
       // On v1 a frozen process dies only when it is thawed.
       await target.thaw();
       if (left.length === 0) return;

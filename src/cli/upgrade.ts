@@ -4,8 +4,9 @@
  */
 import { join } from 'node:path';
 import type { lamina } from '../api/index.js';
-import { Code, codeOf, isErrno, LaminaError, messageOf } from '../base/index.js';
+import { Code, codeOf, LaminaError, messageOf } from '../base/index.js';
 import type { CheckReport } from '../shim/check.js';
+import { sendSignal } from '../sys/index.js';
 import { dryStart, releaseDir, releases, switchTo } from './installation.js';
 import { askKeeper, type EngineProcess, isRunning, type Keeper, stateDir } from './keepers.js';
 import { count, describeEngine, describeKeeper, type Survey, survey } from './survey.js';
@@ -151,12 +152,7 @@ async function end(engine: EngineProcess, name: string, say: (line: string) => v
 }
 
 function signal(engine: EngineProcess, name: NodeJS.Signals): void {
-  try {
-    if (isRunning(engine)) process.kill(engine.pid, name);
-  } catch (error) {
-    // It has gone in this moment.
-    if (!isErrno(error, 'ESRCH')) throw error;
-  }
+  if (isRunning(engine)) sendSignal(engine.pid, name);
 }
 
 /** Resolves with the engine that serves a keeper after `formerPid`; with nothing when the keeper has ended. */

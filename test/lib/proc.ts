@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { isErrno } from '../../src/base/index.js';
+import { sendSignal } from '../../src/sys/index.js';
 import { until } from './wait.js';
 
 /** One process as /proc shows it; unreadable parts are empty. See proc(5). */
@@ -56,17 +56,6 @@ export function listProcesses(): ProcessInfo[] {
 export function isAlive(pid: number): boolean {
   const info = readProcess(pid);
   return info !== undefined && info.state !== 'Z';
-}
-
-/** @returns false if the process has ended by itself meanwhile */
-export function sendSignal(pid: number, signal: NodeJS.Signals): boolean {
-  try {
-    process.kill(pid, signal);
-    return true;
-  } catch (error) {
-    if (isErrno(error, 'ESRCH')) return false;
-    throw error;
-  }
 }
 
 /**
