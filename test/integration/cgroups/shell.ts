@@ -23,12 +23,14 @@ export interface ShellOptions {
   readonly uid?: number;
   /** More environment variables. */
   readonly env?: Readonly<Record<string, string>>;
+  /** What becomes of its complaints; by default they are the test's own. */
+  readonly stderr?: 'inherit' | 'ignore';
 }
 
 /** Starts one. Disposing it kills it and waits for its end. */
-export async function startShell(script: string, { uid, env }: ShellOptions = {}): Promise<Shell> {
+export async function startShell(script: string, { uid, env, stderr = 'inherit' }: ShellOptions = {}): Promise<Shell> {
   const child = spawn('sh', ['-c', `read start; ${script}`], {
-    stdio: ['pipe', 'pipe', 'inherit'],
+    stdio: ['pipe', 'pipe', stderr],
     cwd: '/',
     env: { ...process.env, ...env },
     ...(uid === undefined ? {} : { uid, gid: uid }),

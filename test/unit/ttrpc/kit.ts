@@ -174,6 +174,16 @@ export function sorted<T extends string | number>(values: readonly T[]): T[] {
   return values.toSorted((a, b) => (a < b ? -1 : Number(a > b)));
 }
 
+/** A server of the echo service with these handlers, and what it sends. */
+export function serve(
+  handlers: Partial<EchoHandlers> = {},
+  options: ServerConnectionOptions = {},
+): { server: ServerConnection; channel: RecordingChannel } {
+  const channel = new RecordingChannel();
+  const router = new Router().add(EchoDefinition, { ...echo, ...handlers });
+  return { server: new ServerConnection(router, channel, options), channel };
+}
+
 /** A client joined to a server without a socket. Frames arrive in later turns, in order. */
 export function loopback(
   handlers: Partial<EchoHandlers> = {},

@@ -1,38 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { Code, createDeferred, LaminaError } from '../../../src/base/index.js';
-import {
-  encodeFrame,
-  Flag,
-  FrameType,
-  MAX_PAYLOAD,
-  Router,
-  ServerConnection,
-  type ServerConnectionOptions,
-} from '../../../src/ttrpc/index.js';
-import {
-  closing,
-  data,
-  EchoDefinition,
-  type EchoHandlers,
-  echo,
-  keepAlive,
-  RecordingChannel,
-  request,
-  settle,
-  sorted,
-} from './kit.js';
+import { encodeFrame, Flag, FrameType, MAX_PAYLOAD, type ServerConnection } from '../../../src/ttrpc/index.js';
+import { closing, data, type EchoHandlers, echo, keepAlive, request, serve, settle, sorted } from './kit.js';
 
 keepAlive();
-
-function serve(
-  handlers: Partial<EchoHandlers> = {},
-  options: ServerConnectionOptions = {},
-): { server: ServerConnection; channel: RecordingChannel } {
-  const channel = new RecordingChannel();
-  const router = new Router().add(EchoDefinition, { ...echo, ...handlers });
-  return { server: new ServerConnection(router, channel, options), channel };
-}
 
 const IDLE = { streams: 0, handlers: 0, queuedMessages: 0, queuedBytes: 0 };
 const OPEN = { flags: Flag.RemoteOpen };

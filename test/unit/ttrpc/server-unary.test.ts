@@ -21,16 +21,11 @@ import {
   keepAlive,
   RecordingChannel,
   request,
+  serve,
   settle,
 } from './kit.js';
 
 keepAlive();
-
-function serve(handlers: Partial<EchoHandlers> = {}): { server: ServerConnection; channel: RecordingChannel } {
-  const channel = new RecordingChannel();
-  const router = new Router().add(EchoDefinition, { ...echo, ...handlers });
-  return { server: new ServerConnection(router, channel), channel };
-}
 
 describe('a unary call', () => {
   it('is answered on its stream, and its frame with it', () => {
