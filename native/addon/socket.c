@@ -8,6 +8,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "../common/scm.h"
+
 static bool arg_type(napi_env env, napi_value value, int *type) {
   AUTO_FREE char *text = NULL;
   if (!arg_string(env, value, "type", &text)) return false;
@@ -50,16 +52,7 @@ static napi_value send_message(napi_env env, napi_callback_info info) {
   } control;
   struct iovec vector = {.iov_base = (void *)(uintptr_t)data, .iov_len = length};
   struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
-  if (count > 0) {
-    memset(&control, 0, sizeof(control));
-    message.msg_control = &control;
-    message.msg_controllen = CMSG_SPACE(count * sizeof(int));
-    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(count * sizeof(int));
-    memcpy(CMSG_DATA(header), fds, count * sizeof(int));
-  }
+  lm_scm_attach(&message, &control, fds, count);
   ssize_t sent;
   RETRY(sent, sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT));
   if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return value_bool(env, false);

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 
+#include "scm.h"
 #include "util.h"
 
 struct lm_blob *lm_blob_new(uint32_t len) {
@@ -88,16 +89,7 @@ int lm_send(int sock, const struct lm_header *head, const struct lm_blob *body, 
     struct cmsghdr align;
     uint8_t bytes[CMSG_SPACE(sizeof fds)];
   } control;
-  if (fd_count > 0) {
-    memset(&control, 0, sizeof control);
-    message.msg_control = &control;
-    message.msg_controllen = CMSG_SPACE(fd_count * sizeof(int));
-    struct cmsghdr *c = CMSG_FIRSTHDR(&message);
-    c->cmsg_level = SOL_SOCKET;
-    c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(fd_count * sizeof(int));
-    memcpy(CMSG_DATA(c), fds, fd_count * sizeof(int));
-  }
+  lm_scm_attach(&message, &control, fds, fd_count);
   for (;;) {
     if (sendmsg(sock, &message, send_flags | MSG_NOSIGNAL) >= 0) return 0;
     if (errno != EINTR) return -errno;

@@ -21,6 +21,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "../../common/scm.h"
 #include "../../common/util.h"
 #include "../../common/wire.h"
 
@@ -179,16 +180,7 @@ static void send_packet(int sock, const void *data, size_t len, int *fds, uint32
     struct cmsghdr align;
     uint8_t bytes[CMSG_SPACE(64 * sizeof(int))];
   } space;
-  if (fd_count > 0) {
-    memset(&space, 0, sizeof space);
-    message.msg_control = &space;
-    message.msg_controllen = CMSG_SPACE(fd_count * sizeof(int));
-    struct cmsghdr *c = CMSG_FIRSTHDR(&message);
-    c->cmsg_level = SOL_SOCKET;
-    c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(fd_count * sizeof(int));
-    memcpy(CMSG_DATA(c), fds, fd_count * sizeof(int));
-  }
+  lm_scm_attach(&message, &space, fds, fd_count);
   (void)sendmsg(sock, &message, MSG_NOSIGNAL);
   for (uint32_t i = 0; i < fd_count; i++) (void)close(fds[i]);
 }

@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
+#include "../../../common/scm.h"
 #include "../../keeper.c"
 #include "../../spawn.h"
 #include "input.h"
@@ -151,15 +152,9 @@ static void send_packet(const struct bed *bed, const void *bytes, size_t len, co
   union {
     struct cmsghdr align;
     uint8_t bytes[CMSG_SPACE(20 * sizeof(int))];
-  } control = {0};
+  } control;
   struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-  if (count > 0) {
-    message.msg_control = &control;
-    message.msg_controllen = CMSG_SPACE(count * sizeof(int));
-    struct cmsghdr *c = CMSG_FIRSTHDR(&message);
-    *c = (struct cmsghdr){.cmsg_len = CMSG_LEN(count * sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
-    memcpy(CMSG_DATA(c), fds, count * sizeof(int));
-  }
+  lm_scm_attach(&message, &control, fds, count);
   (void)sendmsg(bed->engine, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
   for (unsigned i = 0; i < count; i++) (void)close(fds[i]);
 }
