@@ -47,6 +47,7 @@
 #define LM_MSG_PONG 77
 #define LM_MSG_BATCH 78
 #define LM_MSG_ATTACH 79
+#define LM_MSG_READ_OUT 80
 
 /* flags */
 #define LM_F_BODY_FD 1
@@ -60,6 +61,7 @@
 #define LM_F_REOPEN 256
 #define LM_F_QUIET 512
 #define LM_F_COUNTED 1024
+#define LM_F_UNREAD 2048
 
 struct lm_header {
   uint8_t magic;

@@ -52,11 +52,12 @@ static void drop_report(struct lm_children *children, struct lm_report *r) {
   free(r);
 }
 
-static void post(struct lm_keeper *keeper, const struct lm_report *r) {
-  lm_link_post(keeper, LM_MSG_EXITED, 0, r->seq, (uint64_t)r->pid, lm_blob_ref(r->body));
+static void post(struct lm_keeper *keeper, const struct lm_report *r, bool unread) {
+  lm_link_post(keeper, LM_MSG_EXITED, unread ? LM_F_UNREAD : 0, r->seq, (uint64_t)r->pid, lm_blob_ref(r->body));
 }
 
-static void report(struct lm_keeper *keeper, pid_t pid, int32_t status, struct lm_field name, bool stranger) {
+static void report(struct lm_keeper *keeper, pid_t pid, int32_t status, struct lm_field name, bool unread) {
+  bool stranger = name.len == 0;
   struct lm_children *children = &keeper->children;
   lm_answers_clear(keeper);
   if (stranger && children->strangers >= STRANGERS_MAX) {
@@ -74,7 +75,7 @@ static void report(struct lm_keeper *keeper, pid_t pid, int32_t status, struct l
   *r = (struct lm_report){.seq = children->next_seq, .pid = pid, .stranger = stranger, .body = body};
   if (stranger) children->strangers++;
   TAILQ_INSERT_TAIL(&children->reports, r, entry);
-  post(keeper, r);
+  post(keeper, r, unread);
 }
 
 void lm_children_reap(struct lm_keeper *keeper) {
@@ -83,13 +84,14 @@ void lm_children_reap(struct lm_keeper *keeper) {
     pid_t pid = waitpid(-1, &status, WNOHANG | __WALL);
     if (pid < 0 && errno == EINTR) continue;
     if (pid <= 0) return;
-    /* What it wrote before it died is passed on before its exit is told, as far as readers leave room. */
-    lm_relays_push(keeper);
+    /* What it wrote before it died is passed on before its exit is told, as far as readers leave room. Whose output is
+     * not read yet is for the engine to ask, if there is any. */
+    bool unread = lm_relays_push(keeper) || lm_unread_any(keeper);
     struct lm_child *c = find(keeper, pid);
     if (c == NULL) {
-      report(keeper, pid, status, (struct lm_field){"", 0}, true);
+      report(keeper, pid, status, (struct lm_field){"", 0}, unread);
     } else {
-      if (!c->engine) report(keeper, pid, status, (struct lm_field){c->name, c->name_len}, false);
+      if (!c->engine) report(keeper, pid, status, (struct lm_field){c->name, c->name_len}, unread);
       forget(keeper, c);
     }
   }
@@ -112,7 +114,7 @@ void lm_children_replay(struct lm_keeper *keeper) {
     lm_link_post(keeper, LM_MSG_CHILD, 0, 0, (uint64_t)c->pid, lm_blob_make(&name, 1, -1));
   }
   const struct lm_report *r;
-  TAILQ_FOREACH (r, &keeper->children.reports, entry) post(keeper, r);
+  TAILQ_FOREACH (r, &keeper->children.reports, entry) post(keeper, r, true);
 }
 
 void lm_children_free(struct lm_keeper *keeper) {

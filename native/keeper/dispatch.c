@@ -15,6 +15,7 @@
 #define STRINGS_MAX 131072
 #define ENV_EDITS_MAX 4096 /* each is compared with all that is there */
 #define FDS_RESERVED 32
+#define READ_OUT_MS_MAX 86400000 /* as the engine's longest */
 
 static bool is_name(struct lm_field f) {
   return f.len > 0 && f.len <= NAME_MAX_LEN;
@@ -214,8 +215,8 @@ static void do_relay(struct lm_keeper *keeper, struct lm_message *m) {
   int result = lm_relay_start(keeper, m->fields[0], src, lm_message_take_fd(m, 1));
   if (result < 0) {
     lm_link_fail(keeper, m->head.serial, -result, "relay");
-  } else {
-    lm_link_done(keeper, m->head.serial);
+  } else if (m->head.serial != 0) {
+    lm_link_post(keeper, LM_MSG_DONE, 0, m->head.serial, (uint64_t)result, NULL);
   }
 }
 
@@ -243,6 +244,11 @@ static void do_attach(struct lm_keeper *keeper, struct lm_message *m) {
   if (result < 0) lm_link_fail(keeper, m->head.serial, -result, "attach");
 }
 
+static void do_read_out(struct lm_keeper *keeper, struct lm_message *m) {
+  int64_t ms = m->head.arg > READ_OUT_MS_MAX ? READ_OUT_MS_MAX : (int64_t)m->head.arg;
+  lm_unread_await(keeper, m->head.serial, m->fields[0], ms);
+}
+
 static void do_batch(struct lm_keeper *keeper, struct lm_message *m);
 
 static const struct {
@@ -267,6 +273,7 @@ static const struct {
     [LM_MSG_PONG - LM_MSG_WELCOME] = {do_pong, 0, 0, 0, false},
     [LM_MSG_BATCH - LM_MSG_WELCOME] = {do_batch, 0, 0, LM_FDS_MAX, false},
     [LM_MSG_ATTACH - LM_MSG_WELCOME] = {do_attach, 0, 1, 1, false},
+    [LM_MSG_READ_OUT - LM_MSG_WELCOME] = {do_read_out, 1, 0, 0, true},
 };
 
 /* How many of the batch's descriptors belong to its part i: LM_F_COUNTED puts a byte for each part ahead of them. */

@@ -158,6 +158,7 @@ static void init_parts(struct lm_keeper *keeper) {
   lm_answers_init(keeper);
   lm_relays_init(keeper);
   lm_conns_init(keeper);
+  lm_unread_init(keeper);
   lm_link_init(keeper);
   lm_ping_init(keeper);
   lm_engine_init(keeper);

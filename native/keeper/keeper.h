@@ -4,6 +4,7 @@
 
 #include <sys/queue.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "../common/util.h"
@@ -107,6 +108,12 @@ struct lm_relays {
   unsigned runnable; /* relays that have work without waiting for an event */
 };
 
+/* Requests that are answered once output was read. */
+struct lm_unread {
+  TAILQ_HEAD(, lm_read_out) waiting;
+  struct lm_timer again;
+};
+
 struct lm_frame {
   TAILQ_ENTRY(lm_frame) in_order; /* of all connections */
   TAILQ_ENTRY(lm_frame) of_conn;
@@ -149,6 +156,7 @@ struct lm_keeper {
   struct lm_children children;
   struct lm_relays relays;
   struct lm_listener listener;
+  struct lm_unread unread;
   struct lm_conns conns;
   struct lm_answers answers;
   struct lm_watch signals;
@@ -239,15 +247,28 @@ void lm_keeper_orphaned(struct lm_keeper *keeper);
 /* relay.c */
 void lm_relays_init(struct lm_keeper *keeper);
 void lm_relays_free(struct lm_keeper *keeper);
-/* Takes over both descriptors. 0 or -errno. */
+/* Takes over both descriptors. 1 when it had something to move, 0 when it had nothing yet, or -errno. */
 int lm_relay_start(struct lm_keeper *keeper, struct lm_field name, int src, int dst);
 void lm_relay_drop(struct lm_keeper *keeper, struct lm_field name);
 void lm_relay_finish(struct lm_keeper *keeper, struct lm_field name);
 void lm_relays_replay(struct lm_keeper *keeper);
 /* Goes on with relays that need no event. */
 void lm_relays_run(struct lm_keeper *keeper);
-/* Gives every relay a turn now. */
-void lm_relays_push(struct lm_keeper *keeper);
+/* Gives every relay a turn now. true when one of them has more than its destination takes. */
+bool lm_relays_push(struct lm_keeper *keeper);
+/* As lm_relays_push, of the relays into this file. */
+bool lm_relays_push_into(struct lm_keeper *keeper, const struct stat *dst);
+
+/* unread.c: output that is in a FIFO, and that nobody has read yet */
+void lm_unread_init(struct lm_keeper *keeper);
+/* A FIFO whose reading end is kept holds something. */
+bool lm_unread_any(const struct lm_keeper *keeper);
+/* DONE for `serial` once the FIFOs whose reading ends are kept under names that begin so have been read empty, and
+ * nothing is on its way there; at the latest after `ms`. A FIFO that nobody else has open for reading is not waited
+ * for. */
+void lm_unread_await(struct lm_keeper *keeper, uint32_t serial, struct lm_field prefix, int64_t ms);
+/* Nobody waits any more. */
+void lm_unread_forget(struct lm_keeper *keeper);
 
 /* listener.c */
 /* Takes over a listening socket. 0 or -errno. */

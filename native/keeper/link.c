@@ -132,7 +132,7 @@ static struct lm_blob *hello(const struct lm_keeper *keeper) {
       {"state_dir", keeper->engine.state_dir == NULL ? "" : keeper->engine.state_dir},
       {"daemon_version", who->daemon_version},
       {"version", lm_version},
-      {"features", "batch batch-fds attach reopen"},
+      {"features", "batch batch-fds attach reopen read-out"},
   };
   enum { COUNT = sizeof pairs / sizeof pairs[0] };
   char *texts[COUNT];
@@ -169,6 +169,7 @@ void lm_link_close(struct lm_keeper *keeper) {
   struct lm_link *link = &keeper->link;
   if (!lm_link_up(keeper)) return;
   lm_timer_stop(&link->retry);
+  lm_unread_forget(keeper);
   lm_loop_remove(&keeper->loop, &link->watch);
   lm_close(&link->watch.fd);
   while (!TAILQ_EMPTY(&link->queue)) drop(link, TAILQ_FIRST(&link->queue));

@@ -23,6 +23,8 @@ struct lm_relay {
   struct lm_watch src;
   struct lm_watch dst;
   struct lm_keeper *keeper;
+  dev_t dst_dev; /* of what dst is */
+  ino_t dst_ino;
   bool splice;
   bool snapshot; /* finishing: at most `left` bytes more are read */
   bool finishing;
@@ -202,6 +204,11 @@ static bool is_fifo(int fd) {
   return fstat(fd, &info) == 0 && S_ISFIFO(info.st_mode);
 }
 
+/* After a turn: what the source holds, or was read from it, is waiting for room. */
+static bool is_held_up(const struct lm_relay *r) {
+  return !r->ended && (r->rest != NULL || r->runnable || (r->splice && readable(r) > 0));
+}
+
 static int watch_fd(struct lm_keeper *keeper, struct lm_watch *watch, uint32_t events) {
   int result = lm_loop_add(&keeper->loop, watch, events | EPOLLET);
   return result == -EPERM ? 0 : result;
@@ -215,12 +222,16 @@ int lm_relay_start(struct lm_keeper *keeper, struct lm_field name, int src, int 
     return -EEXIST;
   }
   struct lm_relay *r = lm_alloc(sizeof *r);
+  struct stat info = {0};
+  (void)fstat(dst, &info);
   *r = (struct lm_relay){
       .src = {.fd = src, .ready = src_ready},
       .dst = {.fd = dst, .ready = dst_ready},
       .keeper = keeper,
       .name = text,
-      .splice = is_fifo(src) && is_fifo(dst),
+      .dst_dev = info.st_dev,
+      .dst_ino = info.st_ino,
+      .splice = is_fifo(src) && S_ISFIFO(info.st_mode),
   };
   TAILQ_INSERT_TAIL(&keeper->relays.all, r, entry);
   int result = lm_set_nonblock(src);
@@ -234,7 +245,7 @@ int lm_relay_start(struct lm_keeper *keeper, struct lm_field name, int src, int 
   /* Adding reports an edge for what is ready already; files give none. And whoever is told that the relay has begun may
    * count on what the source held. */
   run(r);
-  return 0;
+  return r->moved > 0 || is_held_up(r) ? 1 : 0;
 }
 
 void lm_relay_drop(struct lm_keeper *keeper, struct lm_field name) {
@@ -281,9 +292,25 @@ void lm_relays_run(struct lm_keeper *keeper) {
   }
 }
 
-void lm_relays_push(struct lm_keeper *keeper) {
+bool lm_relays_push(struct lm_keeper *keeper) {
+  bool held_up = false;
   struct lm_relay *r;
-  TAILQ_FOREACH (r, &keeper->relays.all, entry) run(r);
+  TAILQ_FOREACH (r, &keeper->relays.all, entry) {
+    run(r);
+    held_up |= is_held_up(r);
+  }
+  return held_up;
+}
+
+bool lm_relays_push_into(struct lm_keeper *keeper, const struct stat *dst) {
+  bool held_up = false;
+  struct lm_relay *r;
+  TAILQ_FOREACH (r, &keeper->relays.all, entry) {
+    if (r->ended || r->dst_ino != dst->st_ino || r->dst_dev != dst->st_dev) continue;
+    run(r);
+    held_up |= is_held_up(r);
+  }
+  return held_up;
 }
 
 void lm_relays_free(struct lm_keeper *keeper) {

@@ -30,7 +30,7 @@ describe('link', () => {
       state_dir: bed.stateDir,
       daemon_version: 'v2.3.0',
       version: pairs.version,
-      features: 'batch batch-fds attach reopen',
+      features: 'batch batch-fds attach reopen read-out',
     });
   });
 

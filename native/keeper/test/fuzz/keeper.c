@@ -191,7 +191,7 @@ static void some_fields(struct input *in, uint32_t count, struct lm_buf *body) {
 static void some_parts(const struct bed *bed, struct input *in, uint32_t count, struct lm_buf *body) {
   for (uint32_t i = 0; i < count; i++) {
     LM_CLEANUP_BUF struct lm_buf fields = {0};
-    struct lm_header head = some_header(bed, in, LM_MSG_ATTACH - LM_MSG_WELCOME + 1);
+    struct lm_header head = some_header(bed, in, LM_MSG_READ_OUT - LM_MSG_WELCOME + 1);
     some_fields(in, head.count, &fields);
     uint32_t len = (uint32_t)(sizeof head + fields.len);
     lm_buf_append(body, &len, 4);
@@ -215,7 +215,7 @@ static void some_counts(struct input *in, uint32_t parts, unsigned fds, struct l
 static void say(const struct bed *bed, struct input *in) {
   LM_CLEANUP_BUF struct lm_buf packet = {0};
   LM_CLEANUP_BUF struct lm_buf body = {0};
-  struct lm_header head = some_header(bed, in, LM_MSG_ATTACH - LM_MSG_WELCOME + 2);
+  struct lm_header head = some_header(bed, in, LM_MSG_READ_OUT - LM_MSG_WELCOME + 2);
   int fds[20];
   unsigned count = take_files(in, fds);
   if (head.type == LM_MSG_BATCH) {
