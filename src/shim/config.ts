@@ -24,6 +24,11 @@ export interface Timeouts {
   readonly runtimeMs: number;
   /** What Delete waits for output that nobody reads. */
   readonly drainMs: number;
+  /**
+   * What a reader gets to take what a process has written last, before its exit is told: containerd's client closes its FIFOs when it hears of the exit,
+   * with what is in them. Long for a reader that has to wait for a processor, short for those who wait for the exit while a reader has stopped.
+   */
+  readonly readMs: number;
   /** How long a shared engine without keepers lives on. */
   readonly engineIdleMs: number;
   /** How long a keeper without a container and without a connection lives on. */
@@ -37,7 +42,14 @@ export const DEFAULT_CONFIG: Config = {
   runtime: 'runc',
   io: 'direct',
   logLevel: 'info',
-  timeouts: { runtimeMs: 120_000, drainMs: 10_000, engineIdleMs: 60_000, keeperIdleMs: 60_000, loggerMs: 30_000 },
+  timeouts: {
+    runtimeMs: 120_000,
+    drainMs: 10_000,
+    readMs: 500,
+    engineIdleMs: 60_000,
+    keeperIdleMs: 60_000,
+    loggerMs: 30_000,
+  },
 };
 
 /**
@@ -124,6 +136,7 @@ export async function parseConfig(text: string, path: string): Promise<Config> {
 const TIMEOUT_KEYS: Readonly<Record<string, keyof Timeouts>> = {
   runtime_ms: 'runtimeMs',
   drain_ms: 'drainMs',
+  read_ms: 'readMs',
   engine_idle_ms: 'engineIdleMs',
   keeper_idle_ms: 'keeperIdleMs',
   logger_ms: 'loggerMs',

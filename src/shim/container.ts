@@ -5,6 +5,8 @@
  * - Steps that move init's state run one after the other in `#queue`; nothing that answers State, Pids, Stats or Wait ever waits there.
  * - Events of a container are published in the order create, start, (exec-added, exec-started, exit)*, exit, delete; init's exit comes after the exits of all
  *   execs that were started, and never before the end of a create or start that is under way.
+ * - An exit is announced when the process's readers have taken what it wrote (`ProcessIo.outputRead`), but not later than `read_ms`: they may close
+ *   their FIFOs when they hear of it. Until then the process is `reaped`, and running to those who ask.
  * - Before and after each step the record is in the keeper (`Ledger.save`), so that a successor engine knows what was begun. An event is queued before the
  *   record says that it was: a death in between doubles an event and never loses one.
  */
@@ -393,9 +395,10 @@ export class Container {
   }
 
   /** The keeper has reaped a process of ours. Runs at any time, also while a start is under way. */
-  #reaped(process: TrackedProcess, report: { readonly code: number; readonly timeNs: bigint }): void {
+  #reaped(process: TrackedProcess, report: Exit & { readonly isUnread?: boolean }): void {
     const exit: Exit = { code: report.code, timeNs: report.timeNs };
     process.reaped = exit;
+    process.io?.reaped(report.isUnread ?? true);
     if (this.#ledger.isClosed) return;
     this.#ledger.save();
     if (process instanceof ExecProcess) this.execs.reaped(process, exit);

@@ -31,6 +31,8 @@ export class Execs {
   readonly #host: ExecHost;
   /** exec id → process; removed by its Delete. */
   readonly #byId = new Map<string, ExecProcess>();
+  /** Those that have ended and whose readers have not taken all of their output yet; each is removed when its exit is announced. */
+  readonly #unread = new Set<ExecProcess>();
   #active = 0;
   #idle = createDeferred<void>();
 
@@ -97,7 +99,7 @@ export class Execs {
       exec.io?.startRecorded();
       started.resolve();
     }
-    if (exec.reaped !== undefined) this.#announce(exec, exec.reaped);
+    if (exec.reaped !== undefined) this.#end(exec, exec.reaped);
   }
 
   /** Removes an exec that has ended or was never started. */
@@ -118,7 +120,7 @@ export class Execs {
 
   /** The keeper has reaped an exec; one whose start is under way is announced when that has ended. */
   reaped(exec: ExecProcess, exit: Exit): void {
-    if (exec.state === 'running') this.#announce(exec, exit);
+    if (exec.state === 'running') this.#end(exec, exit);
   }
 
   /** Resolves when no exec runs or is being started. */
@@ -138,7 +140,7 @@ export class Execs {
     this.#active += 1;
     exec.state = 'running';
     context.publish(events.taskExecStarted(containerId, exec.id, exec.pid));
-    if (exec.reaped !== undefined) this.#announce(exec, exec.reaped);
+    if (exec.reaped !== undefined) this.#end(exec, exec.reaped);
   }
 
   dispose(): void {
@@ -160,6 +162,22 @@ export class Execs {
   #giveUp(exec: ExecProcess): void {
     exec.failed = true;
     exec.giveUp({ code: UNKNOWN_EXIT_CODE, timeNs: nowNs() });
+  }
+
+  /** Announces the exit, once its readers have taken what it wrote. */
+  #end(exec: ExecProcess, exit: Exit): void {
+    if (this.#unread.has(exec)) return;
+    const read = exec.io?.outputRead(this.#host.context.config.timeouts.readMs);
+    if (read === undefined) {
+      this.#announce(exec, exit);
+      return;
+    }
+    this.#unread.add(exec);
+    void read.then(() => {
+      this.#unread.delete(exec);
+      // The whole container may have gone meanwhile.
+      if (this.#byId.get(exec.id) === exec) this.#announce(exec, exit);
+    });
   }
 
   #announce(exec: ExecProcess, exit: Exit): void {

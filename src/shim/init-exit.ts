@@ -58,7 +58,9 @@ export class InitExit {
     if (settings.sharesPidNamespace) await cgroup.endLeftovers('kill');
     else if (ledger.state === 'paused' || ledger.state === 'pausing') await cgroup.endLeftovers('thaw');
     cgroup.end({ pid: init.pid, wasKilled: exit.code === SIGKILL_CODE, wasKillAsked: this.wasKillAsked });
-    await execs.idle();
+    // What has ended only now may have written after init was reaped.
+    if (settings.sharesPidNamespace) init.io?.reaped(true);
+    await Promise.all([execs.idle(), init.io?.outputRead(context.config.timeouts.readMs)]);
     if (ledger.isClosed) return;
     ledger.state = 'stopped';
     init.settle(exit);

@@ -31,6 +31,7 @@ import {
   LM_MSG_PING,
   LM_MSG_PONG,
   LM_MSG_PUT,
+  LM_MSG_READ_OUT,
   LM_MSG_RELAY,
   LM_MSG_RELAY_STATE,
   LM_MSG_RELAYED,
@@ -193,9 +194,19 @@ export class KeeperLink implements Spawner {
   /**
    * Copies src to dst in the keeper until end of file. The keeper has its own duplicates: the caller may close both at once.
    * Resolves when the copy has begun: what src held is then in dst, as far as it had room.
+   * @returns whether src held anything
    */
-  async relay(name: string, src: number, dst: number): Promise<void> {
-    await this.#requests.do({ type: LM_MSG_RELAY, fields: [name], fds: [src, dst] });
+  relay(name: string, src: number, dst: number): Promise<boolean> {
+    return this.#requests.send({ type: LM_MSG_RELAY, fields: [name], fds: [src, dst] }, (arg) => arg !== 0);
+  }
+
+  /**
+   * Resolves when the FIFOs whose reading ends are kept under names that begin so have been read empty, and nothing is on its way there. One that
+   * nobody has open for reading is not waited for, and no reader longer than `timeoutMs`. With an older keeper, at once.
+   */
+  async outputRead(prefix: string, timeoutMs: number): Promise<void> {
+    if (!this.#features.has('read-out')) return;
+    await this.#requests.do({ type: LM_MSG_READ_OUT, arg: timeoutMs, fields: [prefix] });
   }
 
   /** Lets a relay move what its source holds now and then ends it; its end is reported by onRelay. */

@@ -1,7 +1,7 @@
 /** What a keeper says, as values: the messages of native/README.md that carry more than their numbers. */
 import { Code, codeOfErrno, LaminaError } from '../base/index.js';
 import type { ExitStatus } from '../oci/index.js';
-import { LM_F_ENDED, LM_MSG_RELAYED, type Message } from '../sys/index.js';
+import { LM_F_ENDED, LM_F_UNREAD, LM_MSG_RELAYED, type Message } from '../sys/index.js';
 import { errnoName, errnoText } from './errno.js';
 
 /** Who a keeper serves; see HELLO in native/README.md. */
@@ -27,6 +27,8 @@ export interface ExitReport extends ExitStatus {
   readonly pid: number;
   /** What the child was called when it was spawned or adopted; empty for a stranger. */
   readonly name: string;
+  /** Some process of this keeper has written what its reader has not taken yet; it may be this one. */
+  readonly isUnread: boolean;
 }
 
 /** The end of a relay, or its being alive (`ended` false) in a replay. */
@@ -63,10 +65,21 @@ export function parseHello(message: Message): Hello {
 }
 
 /** @returns undefined for a message that is cut off */
-export function parseExitReport({ serial, arg, fields: [name, waitStatus, timeNs] }: Message): ExitReport | undefined {
+export function parseExitReport({
+  flags,
+  serial,
+  arg,
+  fields: [name, waitStatus, timeNs],
+}: Message): ExitReport | undefined {
   if (waitStatus === undefined || waitStatus.length < 4 || timeNs === undefined || timeNs.length < 8) return undefined;
   const status = exitStatusOf(waitStatus.readInt32LE(), timeNs.readBigInt64LE());
-  return { ...status, seq: serial, pid: Number(arg), name: name?.toString() ?? '' };
+  return {
+    ...status,
+    seq: serial,
+    pid: Number(arg),
+    name: name?.toString() ?? '',
+    isUnread: (flags & LM_F_UNREAD) !== 0,
+  };
 }
 
 /** Splits a wait(2) status. */

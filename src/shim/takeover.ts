@@ -113,6 +113,7 @@ export class Takeover {
     process.reaped = fromExitRecord(record.reaped);
     const exit = fromExitRecord(record.exit);
     if (exit !== undefined) process.settle(exit);
+    else if (process.reaped !== undefined) process.io.reaped(true);
     else if (process.pid !== 0 && process.reaped === undefined) {
       context.exits.expect(exitName(execId), (report) => onReaped(process, report));
     }

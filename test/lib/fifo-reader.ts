@@ -1,5 +1,6 @@
 import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { isErrno } from '../../src/base/index.js';
+import { binding } from '../../src/sys/index.js';
 import { mustRun } from './command.js';
 import { until } from './wait.js';
 
@@ -9,6 +10,16 @@ const CHUNK = 65_536;
 export async function makeFifo(path: string): Promise<string> {
   await mustRun(['mkfifo', '-m', '700', path]);
   return path;
+}
+
+/** Bytes that wait in a FIFO. It need not have a reader: the shim keeps one. */
+export function waitingIn(path: string): number {
+  const fd = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
+  try {
+    return binding().bytesReadable(fd);
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /** The reading end of a FIFO, under full control: it reads when told to and can leave at any byte. */

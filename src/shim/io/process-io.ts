@@ -68,6 +68,9 @@ export class ProcessIo {
   /** relay → settles when it has ended; entries stay until dispose. */
   readonly #relays = new Map<RelayStream, Deferred<void>>();
   readonly #held = new Set<HeldStream>();
+  #hasEnded = false;
+  /** It may have written what its reader has not taken; false is certain once it has ended. */
+  #isUnread = false;
   /** 0, 1, 2 of the process; undefined is /dev/null. Ours until `releaseChildEnds`. */
   #child: (number | undefined)[] = [undefined, undefined, undefined];
   #console: number | undefined;
@@ -146,7 +149,7 @@ export class ProcessIo {
     const isDue = ({ stream }: { readonly stream: RelayStream }): boolean => isStarted || stream !== 'err';
     const begun = this.#waiting.filter(isDue).map(({ stream, src, dst }) => {
       this.#relays.set(stream, createDeferred());
-      return this.#link.relay(this.#prefix + stream, src, dst);
+      return this.#startRelay(stream, src, dst);
     });
     this.#closeWaiting(isDue);
     await Promise.all(begun);
@@ -189,6 +192,8 @@ export class ProcessIo {
 
   /** The start is recorded, or was never begun: nobody will try it again. */
   startRecorded(): void {
+    // All copies have begun: from now on the report of the exit says it.
+    if (!this.#hasEnded) this.#isUnread = false;
     for (const stream of OF_START) this.#release(stream);
     this.#closeOfStart();
   }
@@ -234,7 +239,24 @@ export class ProcessIo {
     if (stream === 'in' && this.#console !== undefined && state.error === undefined) this.#hangUp();
   }
 
-  /** The process has ended: nobody reads its stdin any more. */
+  /** The process was reaped. @param isUnread it may have written what its reader has not taken yet */
+  reaped(isUnread: boolean): void {
+    this.#hasEnded = true;
+    if (isUnread) this.#isUnread = true;
+  }
+
+  /**
+   * Of a process that has ended: resolves when its readers have taken all it wrote, at the latest after `timeoutMs`; undefined when they have. Never
+   * rejects.
+   */
+  outputRead(timeoutMs: number): Promise<void> | undefined {
+    if (!this.#isUnread || !(this.#held.has('stdout-hold') || this.#held.has('stderr-hold'))) return undefined;
+    this.#isUnread = false;
+    // Without its keeper nothing is left to be told.
+    return this.#link.outputRead(this.#prefix, timeoutMs).catch(() => undefined);
+  }
+
+  /** Its exit is told: nobody reads its stdin any more. */
   processEnded(): void {
     this.#closeWaiting(({ stream }) => stream === 'in');
     this.#dropRelay('in');
@@ -303,6 +325,11 @@ export class ProcessIo {
     if (src === undefined || dst === undefined || left.relays.has(`${this.#prefix}err`)) return;
     for (const end of ends) left.taken.add(this.#prefix + end);
     this.#waiting.push({ stream: 'err', src, dst });
+  }
+
+  async #startRelay(stream: RelayStream, src: number, dst: number): Promise<void> {
+    const hasMoved = await this.#link.relay(this.#prefix + stream, src, dst);
+    if (hasMoved && stream !== 'in') this.#isUnread = true;
   }
 
   #closeWaiting(which: (relay: { readonly stream: RelayStream }) => boolean): void {

@@ -5,9 +5,8 @@ import { join } from 'node:path';
 import { after, before, beforeEach, describe, it } from 'node:test';
 import { Status } from '../../../src/api/index.js';
 import { isErrno } from '../../../src/base/index.js';
-import { binding } from '../../../src/sys/index.js';
 import { LAMINA } from '../../lib/box.js';
-import { FifoReader, makeFifo } from '../../lib/fifo-reader.js';
+import { FifoReader, makeFifo, waitingIn } from '../../lib/fifo-reader.js';
 import { nothingLeft } from '../../lib/leftovers.js';
 import { listProcesses, readProcLink } from '../../lib/proc.js';
 import { replaceEngine } from '../../lib/processes.js';
@@ -32,16 +31,6 @@ function assertUnbroken(text: string): void {
   const lines = text.split('\n').slice(0, -1);
   assert.ok(lines.length > 1000, `${lines.length} lines`);
   for (const [n, line] of lines.entries()) assert.equal(line, `line ${n}`);
-}
-
-/** Bytes that wait in a FIFO. It need not have a reader: the shim keeps one. */
-function waitingIn(path: string): number {
-  const fd = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
-  try {
-    return binding().bytesReadable(fd);
-  } finally {
-    closeSync(fd);
-  }
 }
 
 async function untilFull(path: string): Promise<void> {

@@ -21,13 +21,21 @@ describe('configuration', () => {
       engine_idle_ms = 1000
       keeper_idle_ms = 3000
       logger_ms = 4000
+      read_ms = 700
     `;
     assert.deepEqual(await parseConfig(text, 'x.toml'), {
       engine: 'dedicated',
       runtime: '/usr/bin/crun',
       io: 'copy',
       logLevel: 'debug',
-      timeouts: { runtimeMs: 60_000, drainMs: 2500, engineIdleMs: 1000, keeperIdleMs: 3000, loggerMs: 4000 },
+      timeouts: {
+        runtimeMs: 60_000,
+        drainMs: 2500,
+        readMs: 700,
+        engineIdleMs: 1000,
+        keeperIdleMs: 3000,
+        loggerMs: 4000,
+      },
     });
   });
 

@@ -5,7 +5,7 @@ import { ExitRouter } from '../../../src/shim/exits.js';
 import type { KeeperLink } from '../../../src/shim/keeper-link.js';
 import type { ExitReport } from '../../../src/shim/keeper-messages.js';
 
-const REPORT: ExitReport = { seq: 7, pid: 100, name: 'p/c/x', code: 3, signal: undefined, timeNs: 1n };
+const REPORT: ExitReport = { seq: 7, pid: 100, name: 'p/c/x', code: 3, signal: undefined, timeNs: 1n, isUnread: false };
 
 /** A keeper whose child 100 has been reaped. */
 function router(): { readonly exits: ExitRouter; readonly acknowledged: number[] } {
