@@ -6,6 +6,7 @@
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { appendFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { mustRun, runCommand } from '../lib/command.js';
 import { hostProgram } from '../lib/image.js';
@@ -31,6 +32,8 @@ shimSuite('output on a busy machine', (suite) => {
   const scenario = laminaOnly(suite, { timeoutMs: 120_000 + LIVES * 20_000 });
 
   scenario(`is whole in ${LIVES} runs`, async (box) => {
+    // ctr may have to wait long for a processor.
+    appendFileSync(box.daemon.env['LAMINA_CONFIG'] ?? '', 'read_ms = 3600000\n');
     const expected = await mustRun([hostProgram('probe'), 'drip', String(LINES)]);
     const cut: string[] = [];
     let next = 0;
