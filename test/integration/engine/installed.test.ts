@@ -111,7 +111,7 @@ describe('scripts/install', () => {
     );
     // The one before stays, to go back to; nothing else does.
     assert.deepEqual(readdirSync(join(library(), 'releases')).toSorted(), installed.slice(-2).toSorted());
-    assert.deepEqual(readdirSync(library()).toSorted(), ['engine.cjs', 'lamina.mjs', 'releases']);
+    assert.deepEqual(readdirSync(library()).toSorted(), ['engine.cjs', 'engine.mjs', 'lamina.mjs', 'releases']);
     assert.deepEqual(readdirSync(join(dir, 'prefix/bin')).toSorted(), ['containerd-shim-lamina-v2', 'lamina']);
   });
 });
