@@ -12,7 +12,7 @@ interface Environment {
   readonly env: NodeJS.ProcessEnv;
 }
 
-const ENGINE = /engine\.cjs( --dedicated)?$/;
+const ENGINE = /engine\.[cm]js( --dedicated)?$/;
 const KEEPER = /containerd-shim-lamina-v2 .* start$/;
 
 export function stateDir(daemon: Environment): string {
