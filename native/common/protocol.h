@@ -12,6 +12,9 @@
 #define LM_MESSAGE_MAX 5242880
 #define LM_FDS_MAX 16
 
+/* Half of what V8 may use for what is young in an engine, MiB: its default of 16 is never given back after a busy time. */
+#define LM_ENGINE_YOUNG_MIB 4
+
 /* keeper to engine */
 #define LM_MSG_HELLO 1
 #define LM_MSG_ENTRY 2

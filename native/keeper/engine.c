@@ -167,7 +167,8 @@ static pid_t start_engine(struct lm_keeper *keeper, int sock, bool dedicated, st
   LM_CLEANUP_CLOSE int log = open(engine->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
   struct stat info;
   if (log >= 0 && fstat(log, &info) == 0 && info.st_size > LOG_MAX) (void)!ftruncate(log, 0);
-  char *argv[] = {node, script, dedicated ? "--dedicated" : NULL, NULL};
+  LM_CLEANUP_FREE char *young = lm_format("--max-semi-space-size=%d", LM_ENGINE_YOUNG_MIB);
+  char *argv[] = {node, young, script, dedicated ? "--dedicated" : NULL, NULL};
   int from[] = {sock, log, log};
   int to[] = {ENGINE_FD, 1, 2};
   const struct lm_spawn spawn = {

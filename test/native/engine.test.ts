@@ -13,7 +13,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, it } from 'node:test';
-import { binding } from '../../src/sys/index.js';
+import { binding, LM_ENGINE_YOUNG_MIB } from '../../src/sys/index.js';
 import { Bed, eventually, frame, isGone } from './harness.js';
 
 describe('engine', () => {
@@ -23,7 +23,7 @@ describe('engine', () => {
   it('is started once and shared by keepers', async () => {
     bed = new Bed();
     const { engine, hello } = await bed.keeper();
-    assert.deepEqual(engine.args, [join(bed.dir, 'lib', 'engine.cjs')]);
+    assert.deepEqual(engine.args, [`--max-semi-space-size=${LM_ENGINE_YOUNG_MIB}`, join(bed.dir, 'lib', 'engine.cjs')]);
     assert.equal(readlinkSync(`/proc/${engine.pid}/cwd`), '/');
     assert.equal(statSync(bed.stateDir).mode & 0o777, 0o700);
     assert.deepEqual(
@@ -51,14 +51,14 @@ describe('engine', () => {
     await bed.start();
     const shared = await bed.engine();
     const own = await bed.engine();
-    assert.deepEqual(own.args.slice(1), ['--dedicated']);
+    assert.deepEqual(own.args.slice(2), ['--dedicated']);
     await bed.replayed(own);
     await shared.lines.take((line) => line === 'close 0', 'close');
     own.send('PUT', { serial: 1, fields: ['x', 'y'] });
     await own.next('DONE');
     own.kill();
     const next = await bed.engine();
-    assert.deepEqual(next.args.slice(1), ['--dedicated']);
+    assert.deepEqual(next.args.slice(2), ['--dedicated']);
     await bed.replayed(next);
     assert.equal(next.pendingOf('ENTRY').length, 1);
     shared.kill();
@@ -84,13 +84,13 @@ describe('engine', () => {
     assert.ok(binding().flock(lock, 'exclusive'));
     engine.kill();
     const own = await bed.engine();
-    assert.deepEqual(own.args.slice(1), ['--dedicated']);
+    assert.deepEqual(own.args.slice(2), ['--dedicated']);
     await bed.replayed(own);
     closeSync(lock);
     // The next one is everybody's again.
     own.kill();
     const next = await bed.engine();
-    assert.deepEqual(next.args.slice(1), []);
+    assert.deepEqual(next.args.slice(2), []);
     await bed.replayed(next);
   });
 

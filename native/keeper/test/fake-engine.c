@@ -327,7 +327,7 @@ static void from_test(struct lm_buf *in) {
 }
 
 int main(int argc, char **argv) {
-  dedicated = argc > 2 && strcmp(argv[2], "--dedicated") == 0;
+  dedicated = strcmp(argv[argc - 1], "--dedicated") == 0;
   const char *path = getenv("FAKE_CONTROL");
   struct sockaddr_un address = {.sun_family = AF_UNIX};
   if (path == NULL || strlen(path) >= sizeof address.sun_path) return 1;

@@ -14,7 +14,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import { Script } from 'node:vm';
+import { LM_ENGINE_YOUNG_MIB } from '../../../src/sys/index.js';
 import { mustRun, runCommand } from '../../lib/command.js';
 import { releaseDir } from '../../lib/installed.js';
 import { LAMINA_BIN, REPO } from '../../lib/repo.js';
@@ -38,12 +38,14 @@ describe('the installed engine', () => {
     return run.stdout;
   };
 
-  it('has compiled code that this node takes', () => {
-    const script = new Script(readFileSync(join(copy, 'engine.js'), 'latin1'), {
-      filename: join(copy, 'engine.js'),
-      cachedData: readFileSync(join(copy, 'engine.cache')),
-    });
-    assert.equal(script.cachedDataRejected, false);
+  it('has compiled code that this node takes, as keepers start it', () => {
+    const code = `const { readFileSync } = require('node:fs');
+      const [filename, cache] = process.argv.slice(1);
+      const script = new (require('node:vm').Script)(readFileSync(filename, 'latin1'), { filename, cachedData: readFileSync(cache) });
+      process.stdout.write(String(script.cachedDataRejected));`;
+    const young = `--max-semi-space-size=${LM_ENGINE_YOUNG_MIB}`;
+    const args = [young, '-e', code, join(copy, 'engine.js'), join(copy, 'engine.cache')];
+    assert.equal(spawnSync(process.execPath, args, { encoding: 'utf8' }).stdout, 'false');
     assert.equal(runtimeOf(), 'runc');
   });
 
