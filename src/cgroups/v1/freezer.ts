@@ -1,7 +1,8 @@
 /**
  * The v1 freezer: freezer.state takes FROZEN or THAWED and reads FREEZING while processes are on their way. It notifies of
  * nothing, so it is polled. A process forked meanwhile can slip through and keep the group at FREEZING; writing FROZEN again
- * catches it (Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst).
+ * catches it (Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst). A program that is being replaced by execve does not stand still before its other
+ * threads have died, which they do not while they are frozen: only a thaw helps those.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { Code, LaminaError } from '../../base/index.js';
@@ -10,6 +11,9 @@ import { isDirectory, readCgroupFile, writeCgroupFile } from '../file.js';
 
 const FIRST_WAIT_MS = 1;
 const LAST_WAIT_MS = 20;
+/** So often FROZEN is written before the group is thawed for a moment; 170 ms later for the first time. */
+const WRITES_PER_THAW = 12;
+const THAW_MS = 5;
 
 function access<T>(dir: string, action: () => T): T {
   try {
@@ -42,11 +46,17 @@ export function isFreezeAsked(dir: string): boolean {
 export async function freeze(dir: string, timeoutMs: number): Promise<void> {
   const wasAsked = isFreezeAsked(dir);
   const deadline = performance.now() + timeoutMs;
-  for (let waitMs = FIRST_WAIT_MS; ; waitMs = Math.min(waitMs * 2, LAST_WAIT_MS)) {
+  let waitMs = FIRST_WAIT_MS;
+  for (let write = 1; ; write += 1) {
     writeState(dir, 'FROZEN');
     if (isFrozen(dir)) return;
     if (performance.now() >= deadline) break;
     await delay(waitMs);
+    waitMs = Math.min(waitMs * 2, LAST_WAIT_MS);
+    if (write % WRITES_PER_THAW === 0) {
+      writeState(dir, 'THAWED');
+      await delay(THAW_MS);
+    }
   }
   if (!wasAsked) writeState(dir, 'THAWED');
   throw new LaminaError(Code.DeadlineExceeded, `freeze ${dir}: processes still run after ${timeoutMs} ms`, {

@@ -12,6 +12,7 @@ import {
   type V1Stats,
   type V2Stats,
 } from '../../../src/cgroups/index.js';
+import { hostProgram } from '../../lib/image.js';
 import { requires } from '../../lib/requires.js';
 import { LATE_MS, until, within } from '../../lib/wait.js';
 import { TestGroup } from './group.js';
@@ -122,6 +123,15 @@ for (const backend of [v1Backend(layout), v2Backend(layout)]) {
       await until('it runs again', () => state() === 'R');
       process.kill(pid, 'SIGTERM');
       assert.equal((await exit).signal, 'SIGTERM');
+    });
+
+    it('freezes programs that are being replaced by others', async () => {
+      await group.run(`exec ${hostProgram('probe')} replace 8`);
+      for (let n = 0; n < 20; n += 1) {
+        await cgroup.freeze();
+        assert.equal(cgroup.frozen(), true);
+        await cgroup.thaw();
+      }
     });
 
     it('freezes and thaws an empty group', async () => {

@@ -7,11 +7,13 @@
  *   probe orphans N      start N sleepers whose parent is gone, print "started", exit
  *   probe winsize        print "ROWS COLS" now and after each SIGWINCH until "quit" or the end of stdin
  *   probe drip N         write N numbered lines "line I\n", one write(2) each
+ *   probe replace N      run itself anew by execve without end, each time with N busy threads that have to die for it
  *   probe signals        print the name of each SIGTERM, SIGUSR1, SIGHUP as it comes; SIGINT ends with status 7
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -162,6 +164,24 @@ static int signals(void) {
   }
 }
 
+static void *spin(void *unused) {
+  for (volatile uint64_t turns = 0;; turns++) {
+    if (turns % 1024 == 0) usleep(10);
+  }
+  return unused;
+}
+
+static int replace(char **argv) {
+  for (unsigned long count = strtoul(argv[2], NULL, 10); count > 0; count--) {
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, spin, NULL) != 0) return 1;
+  }
+  usleep(1000);
+  execv("/proc/self/exe", argv);
+  perror("execv");
+  return 1;
+}
+
 int main(int argc, char **argv) {
   const char *verb = argc > 1 ? argv[1] : "";
   uint64_t number = argc > 2 ? strtoull(argv[2], NULL, 10) : 0;
@@ -172,6 +192,7 @@ int main(int argc, char **argv) {
   if (strcmp(verb, "winsize") == 0) return winsize();
   if (strcmp(verb, "drip") == 0) return drip(number);
   if (strcmp(verb, "signals") == 0) return signals();
+  if (strcmp(verb, "replace") == 0 && argc > 2) return replace(argv);
   fprintf(stderr, "probe: unknown verb \"%s\"\n", verb);
   return 2;
 }
