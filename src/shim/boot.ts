@@ -8,9 +8,8 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
-import { setFlagsFromString } from 'node:v8';
 import { Script } from 'node:vm';
-import { LM_ENGINE_YOUNG_MIB } from '../sys/gen/protocol.js';
+import { LM_ENGINE_YOUNG_MIB } from '../sys/index.js';
 
 /** Parts of node that take milliseconds to load and that most containers never need: loaded when something of them is first used. */
 const LATE: ReadonlySet<string> = new Set(['node:child_process', 'node:crypto', 'node:net', 'node:tty']);
@@ -36,8 +35,11 @@ function readCache(): Buffer | undefined {
 
 const isMakingCache = process.argv[2] === '--make-cache';
 const cachedData = isMakingCache ? undefined : readCache();
-// As keepers start it.
-if (isMakingCache) setFlagsFromString(`--max-semi-space-size=${LM_ENGINE_YOUNG_MIB}`);
+if (isMakingCache) {
+  // As keepers start it.
+  const { setFlagsFromString }: typeof import('node:v8') = requireNow('node:v8');
+  setFlagsFromString(`--max-semi-space-size=${LM_ENGINE_YOUNG_MIB}`);
+}
 // One byte per character, so that nothing has to be decoded: outside comments the bundler writes ASCII.
 const script = new Script(readFileSync(scriptPath, 'latin1'), {
   filename: scriptPath,

@@ -65,7 +65,7 @@ export class Container {
     this.init = new TrackedProcess(stdio);
     this.#log = context.log.child({ container: settings.id });
     this.#runc = new Runc({
-      spawner: context.link,
+      spawner: context.link.children,
       binary: settings.options.binaryName,
       root: this.#runtimeRoot,
       log: bundlePaths(settings.bundle).runtimeLog,

@@ -5,7 +5,6 @@
  * and their descriptors are collected; afterwards `entries` only mirrors what this engine put.
  */
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
-import type { SpawnedProcess, Spawner, SpawnRequest } from '../oci/index.js';
 import {
   LM_F_ATTACHED,
   LM_F_FINISH,
@@ -62,8 +61,6 @@ import { KeeperRequests } from './keeper-requests.js';
 import { KeptDescriptors } from './kept-descriptors.js';
 import { Turn } from './turn.js';
 
-export type { RelayState } from './keeper-messages.js';
-
 /** What a session does with the keeper's messages. */
 export interface KeeperEvents {
   /** @param attached an engine made it, by `attach`; else the daemon did */
@@ -83,7 +80,7 @@ const DOES_WITHOUT: ReadonlySet<number> = new Set([LM_MSG_SPAWNED, LM_MSG_ADOPTE
 /** What is added to an eventfd's counter. */
 const ONE = Buffer.from(new BigUint64Array([1n]).buffer);
 
-export class KeeperLink implements Spawner {
+export class KeeperLink {
   readonly #socket: MessageSocket;
   readonly #onHello: (hello: Hello, link: KeeperLink) => KeeperEvents | undefined;
   #events: KeeperEvents | undefined;
@@ -169,26 +166,6 @@ export class KeeperLink implements Spawner {
   del(name: string): void {
     this.#kept.forget(name);
     this.#send({ type: LM_MSG_DEL, fields: [name] });
-  }
-
-  /** Of `children`. */
-  spawn(request: SpawnRequest): Promise<SpawnedProcess> {
-    return this.children.spawn(request);
-  }
-
-  /** Of `children`. */
-  killStray(pid: number): Promise<void> {
-    return this.children.killStray(pid);
-  }
-
-  /** Of `children`. */
-  inheritedNames(prefix: string): string[] {
-    return this.children.inheritedNames(prefix);
-  }
-
-  /** Of `children`. */
-  inheritedRun(name: string): SpawnedProcess | undefined {
-    return this.children.inheritedRun(name);
   }
 
   /**

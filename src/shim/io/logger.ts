@@ -37,8 +37,8 @@ export async function loggersEnded(keeper: KeeperLink): Promise<void> {
 
 /** Ends the loggers that a predecessor engine had told to end, or lost: those that no process has taken over. @param lost ids of containers whose processes are not known */
 export function endLeftLoggers(keeper: KeeperLink, lost: readonly string[]): void {
-  for (const name of keeper.inheritedNames(NAME)) {
-    const logger = lost.includes(name.split('/')[1] ?? '') ? undefined : keeper.inheritedRun(name);
+  for (const name of keeper.children.inheritedNames(NAME)) {
+    const logger = lost.includes(name.split('/')[1] ?? '') ? undefined : keeper.children.inheritedRun(name);
     if (logger !== undefined) endLogger(keeper, logger);
   }
 }

@@ -230,7 +230,7 @@ async function openLogger(
 }
 
 function loggerOptions(options: OpenIoOptions): LoggerOptions {
-  return { ...options, spawner: options.link, name: loggerName(options.prefix) };
+  return { ...options, spawner: options.link.children, name: loggerName(options.prefix) };
 }
 
 function ownedPipe(options: OpenIoOptions): [read: number, write: number] {

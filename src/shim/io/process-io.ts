@@ -17,7 +17,8 @@ import { closeSync } from 'node:fs';
 import { createDeferred, type Deferred } from '../../base/index.js';
 import { ConsoleSocket, type Process, type SpawnedProcess } from '../../oci/index.js';
 import { binding } from '../../sys/index.js';
-import type { KeeperLink, RelayState } from '../keeper-link.js';
+import type { KeeperLink } from '../keeper-link.js';
+import type { RelayState } from '../keeper-messages.js';
 import { endLogger, loggerName } from './logger.js';
 
 export type RelayStream = 'in' | 'out' | 'err';
@@ -307,7 +308,7 @@ export class ProcessIo {
       const made = { fd: socket.fd, path: socket.bytes.toString(), isConnected: connection !== undefined };
       io.#consoleSocket = new ConsoleSocket({}, made);
     }
-    io.#logger = link.inheritedRun(loggerName(prefix));
+    io.#logger = link.children.inheritedRun(loggerName(prefix));
     io.#restoreErr(left);
     for (const stream of ['in', 'out', 'err'] as const) {
       const state = left.relays.get(prefix + stream);
