@@ -46,6 +46,13 @@ const script = new Script(readFileSync(scriptPath, 'latin1'), {
   ...(cachedData === undefined ? {} : { cachedData }),
 });
 const engine = (script.runInThisContext() as EngineScript)(requireLate, import.meta.url);
-// After it has run: what ran is compiled, and in the cache.
-if (isMakingCache) writeFileSync(cachePath, script.createCachedData());
+if (isMakingCache) void makeCache();
 else engine.run(process.argv.slice(2));
+
+/** What has run is compiled, and in the cache: for that the engine is started once, as far as it goes without a keeper. */
+async function makeCache(): Promise<void> {
+  // A configuration that cannot be used makes the cache smaller, no more.
+  await engine.check().catch(() => undefined);
+  writeFileSync(cachePath, script.createCachedData());
+  process.exit(0);
+}

@@ -11,6 +11,8 @@ import { Engine } from './engine.js';
 import { decodeOptions } from './options.js';
 import { socketPath } from './socket-path.js';
 
+export { check };
+
 const INHERITED_FD = 3;
 
 async function main(args: readonly string[]): Promise<void> {
