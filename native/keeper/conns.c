@@ -126,6 +126,8 @@ static bool take_frame(struct lm_conn *c, uint32_t flags) {
   }
   lm_blob_unref(c->body);
   c->body = NULL;
+  /* Who asks for what has not changed asks again. */
+  lm_loop_expect(&c->keeper->loop);
   return write_bytes(c, reply.data, reply.len);
 }
 

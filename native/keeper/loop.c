@@ -2,9 +2,13 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <sched.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "../common/util.h"
+
+#define EXPECT_NS 60000
 
 int lm_loop_init(struct lm_loop *loop, struct lm_error *err) {
   *loop = (struct lm_loop){.epoll = epoll_create1(EPOLL_CLOEXEC)};
@@ -74,9 +78,30 @@ static int time_left(const struct lm_loop *loop) {
   return left < 0 ? 0 : left > INT_MAX ? INT_MAX : (int)left;
 }
 
+static int64_t now_ns(void) {
+  struct timespec now;
+  (void)clock_gettime(CLOCK_MONOTONIC, &now);
+  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+void lm_loop_expect(struct lm_loop *loop) {
+  loop->expects_until = now_ns() + EXPECT_NS;
+}
+
+static int wait_for(struct lm_loop *loop, struct epoll_event *events, int limit) {
+  while (loop->expects_until != 0) {
+    int count = epoll_wait(loop->epoll, events, limit, 0);
+    if (count != 0) return count;
+    /* Who is to send it may be waiting for this very processor. */
+    (void)sched_yield();
+    if (now_ns() >= loop->expects_until) loop->expects_until = 0;
+  }
+  return epoll_wait(loop->epoll, events, limit, time_left(loop));
+}
+
 void lm_loop_round(struct lm_loop *loop, bool poll) {
   struct epoll_event events[32];
-  int count = epoll_wait(loop->epoll, events, 32, poll ? 0 : time_left(loop));
+  int count = poll ? epoll_wait(loop->epoll, events, 32, 0) : wait_for(loop, events, 32);
   for (int i = 0; i < count; i++) {
     struct lm_watch *watch = events[i].data.ptr;
     if (watch->added) watch->ready(watch, events[i].events);

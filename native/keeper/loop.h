@@ -25,7 +25,8 @@ struct lm_timer {
 struct lm_loop {
   int epoll;
   struct lm_timer *timers;
-  void *graveyard; /* singly linked through the first word of each */
+  void *graveyard;       /* singly linked through the first word of each */
+  int64_t expects_until; /* CLOCK_MONOTONIC ns */
 };
 
 int lm_loop_init(struct lm_loop *loop, struct lm_error *err);
@@ -40,6 +41,10 @@ void lm_loop_free_later(struct lm_loop *loop, void *memory);
 
 void lm_timer_arm(struct lm_loop *loop, struct lm_timer *timer, int64_t delay_ms);
 void lm_timer_stop(struct lm_timer *timer);
+
+/* Something will come in the next moments, probably: it is looked for without sleeping. To be woken up takes a
+ * processor that has gone to rest, in a virtual machine above all, longer than the looking. */
+void lm_loop_expect(struct lm_loop *loop);
 
 /* Waits for events (not at all when `poll`), runs their callbacks, then the timers that are due. */
 void lm_loop_round(struct lm_loop *loop, bool poll);
