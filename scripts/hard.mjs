@@ -70,21 +70,23 @@ async function buildAll() {
   return { ok: native.ok && asan.ok, what: 'gcc: keeper, addon; clang: two fuzzers' };
 }
 
-/** The totals of scripts/test.mjs's table. */
+/** The totals of scripts/test.mjs's table, and whether there are some. */
 function totals(text) {
-  const sum = [0, 0, 0, 0];
-  for (const [, ...numbers] of text.matchAll(/^\S+ +native +(\d+) +(\d+) +(\d+) +(\d+)$/gm)) {
+  const sum = [0, 0, 0, 0, 0];
+  // files, passed, failed, flaky, skipped
+  for (const [, ...numbers] of text.matchAll(/^\S+ +native +(\d+) +(\d+) +(\d+) +(\d+) +(\d+) +[\d.]+$/gm)) {
     numbers.forEach((number, i) => {
       sum[i] += Number(number);
     });
   }
-  const [, passed, failed, skipped] = sum;
-  return `${passed} passed, ${failed} failed, ${skipped} skipped`;
+  const [, passed, failed, , skipped] = sum;
+  return { some: passed > 0, what: `${passed} passed, ${failed} failed, ${skipped} skipped` };
 }
 
 async function nativeTests() {
   const { ok, text } = await run('node', ['scripts/test.mjs', 'native'], { LAMINA_KEEPER_BIN: keeper });
-  return { ok, what: totals(text) };
+  const { some, what } = totals(text);
+  return { ok: ok && some, what };
 }
 
 async function addonTests() {
@@ -98,7 +100,8 @@ async function addonTests() {
   });
   const found = findings();
   if (found !== '') console.log(found);
-  return { ok: ok && found === '', what: totals(text) };
+  const { some, what } = totals(text);
+  return { ok: ok && some && found === '', what };
 }
 
 /** First inputs for the parsers: the byte that chooses one, then something it understands. */

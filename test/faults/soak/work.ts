@@ -10,6 +10,9 @@ import { within } from '../../lib/wait.js';
 
 const CHUNK = Buffer.alloc(65_536);
 
+/** How often output is taken: a reader that lets it lie makes each exit wait for it. */
+const READ_MS = 2;
+
 /** Takes what output has come, so that no FIFO fills up. */
 function drain(fds: readonly number[]): void {
   for (const fd of fds) {
@@ -101,12 +104,15 @@ export async function life(side: Side, n: number): Promise<void> {
   assert.ok(kind !== undefined);
   const bundle = await side.bundle({ args: kind.args });
   const shim = await side.connect(bundle, await call('start verb', side.startVerb(bundle)));
+  const reader = setInterval(drain, READ_MS, bundle.fds);
   try {
     await kind.live(side, shim);
   } catch (error) {
     // By force, or its keeper would count as one too many.
     await side.finish(shim);
     throw error;
+  } finally {
+    clearInterval(reader);
   }
   if (kind.args[0] !== '/no/such/program') await call('delete', shim.task.delete({ id: bundle.id, execId: '' }));
   await call('shutdown', side.shutdown(shim));
@@ -145,9 +151,26 @@ export async function exec(
   stdin: { readonly path: string; readonly fd: number },
 ): Promise<void> {
   const { bundle, task } = shim;
-  const kind = EXECS[n % EXECS.length] ?? PLAIN;
-  const { id } = bundle;
   const execId = `x${n}`;
+  const reader = setInterval(drain, READ_MS, bundle.fds);
+  try {
+    await runExec(shim, execId, EXECS[n % EXECS.length] ?? PLAIN, stdin);
+  } finally {
+    clearInterval(reader);
+  }
+  await call('delete of an exec', task.delete({ id: bundle.id, execId }));
+  drain(bundle.fds);
+}
+
+/** From Exec to the exit. */
+async function runExec(
+  shim: Shim,
+  execId: string,
+  kind: ExecKind,
+  stdin: { readonly path: string; readonly fd: number },
+): Promise<void> {
+  const { bundle, task } = shim;
+  const { id } = bundle;
   const terminal = kind.terminal === true;
   const spec = api.packJson(api.OCI_TYPE_URL.process, bareProcess(kind.args, { terminal }));
   const io = {
@@ -159,15 +182,13 @@ export async function exec(
   await call('exec', task.exec({ id, execId, spec, ...io }));
   if (kind.fails === true) {
     await assert.rejects(call('start of an exec', task.start({ id, execId })), /no such file/);
-  } else {
-    const waiting = waitFor(shim, execId);
-    await call('start of an exec', task.start({ id, execId }));
-    if (kind.input !== undefined) {
-      writeSync(stdin.fd, kind.input);
-      await call('close of stdin', task.closeIO({ id, execId, stdin: true }));
-    }
-    assert.equal((await call(`exit of ${kind.args.join(' ')}`, waiting)).exitStatus, kind.status);
+    return;
   }
-  await call('delete of an exec', task.delete({ id, execId }));
-  drain(bundle.fds);
+  const waiting = waitFor(shim, execId);
+  await call('start of an exec', task.start({ id, execId }));
+  if (kind.input !== undefined) {
+    writeSync(stdin.fd, kind.input);
+    await call('close of stdin', task.closeIO({ id, execId, stdin: true }));
+  }
+  assert.equal((await call(`exit of ${kind.args.join(' ')}`, waiting)).exitStatus, kind.status);
 }
