@@ -103,6 +103,7 @@ const height = TITLE_HEIGHT + depthOf(root) * ROW + MARGIN;
 process.stdout.write(
   [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}" font-family="monospace" font-size="11">`,
+    `<title>Flame graph of ${escapeXml(root.name)}</title>`,
     `<rect width="100%" height="100%" fill="white"/><text x="${MARGIN}" y="17" font-size="13">${escapeXml(root.name)}: ${(root.time / 1000).toFixed(1)} ms of work</text>`,
     ...lines,
     '</svg>\n',
