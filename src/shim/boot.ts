@@ -11,8 +11,11 @@ import { fileURLToPath } from 'node:url';
 import { Script } from 'node:vm';
 import { LM_ENGINE_YOUNG_MIB } from '../sys/index.js';
 
-/** Parts of node that take milliseconds to load and that most containers never need: loaded when something of them is first used. */
-const LATE: ReadonlySet<string> = new Set(['node:child_process', 'node:crypto', 'node:net', 'node:tty']);
+/**
+ * Parts of node that take milliseconds to load and that most containers never need: loaded when something of them is first used. Only for what is imported
+ * by name or as default: `import *` and `import()` copy what is there, which is nothing then.
+ */
+const LATE: ReadonlySet<string> = new Set(['node:crypto', 'node:net', 'node:tty']);
 
 /** engine.js: main.ts and all it needs, as the one expression `scripts/bundle.mjs` makes. */
 type EngineScript = (require: (name: string) => unknown, url: string) => typeof import('./main.js');
