@@ -132,6 +132,7 @@ static struct lm_blob *hello(const struct lm_keeper *keeper) {
       {"state_dir", keeper->engine.state_dir == NULL ? "" : keeper->engine.state_dir},
       {"daemon_version", who->daemon_version},
       {"version", lm_version},
+      {"build", lm_build},
       {"features", "batch batch-fds attach reopen read-out"},
   };
   enum { COUNT = sizeof pairs / sizeof pairs[0] };

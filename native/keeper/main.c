@@ -23,7 +23,8 @@ static void settle_descriptors(void) {
 }
 
 static int print_version(void) {
-  LM_CLEANUP_FREE char *text = lm_format("%s:\n  Version:  %s\n  Revision: %s\n\n", LM_NAME, lm_version, lm_revision);
+  LM_CLEANUP_FREE char *text = lm_format("%s:\n  Version:  %s\n  Revision: %s\n  Build:    %s\n\n", LM_NAME, lm_version,
+                                         lm_revision, lm_build);
   return lm_write_all(STDOUT_FILENO, text, strlen(text)) < 0 ? 1 : 0;
 }
 

@@ -2,3 +2,4 @@
 
 const char lm_version[] = LM_VERSION;
 const char lm_revision[] = LM_REVISION;
+const char lm_build[] = LM_BUILD;

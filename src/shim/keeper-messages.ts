@@ -17,6 +17,10 @@ export interface Hello {
   readonly publishBinary: string;
   readonly debug: boolean;
   readonly stateDir: string;
+  /** Lamina's version the keeper was built as. */
+  readonly version: string;
+  /** Equal for keepers of equal code, 16 hex digits; empty for one from before there was a build. */
+  readonly build: string;
   /** What the keeper understands beyond the first keepers. */
   readonly features: ReadonlySet<string>;
 }
@@ -60,6 +64,8 @@ export function parseHello(message: Message): Hello {
     publishBinary: value('publish_binary'),
     debug: value('debug') === '1',
     stateDir: value('state_dir'),
+    version: value('version'),
+    build: value('build'),
     features: new Set(value('features').split(' ')),
   };
 }

@@ -5,7 +5,7 @@ import { constants as os } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { encodeMessage } from '../../src/sys/index.js';
-import { Bed, lm } from './harness.js';
+import { Bed, KEEPER, lm, run } from './harness.js';
 
 describe('link', () => {
   let bed: Bed;
@@ -30,8 +30,17 @@ describe('link', () => {
       state_dir: bed.stateDir,
       daemon_version: 'v2.3.0',
       version: pairs.version,
+      build: pairs.build,
       features: 'batch batch-fds attach reopen read-out',
     });
+  });
+
+  it('names the build that the installed binary names too', async () => {
+    const { hello } = await bed.keeper();
+    const build = hello.fields.map(String).find((field) => field.startsWith('build='));
+    assert.match(build ?? '', /^build=[0-9a-f]{16}$/);
+    const { stdout } = await run(KEEPER, ['-v']);
+    assert.equal(/^ {2}Build: +(\S+)$/m.exec(stdout.toString())?.[1], build?.slice('build='.length));
   });
 
   it('does the parts of a batch in order, or none of them', async () => {

@@ -215,13 +215,13 @@ describe('-info', () => {
 });
 
 describe('-v', () => {
-  it('prints name, version and revision', async () => {
+  it('prints name, version, revision and build', async () => {
     for (const flag of ['-v', '--version', '-version=true']) {
       const { code, stdout, stderr } = await run(KEEPER, [flag]);
       assert.deepEqual([code, stderr], [0, '']);
       assert.match(
         stdout.toString(),
-        /^containerd-shim-lamina-v2:\n {2}Version: {2}\d+\.\d+\.\d+\n {2}Revision: \S+\n\n$/,
+        /^containerd-shim-lamina-v2:\n {2}Version: {2}\d+\.\d+\.\d+\n {2}Revision: \S+\n {2}Build: {4}[0-9a-f]{16}\n\n$/,
       );
     }
   });
