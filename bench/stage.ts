@@ -15,8 +15,6 @@ export function stageLamina(program: string, dir: string): string {
   }
   const copy = join(dir, 'lamina/lib/lamina');
   cpSync(library, copy, { recursive: true, verbatimSymlinks: true });
-  // The keeper prefers LAMINA_NODE: a wrapper with --cpu-prof, say.
-  if (!existsSync(join(copy, 'node'))) copyFileSync(process.execPath, join(copy, 'node'));
   return stageProgram(program, join(dir, 'lamina/bin'));
 }
 

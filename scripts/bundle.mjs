@@ -15,7 +15,7 @@ const common = {
   outdir: 'build/lib',
   bundle: true,
   platform: 'node',
-  target: 'node20',
+  target: 'node24',
   sourcemap: true,
   logLevel: 'warning',
 };

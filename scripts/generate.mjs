@@ -38,10 +38,10 @@ const TS_PROTO_OPTIONS = [
   'env=both',
 ];
 
-/** All files below a folder, as paths. (`path` is gone in Node 24, `parentPath` new in 20.12.) */
+/** All files below a folder, as paths. */
 async function filesBelow(folder) {
   const entries = await readdir(folder, { withFileTypes: true, recursive: true });
-  return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath ?? entry.path, entry.name));
+  return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
 }
 
 /** True when the stamp exists and no input is newer. */

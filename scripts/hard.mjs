@@ -13,6 +13,7 @@
  * (Debian: clang and libclang-rt-dev). What they learn is kept in build/fuzz/corpus, inputs that fail in build/fuzz/failed: run one with
  * build/fuzz/parsers FILE. Ends with a table; exit status 1 if a step failed, 2 for what it lacks.
  */
+import './own-node.mjs';
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

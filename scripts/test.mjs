@@ -8,13 +8,13 @@
  *   vm-guest     dist/test/{vm/guest,integration/{cgroups,cri,oci}}/**   inside the test VM, where nothing else runs
  *
  * --only keeps the files whose path contains one of the TEXTs, --except leaves such files out, --name keeps the tests whose name matches. Files
- * are listed here and passed one by one because Node 20 knows no globs and, given a folder, would run helper files too. Each file is a process
- * of its own. Ends with what summary.mjs prints, and leaves the same in $LAMINA_TEST_RESULTS as JSON. Exit status 1 if a test failed or if there
+ * are listed here and passed one by one, as a file that has failed is run once more alone. Each file is a process of its own. Ends with what summary.mjs prints, and leaves the same in $LAMINA_TEST_RESULTS as JSON. Exit status 1 if a test failed or if there
  * was none.
  *
  * --again runs a file of integration or vm-guest that has failed once more. If it passes then, what failed counts as flaky, and is named; more
  * than MAX_FLAKY_FILES such files are a failure.
  */
+import './own-node.mjs';
 import { setMaxListeners } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';

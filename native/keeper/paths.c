@@ -36,11 +36,19 @@ char *lm_library_dir(void) {
 char *lm_node_path(const char *library) {
   const char *given = env_or_null("LAMINA_NODE");
   if (given != NULL) return lm_find_program(given, getenv("PATH"));
+  /* Beside the engine that the link leads to: code that V8 has compiled is good for one node only. */
+  LM_CLEANUP_FREE char *link = lm_format("%s/engine.cjs", library);
+  LM_CLEANUP_FREE char *script = realpath(link, NULL);
+  char *slash = script == NULL ? NULL : strrchr(script, '/');
+  if (slash != NULL) {
+    char *own = lm_format("%.*s/node", (int)(slash - script), script);
+    if (access(own, X_OK) == 0) return own;
+    free(own);
+  }
   char *own = lm_format("%s/node", library);
   if (access(own, X_OK) == 0) return own;
   free(own);
-  char *found = env_or_null("PATH") == NULL ? NULL : lm_find_program("node", getenv("PATH"));
-  return found != NULL ? found : lm_find_program("node", "/usr/local/bin:/usr/bin");
+  return NULL;
 }
 
 char *lm_state_dir(void) {

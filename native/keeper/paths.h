@@ -9,7 +9,8 @@
 /* The directory of the engine's JavaScript: LAMINA_LIB, or ../lib/lamina from our own binary. To be freed; NULL:
  * unknown. */
 char *lm_library_dir(void);
-/* The node program, to be freed; NULL when there is none. */
+/* The node program: LAMINA_NODE, else that of the installed release, else the library's. To be freed; NULL when there
+ * is none. PATH is not searched: what else is called node on the machine is no business of a root service. */
 char *lm_node_path(const char *library);
 /* LAMINA_STATE_DIR, /run/lamina or $XDG_RUNTIME_DIR/lamina; to be freed; NULL when none of these is known. */
 char *lm_state_dir(void);

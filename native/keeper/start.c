@@ -217,7 +217,7 @@ static int check_engine(struct lm_error *err) {
   if (node != NULL && access(node, X_OK) == 0) return 0;
   const char *given = getenv("LAMINA_NODE");
   if (given != NULL && *given != '\0') return lm_fail(err, 0, "node: LAMINA_NODE is %s: no such program", given);
-  return lm_fail(err, 0, "node: not found in %s, PATH, /usr/local/bin or /usr/bin", library == NULL ? "?" : library);
+  return lm_fail(err, 0, "node: not found in %s: install Lamina again, or let LAMINA_NODE name a node", library);
 }
 
 static int start_with(const struct lm_flags *flags, const struct lm_bootstrap *bootstrap, const char *bundle,

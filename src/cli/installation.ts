@@ -49,7 +49,9 @@ export function switchTo(library: string, release: string): void {
       subject: release,
     });
   }
-  for (const name of ['engine.cjs', 'lamina.mjs']) {
+  const names = ['node', 'engine.cjs', 'lamina.mjs'];
+  // A release of before node was part of each runs on the node that is there.
+  for (const name of names.filter((name) => existsSync(join(dir, name)))) {
     const link = join(library, name);
     const fresh = `${link}.new.${process.pid}`;
     symlinkSync(join('releases', release, name), fresh);
@@ -63,15 +65,12 @@ export function switchTo(library: string, release: string): void {
 }
 
 /** Node as a keeper with this environment finds it: native/README.md, "Finding an engine". @throws LaminaError NotFound */
-function findNode(library: string, env: NodeJS.ProcessEnv): string {
+function findNode(library: string, script: string, env: NodeJS.ProcessEnv): string {
   const given = env['LAMINA_NODE'] ?? '';
-  const folders = [...(env['PATH'] ?? '').split(delimiter), '/usr/local/bin', '/usr/bin'].filter(Boolean);
-  const candidates =
-    given === ''
-      ? [join(library, 'node'), ...folders.map((folder) => join(folder, 'node'))]
-      : given.includes('/')
-        ? [given]
-        : folders.map((folder) => join(folder, given));
+  const folders = (env['PATH'] ?? '').split(delimiter).filter(Boolean);
+  const beside = [join(dirname(realpathOf(script) ?? script), 'node'), join(library, 'node')];
+  const named = given.includes('/') ? [given] : folders.map((folder) => join(folder, given));
+  const candidates = given === '' ? beside : named;
   const found = candidates.find(isExecutable);
   if (found === undefined) throw new LaminaError(Code.NotFound, `node: not found: ${candidates.join(', ')}`);
   return found;
@@ -92,7 +91,7 @@ function isExecutable(path: string): boolean {
  * @throws LaminaError FailedPrecondition with what it said
  */
 export async function dryStart(library: string, script: string, env: NodeJS.ProcessEnv): Promise<CheckReport> {
-  const node = findNode(library, env);
+  const node = findNode(library, script, env);
   const passed = Object.fromEntries(Object.entries(env).filter(([name]) => !NOT_PASSED_ON.test(name)));
   const { failure, stdout, stderr } = await new Promise<{ failure: Error | null; stdout: string; stderr: string }>(
     (resolve) => {

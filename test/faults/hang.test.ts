@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { Box } from '../lib/box.js';
 import { Bustle } from '../lib/bustle.js';
 import { type CommandResult, runCommand } from '../lib/command.js';
-import { LAMINA_LIBRARY } from '../lib/installed.js';
+import { copyInstalled, LAMINA_LIBRARY } from '../lib/installed.js';
 import { shimSuite } from '../lib/parity.js';
 import { isAlive } from '../lib/proc.js';
 import { engines, keepers, theEngine } from '../lib/processes.js';
@@ -17,7 +17,7 @@ import { FaultyAddon } from './faulty-addon.js';
 
 const addon = new FaultyAddon();
 const library = mkdtempSync(join(tmpdir(), 'lamina-no-engine-'));
-cpSync(LAMINA_LIBRARY, library, { recursive: true, verbatimSymlinks: true });
+copyInstalled(LAMINA_LIBRARY, library);
 // Not `after`: an interrupted run ends without.
 process.on('exit', () => {
   addon.remove();

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import {
+  copyFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -8,12 +9,13 @@ import {
   readlinkSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import { Bed, eventually, isGone, KEEPER, run, text } from './harness.js';
+import { Bed, eventually, FAKE_ENGINE, isGone, KEEPER, run, text } from './harness.js';
 
 describe('start', () => {
   let bed: Bed;
@@ -199,6 +201,41 @@ describe('start', () => {
     const result = await bed.verb('start', { input: bed.params() });
     assert.equal(result.code, 1);
     assert.match(result.stderr, /node: LAMINA_NODE is \/no\/such\/node: no such program/);
+    nothingLeft();
+  });
+
+  it('runs the engine on the node of its release, else on that of the library', async () => {
+    delete bed.env['LAMINA_NODE'];
+    const library = join(bed.dir, 'lib');
+    const release = join(library, 'releases/1');
+    mkdirSync(release, { recursive: true });
+    writeFileSync(join(release, 'engine.cjs'), '');
+    rmSync(join(library, 'engine.cjs'));
+    symlinkSync('releases/1/engine.cjs', join(library, 'engine.cjs'));
+    copyFileSync(FAKE_ENGINE, join(library, 'node'));
+    copyFileSync(FAKE_ENGINE, join(release, 'node'));
+    const started = async (): Promise<string> => {
+      const { socket, engine, pid } = await bed.keeper();
+      const node = readlinkSync(`/proc/${engine.pid}/exe`);
+      engine.send('EXIT');
+      await eventually('keeper exit', () => isGone(pid) && !existsSync(socket));
+      engine.kill();
+      return node;
+    };
+    assert.equal(await started(), join(release, 'node'));
+    rmSync(join(release, 'node'));
+    assert.equal(await started(), join(library, 'node'));
+  });
+
+  it('runs no other node than its own: not one that is in PATH', async () => {
+    delete bed.env['LAMINA_NODE'];
+    copyFileSync(FAKE_ENGINE, join(bed.dir, 'node'));
+    const result = await bed.verb('start', { input: bed.params(), env: { PATH: `${bed.dir}:/usr/bin:/bin` } });
+    assert.equal(result.code, 1);
+    assert.match(
+      result.stderr,
+      /node: not found in \/.*\/lib: install Lamina again, or let LAMINA_NODE name a node\n$/,
+    );
     nothingLeft();
   });
 

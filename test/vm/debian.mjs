@@ -28,7 +28,6 @@ const GUEST_PACKAGES = [
   'containerd',
   'runc',
   'crun',
-  'nodejs',
   'busybox-static',
 ];
 

@@ -23,6 +23,9 @@ for word in $(cat /proc/cmdline); do case $word in lamina.swap=*) LAMINA_TEST_SW
 mkswap --quiet "$LAMINA_TEST_SWAP"
 export LAMINA_TEST_SWAP LAMINA_TEST_RESULTS=/out/results
 
+# The Node that Lamina brings, not the guest's.
+export PATH="/host/node_modules/.bin:$PATH"
+
 sh /out/job
 status=$?
 [ -f /out/collect-journal ] && journalctl -b --no-pager > /out/journal

@@ -1,5 +1,6 @@
 // Runs a command where cgroup v2, systemd, containerd and root are: on this machine if it is such a machine and may be used,
 // else in a guest under user-mode Linux or qemu. `node test/vm/run.mjs --help` tells the options.
+import '../../scripts/own-node.mjs';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';

@@ -4,7 +4,7 @@
 const BOOT_TIMEOUT_MS = 240_000;
 
 /**
- * io_uring is off because this kernel panics when the child of a process with a ring (Node 20 has one) unmaps it.
+ * io_uring is off because this kernel panics when the child of a process with a ring unmaps it.
  * hostfs reaches the host's files, which here are those below `$root`.
  */
 const LAUNCH = `

@@ -9,6 +9,8 @@ import {
   readFileSync,
   readlinkSync,
   rmSync,
+  statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -16,7 +18,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { LM_ENGINE_YOUNG_MIB } from '../../../src/sys/index.js';
 import { mustRun, runCommand } from '../../lib/command.js';
-import { releaseDir } from '../../lib/installed.js';
+import { copyInstalled, LAMINA_NODE, releaseDir } from '../../lib/installed.js';
 import { LAMINA_BIN, REPO } from '../../lib/repo.js';
 import { until } from '../../lib/wait.js';
 
@@ -24,13 +26,13 @@ describe('the installed engine', () => {
   let copy: string;
   beforeEach(() => {
     copy = mkdtempSync(join(tmpdir(), 'lamina-installed-'));
-    cpSync(releaseDir(), copy, { recursive: true });
+    copyInstalled(releaseDir(), copy);
   });
   afterEach(() => rmSync(copy, { recursive: true }));
 
   /** What the engine says of an empty request for the runtime's name. */
   const runtimeOf = (): string => {
-    const run = spawnSync(process.execPath, [join(copy, 'engine.cjs'), '--print-runtime'], {
+    const run = spawnSync(LAMINA_NODE, [join(copy, 'engine.cjs'), '--print-runtime'], {
       input: '',
       encoding: 'utf8',
     });
@@ -45,7 +47,7 @@ describe('the installed engine', () => {
       process.stdout.write(String(script.cachedDataRejected));`;
     const young = `--max-semi-space-size=${LM_ENGINE_YOUNG_MIB}`;
     const args = [young, '-e', code, join(copy, 'engine.js'), join(copy, 'engine.cache')];
-    assert.equal(spawnSync(process.execPath, args, { encoding: 'utf8' }).stdout, 'false');
+    assert.equal(spawnSync(LAMINA_NODE, args, { encoding: 'utf8' }).stdout, 'false');
     assert.equal(runtimeOf(), 'runc');
   });
 
@@ -72,6 +74,7 @@ describe('scripts/install', () => {
     for (const name of readdirSync(releaseDir())) {
       if (/^(engine|lamina)\.[cm]?js$/.test(name)) cpSync(join(releaseDir(), name), join(dir, 'build/lib', name));
     }
+    symlinkSync(join(REPO, 'node_modules'), join(dir, 'node_modules'));
     cpSync(join(releaseDir(), 'lamina.node'), join(dir, 'build/lamina.node'));
     cpSync(join(LAMINA_BIN, 'containerd-shim-lamina-v2'), join(dir, 'build/containerd-shim-lamina-v2'));
   };
@@ -93,9 +96,12 @@ describe('scripts/install', () => {
     writeFileSync(join(dir, 'config.toml'), '');
     const starts = (async () => {
       while (!isOver) {
-        const { stdout, stderr, code } = await runCommand(['node', join(library(), 'engine.cjs'), '--check'], {
-          env: { LAMINA_CONFIG: join(dir, 'config.toml') },
-        });
+        const { stdout, stderr, code } = await runCommand(
+          [join(library(), 'node'), join(library(), 'engine.cjs'), '--check'],
+          {
+            env: { LAMINA_CONFIG: join(dir, 'config.toml') },
+          },
+        );
         if (code === 0) seen.add((JSON.parse(stdout) as { version: string }).version);
         else wrong.push(`${code}: ${stdout}${stderr}`);
       }
@@ -113,7 +119,34 @@ describe('scripts/install', () => {
     );
     // The one before stays, to go back to; nothing else does.
     assert.deepEqual(readdirSync(join(library(), 'releases')).toSorted(), installed.slice(-2).toSorted());
-    assert.deepEqual(readdirSync(library()).toSorted(), ['engine.cjs', 'engine.mjs', 'lamina.mjs', 'releases']);
+    assert.deepEqual(readdirSync(library()).toSorted(), ['engine.cjs', 'engine.mjs', 'lamina.mjs', 'node', 'releases']);
     assert.deepEqual(readdirSync(join(dir, 'prefix/bin')).toSorted(), ['containerd-shim-lamina-v2', 'lamina']);
+  });
+
+  it('gives every release its own node, which is one file where it is the same', async () => {
+    makeCheckout();
+    const releases = [await install('0.0.1'), await install('0.0.2')];
+    const inode = (path: string): number => statSync(path).ino;
+    const [first, second] = releases.map((release) => inode(join(library(), 'releases', release, 'node')));
+    assert.equal(first, second);
+    assert.equal(inode(join(library(), 'node')), second);
+    const said = await mustRun([join(library(), 'node'), '-p', 'process.version']);
+    const { optionalDependencies } = JSON.parse(readFileSync(join(REPO, 'package.json'), 'utf8')) as {
+      optionalDependencies: Record<string, string>;
+    };
+    for (const version of Object.values(optionalDependencies)) assert.equal(said.trim(), `v${version}`);
+  });
+
+  it('brings a command and an engine that need no node in PATH', async () => {
+    makeCheckout();
+    const release = await install('0.0.1');
+    // What a shell script needs, and a node that is no good.
+    const bin = join(dir, 'bin');
+    mkdirSync(bin);
+    for (const name of ['sh', 'dirname', 'readlink']) symlinkSync(`/usr/bin/${name}`, join(bin, name));
+    writeFileSync(join(bin, 'node'), '#!/bin/sh\nexit 70\n', { mode: 0o755 });
+    const env = { PATH: bin, LAMINA_STATE_DIR: join(dir, 'state') };
+    const said = await mustRun([join(dir, 'prefix/bin/lamina'), 'engine', 'status'], { env });
+    assert.match(said, new RegExp(`release ${release} \\(installed\\)`));
   });
 });

@@ -1,13 +1,13 @@
 /** The engine is replaced by another release while containers do what containers do: `lamina engine upgrade`. */
 import assert from 'node:assert/strict';
-import { cpSync, mkdtempSync, readFileSync, readlinkSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, readlinkSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { describe, it } from 'node:test';
 import type { Box } from '../../lib/box.js';
 import { Bustle } from '../../lib/bustle.js';
 import { type CommandResult, mustRun, runCommand } from '../../lib/command.js';
-import { LAMINA_LIBRARY, releaseDir } from '../../lib/installed.js';
+import { copyInstalled, LAMINA_LIBRARY, releaseDir } from '../../lib/installed.js';
 import { shimSuite } from '../../lib/parity.js';
 import { engines } from '../../lib/processes.js';
 import { LAMINA_BIN } from '../../lib/repo.js';
@@ -21,7 +21,7 @@ class Library {
   readonly installed = basename(releaseDir());
 
   constructor() {
-    cpSync(LAMINA_LIBRARY, this.dir, { recursive: true, verbatimSymlinks: true });
+    copyInstalled(LAMINA_LIBRARY, this.dir);
     const version = /(var VERSION = .*)"[^"]+";/;
     this.#release('next', (code) => code.replace(version, `$1"${NEW_VERSION}";`));
     this.#release('broken', (code) => code.slice(0, code.length / 2));
@@ -32,7 +32,7 @@ class Library {
 
   #release(name: string, change: (code: string) => string): void {
     const dir = join(this.dir, 'releases', name);
-    cpSync(realpathSync(join(this.dir, 'releases', this.installed)), dir, { recursive: true });
+    copyInstalled(realpathSync(join(this.dir, 'releases', this.installed)), dir);
     // V8 does not compare contents.
     rmSync(join(dir, 'engine.cache'));
     const script = join(dir, 'engine.js');
