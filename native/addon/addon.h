@@ -61,7 +61,7 @@ bool get_args(napi_env env, napi_callback_info info, napi_value *values, size_t 
 bool arg_int(napi_env env, napi_value value, const char *name, int *out);
 bool arg_u32(napi_env env, napi_value value, const char *name, uint32_t *out);
 bool arg_bool(napi_env env, napi_value value, const char *name, bool *out);
-/* The caller frees *out. NUL bytes are refused. */
+/* A string, or the bytes of one that is not UTF-8. The caller frees *out. NUL bytes are refused. */
 bool arg_string(napi_env env, napi_value value, const char *name, char **out);
 /* As arg_string, for socket addresses: a NUL byte may come first. */
 bool arg_address(napi_env env, napi_value value, const char *name, char **out, size_t *length);
@@ -75,6 +75,8 @@ napi_value value_bool(napi_env env, bool flag);
 napi_value value_null(napi_env env);
 napi_value value_undefined(napi_env env);
 napi_value value_string(napi_env env, const char *text, size_t length);
+/* A string with a character for each byte, whatever their encoding. */
+napi_value value_bytes(napi_env env, const char *bytes, size_t length);
 bool set_field(napi_env env, napi_value object, const char *name, napi_value value);
 bool add_functions(napi_env env, napi_value exports, const struct function *table, size_t count);
 /* Closes fd unless it is negative; errno is kept. */

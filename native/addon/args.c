@@ -46,22 +46,43 @@ bool arg_bool(napi_env env, napi_value value, const char *name, bool *out) {
   return true;
 }
 
+/* size + 1 bytes, or NULL with an exception. */
+static char *text_of(napi_env env, size_t size) {
+  char *text = malloc(size + 1);
+  if (text == NULL) (void)throw_errno(env, ENOMEM, "malloc", NULL);
+  return text;
+}
+
+static char *copy_string(napi_env env, napi_value value, size_t *size) {
+  TRY_RET(env, napi_get_value_string_utf8(env, value, NULL, 0, size), NULL);
+  char *text = text_of(env, *size);
+  if (text == NULL || napi_get_value_string_utf8(env, value, text, *size + 1, size) == napi_ok) return text;
+  free(text);
+  throw_status(env);
+  return NULL;
+}
+
+/* A path that is not UTF-8 comes as its bytes. */
+static char *copy_bytes(napi_env env, napi_value value, const char *name, size_t *size) {
+  const uint8_t *bytes = NULL;
+  if (!arg_bytes(env, value, name, &bytes, size)) return NULL;
+  char *text = text_of(env, *size);
+  if (text == NULL) return NULL;
+  if (*size > 0) memcpy(text, bytes, *size);
+  text[*size] = '\0';
+  return text;
+}
+
 bool arg_address(napi_env env, napi_value value, const char *name, char **out, size_t *length) {
   napi_valuetype type;
-  TRY_RET(env, napi_typeof(env, value, &type), false);
-  if (type != napi_string) return throw_arg(env, name, "of type string");
+  bool is_bytes = false;
   size_t size = 0;
-  TRY_RET(env, napi_get_value_string_utf8(env, value, NULL, 0, &size), false);
-  char *text = malloc(size + 1);
-  if (text == NULL) {
-    (void)throw_errno(env, ENOMEM, "malloc", NULL);
-    return false;
-  }
-  if (napi_get_value_string_utf8(env, value, text, size + 1, length) != napi_ok) {
-    free(text);
-    throw_status(env);
-    return false;
-  }
+  TRY_RET(env, napi_typeof(env, value, &type), false);
+  TRY_RET(env, napi_is_typedarray(env, value, &is_bytes), false);
+  if (type != napi_string && !is_bytes) return throw_arg(env, name, "of type string");
+  char *text = is_bytes ? copy_bytes(env, value, name, &size) : copy_string(env, value, &size);
+  if (text == NULL) return false;
+  *length = size;
   size_t from = size > 0 && text[0] == '\0' ? 1 : 0;
   if (memchr(text + from, '\0', size - from) != NULL) {
     free(text);

@@ -42,7 +42,7 @@ static napi_value make_event(napi_env env, const struct inotify_event *event) {
   TRY(env, napi_create_object(env, &object));
   if (!set_field(env, object, "wd", value_int(env, event->wd)) ||
       !set_field(env, object, "mask", value_int(env, event->mask)) ||
-      !set_field(env, object, "name", value_string(env, event->name, length))) {
+      !set_field(env, object, "name", value_bytes(env, event->name, length))) {
     return NULL;
   }
   return object;

@@ -34,6 +34,12 @@ napi_value value_string(napi_env env, const char *text, size_t length) {
   return value;
 }
 
+napi_value value_bytes(napi_env env, const char *bytes, size_t length) {
+  napi_value value;
+  TRY(env, napi_create_string_latin1(env, bytes, length, &value));
+  return value;
+}
+
 bool set_field(napi_env env, napi_value object, const char *name, napi_value value) {
   if (value == NULL) return false;
   TRY_RET(env, napi_set_named_property(env, object, name, value), false);

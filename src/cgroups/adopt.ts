@@ -48,16 +48,18 @@ export function loadFromPid(pid: number, options: LoadOptions = {}): Cgroup {
 }
 
 /**
- * Adopts the cgroups a process was in when `text` was read from its /proc/PID/cgroup: where a container was put at its create, wherever
+ * Adopts the cgroups a process was in when its /proc/PID/cgroup was read: where a container was put at its create, wherever
  * its init has moved itself since.
+ * @param content of that file: its bytes, or text where they are known to be UTF-8
  * @throws {CgroupNotFoundError}
  */
-export function loadFromMembership(text: string, options: LoadOptions = {}): Cgroup {
-  return adopt(options.layout ?? currentLayout(), parseMembership(text), options);
+export function loadFromMembership(content: string | Uint8Array, options: LoadOptions = {}): Cgroup {
+  return adopt(options.layout ?? currentLayout(), parseMembership(content), options);
 }
 
 /**
  * Adopts a cgroup by its path from the mount point, "/default/web"; on v1 the same path in every hierarchy that has it.
+ * Of a path that is not UTF-8, `Cgroup.path` says how it is written.
  * @throws {CgroupNotFoundError}
  */
 export function load(path: string, options: LoadOptions = {}): Cgroup {

@@ -48,7 +48,10 @@ export interface DestroyOptions {
  */
 export interface Cgroup extends Disposable {
   readonly mode: CgroupMode;
-  /** From the root of the hierarchy: "/default/web". On v1 that of the hierarchy which lists the processes. */
+  /**
+   * From the root of the hierarchy: "/default/web". On v1 that of the hierarchy which lists the processes. Bytes that are
+   * not UTF-8 are U+DC80 to U+DCFF in this and every other path, as PEP 383 has them (`surrogateescape`).
+   */
   readonly path: string;
 
   readonly driver: CgroupDriver;
@@ -65,6 +68,13 @@ export interface Cgroup extends Disposable {
   pids(): number[];
 
   /**
+   * The same, for groups that others fill: however many processes and groups there are, the event loop gets a turn every
+   * few ms.
+   * @throws {CgroupNotFoundError}
+   */
+  listPids(): Promise<number[]>;
+
+  /**
    * Stops all processes and waits until they stand still. When they do not in time, the freeze is undone.
    * @throws {LaminaError} DeadlineExceeded, {CgroupNotFoundError}
    */
@@ -72,6 +82,12 @@ export interface Cgroup extends Disposable {
 
   /** Lets them run on. Done when they do, or when only an ancestor's freeze still holds them. @throws {CgroupNotFoundError} */
   thaw(timeoutMs?: number): Promise<void>;
+
+  /**
+   * Ends every freeze of the group and of the groups below it, those that a container has asked for itself included: for
+   * processes that are to die, which on v1 they do only when they run. Does not wait for them.
+   */
+  thawAll(): Promise<void>;
 
   /** True if all processes stand still, whether by this group's freeze or by an ancestor's. @throws {CgroupNotFoundError} */
   frozen(): boolean;

@@ -1,7 +1,7 @@
 /** What creating a group has in common on v2 and v1. */
 import { codeOf, LaminaError, messageOf, UndoStack } from '../base/index.js';
 import { CgroupTreeError } from './errors.js';
-import { listRemaining } from './tree.js';
+import { listRemaining, pidList } from './tree.js';
 
 /** Runs steps that register how to undo them; when one fails, all before it are undone, and what cannot be is told in the error. */
 export async function withUndo<T>(run: (undo: UndoStack) => Promise<T>): Promise<T> {
@@ -24,10 +24,13 @@ export async function withUndo<T>(run: (undo: UndoStack) => Promise<T>): Promise
 export function assertUnused(dir: string, isPaused: () => boolean): void {
   const pids = listRemaining(dir);
   if (pids.length > 0) {
-    const who = pids.length > 5 ? `${pids.slice(0, 5).join(', ')}, ...` : pids.join(', ');
-    throw new CgroupTreeError('not-empty', `create cgroup ${dir}: it has ${pids.length} processes already: ${who}`, {
-      subject: dir,
-    });
+    throw new CgroupTreeError(
+      'not-empty',
+      `create cgroup ${dir}: it has ${pids.length} processes already: ${pidList(pids)}`,
+      {
+        subject: dir,
+      },
+    );
   }
   if (isPaused()) {
     throw new CgroupTreeError('frozen', `create cgroup ${dir}: it is there already, and frozen`, { subject: dir });

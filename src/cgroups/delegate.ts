@@ -1,6 +1,6 @@
 /** Handing a group over to another user (Documentation/admin-guide/cgroup-v2.rst, "Delegation"). */
 import { lchownSync, lstatSync, readFileSync } from 'node:fs';
-import { isErrno, type UndoStack } from '../base/index.js';
+import { fsPath, isErrno, type UndoStack } from '../base/index.js';
 import { CgroupFileError } from './errors.js';
 
 export interface Owner {
@@ -35,9 +35,10 @@ export function delegateGroup(dir: string, owner: Owner, undo: UndoStack): void 
 
 function changeOwner(path: string, { uid, gid }: Owner, undo: UndoStack): void {
   try {
-    const before = lstatSync(path);
-    lchownSync(path, uid, gid);
-    undo.add(`chown ${path}`, () => lchownSync(path, before.uid, before.gid));
+    const file = fsPath(path);
+    const before = lstatSync(file);
+    lchownSync(file, uid, gid);
+    undo.add(`chown ${path}`, () => lchownSync(file, before.uid, before.gid));
   } catch (error) {
     // Files of controllers that are not enabled here.
     if (!isErrno(error, 'ENOENT')) throw new CgroupFileError('chown', path, error);

@@ -1,10 +1,12 @@
 /** Removing a group with everything below it. */
 import { rmdirSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { Code, isErrno, LaminaError } from '../base/index.js';
-import { CgroupFileError, CgroupTreeError } from './errors.js';
+import { Code, fsPath, isErrno, LaminaError } from '../base/index.js';
+import { CgroupFileError, CgroupNotFoundError, CgroupTreeError } from './errors.js';
 import { isDirectory } from './file.js';
-import { listRemaining, subgroups } from './tree.js';
+import { pidList, processesBelow } from './tree.js';
+import { inTurns } from './turns.js';
+import { groupsBelow } from './walk.js';
 
 const FIRST_WAIT_MS = 1;
 const LAST_WAIT_MS = 50;
@@ -16,7 +18,7 @@ type Removal = 'removed' | 'busy';
 
 function tryRemove(dir: string): Removal {
   try {
-    rmdirSync(dir);
+    rmdirSync(fsPath(dir));
     return 'removed';
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENODEV')) return 'removed';
@@ -40,13 +42,16 @@ function tryRemove(dir: string): Removal {
   }
 }
 
-/** Removes the groups below, the lowest first, then the group itself, as far as they are empty. */
-function removeWhatIsEmpty(dir: string): Removal {
+/** Removes the groups below, the lowest first, then the group itself, as far as they are empty and time allows; in steps. */
+function* removeWhatIsEmpty(dir: string, deadline: number): Generator<void, Removal> {
   if (tryRemove(dir) === 'removed') return 'removed';
-  const below = subgroups(dir);
-  if (below.length === 0) return 'busy';
-  const left = below.map(removeWhatIsEmpty);
-  return left.includes('busy') ? 'busy' : tryRemove(dir);
+  for (const group of groupsBelow(dir, 'up')) {
+    yield;
+    if (performance.now() > deadline) return 'busy';
+    // The group itself comes last, by its own path.
+    if (group !== dir) tryRemove(group);
+  }
+  return tryRemove(dir);
 }
 
 /**
@@ -57,20 +62,29 @@ function removeWhatIsEmpty(dir: string): Removal {
  */
 export async function removeTree(dir: string, waitUntilEmpty: WaitUntilEmpty, deadline: number): Promise<void> {
   for (let waitMs = FIRST_WAIT_MS; ; waitMs = Math.min(waitMs * 2, LAST_WAIT_MS)) {
-    if (removeWhatIsEmpty(dir) === 'removed') return;
+    if ((await inTurns(removeWhatIsEmpty(dir, deadline))) === 'removed') return;
     const leftMs = deadline - performance.now();
-    if (leftMs <= 0) throw notEmpty(dir);
+    if (leftMs <= 0) throw await notEmpty(dir);
     await waitUntilEmpty(dir, leftMs);
-    if (removeWhatIsEmpty(dir) === 'removed') return;
+    if ((await inTurns(removeWhatIsEmpty(dir, deadline))) === 'removed') return;
     // Empty, and yet busy: processes on their way out hold it for a moment.
     await delay(Math.min(waitMs, Math.max(0, deadline - performance.now())));
   }
 }
 
-function notEmpty(dir: string): LaminaError {
-  const pids = listRemaining(dir);
-  const left = pids.length === 0 ? 'it is still busy' : `processes are left: ${pids.join(', ')}`;
+async function notEmpty(dir: string): Promise<LaminaError> {
+  const pids = await remaining(dir);
+  const left = pids.length === 0 ? 'it is still busy' : `processes are left: ${pidList(pids)}`;
   return new LaminaError(Code.FailedPrecondition, `remove cgroup ${dir}: ${left} at the deadline`, {
     subject: dir,
   });
+}
+
+async function remaining(dir: string): Promise<number[]> {
+  try {
+    return await inTurns(processesBelow(dir));
+  } catch (error) {
+    if (error instanceof CgroupNotFoundError) return [];
+    throw error;
+  }
 }

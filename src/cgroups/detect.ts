@@ -5,7 +5,7 @@
  * /proc/self/mountinfo says, and a cgroup2 beside them (systemd's "unified", without controllers) makes the mode hybrid.
  */
 import { readFileSync, statfsSync } from 'node:fs';
-import { Code, isErrno, LaminaError } from '../base/index.js';
+import { Code, fsPath, isErrno, LaminaError, pathFromBytes, unescapeOctal } from '../base/index.js';
 
 export type CgroupMode = 'unified' | 'hybrid' | 'legacy';
 
@@ -39,16 +39,11 @@ const OTHER_OPTIONS = new Set(['ro', 'rw', 'xattr', 'noprefix', 'clone_children'
 
 function isCgroup2(path: string): boolean {
   try {
-    return statfsSync(path).type === CGROUP2_SUPER_MAGIC;
+    return statfsSync(fsPath(path)).type === CGROUP2_SUPER_MAGIC;
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) return false;
     throw error;
   }
-}
-
-/** Undoes mountinfo's \040-style escapes. */
-function unescapePath(path: string): string {
-  return path.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }
 
 export interface CgroupMounts {
@@ -68,7 +63,7 @@ export function parseCgroupMounts(mountInfo: string, preferred = '/sys/fs/cgroup
     const [, , , root, mountPoint] = head.split(' ');
     const [type, , options = ''] = tail?.split(' ') ?? [];
     if (root === undefined || mountPoint === undefined) continue;
-    const mount = { mountPoint: unescapePath(mountPoint), root: unescapePath(root) };
+    const mount = { mountPoint: unescapeOctal(mountPoint), root: unescapeOctal(root) };
     if (type === 'cgroup2') unified.push(mount);
     if (type !== 'cgroup') continue;
     for (const name of options.split(',')) {
@@ -91,7 +86,7 @@ function isBelow(path: string, parent: string): boolean {
  * @throws {LaminaError} FailedPrecondition if no cgroup hierarchy is mounted
  */
 export function detectCgroups(options: DetectOptions = {}): CgroupLayout {
-  const { root = '/sys/fs/cgroup', mountInfo = readFileSync('/proc/self/mountinfo', 'latin1') } = options;
+  const { root = '/sys/fs/cgroup', mountInfo = pathFromBytes(readFileSync('/proc/self/mountinfo')) } = options;
   const { unified, controllers } = parseCgroupMounts(mountInfo, root);
   if (isCgroup2(root)) {
     return {

@@ -5,7 +5,7 @@
  * gives ENODEV once the file is gone. All such reads share one buffer, so its content is valid until the next read only.
  */
 import { closeSync, constants, openSync, readSync, statSync, writeSync } from 'node:fs';
-import { isErrno } from '../base/index.js';
+import { fsPath, isErrno } from '../base/index.js';
 import { CgroupFileError, isGone, isUnsupported } from './errors.js';
 
 const INITIAL_BUFFER_BYTES = 64 * 1024;
@@ -38,12 +38,13 @@ export function closeSpareFiles(): number {
   return files.length;
 }
 
-function openFile(path: string, flags: string | number): number {
+/** Opens a path of the kernel; spare files are closed for it when descriptors run out. @throws errno */
+export function openFile(path: string, flags: string | number): number {
   try {
-    return openSync(path, flags);
+    return openSync(fsPath(path), flags);
   } catch (error) {
     if (!isErrno(error, 'EMFILE', 'ENFILE') || closeSpareFiles() === 0) throw error;
-    return openSync(path, flags);
+    return openSync(fsPath(path), flags);
   }
 }
 
@@ -109,26 +110,43 @@ export class StatFile {
   }
 }
 
+/** A page holds nearly every file; a long list of processes comes in larger pieces. */
 const CHUNK_BYTES = 4096;
-const chunk: Buffer = Buffer.allocUnsafeSlow(CHUNK_BYTES);
+const MAX_CHUNK_BYTES = 256 * 1024;
+let chunk: Buffer = Buffer.allocUnsafeSlow(CHUNK_BYTES);
 
-/** Reads a file once; a third of the time of readFileSync. @throws {CgroupFileError} */
-export function readCgroupFile(path: string): string {
+/** Calls back with each piece of a file, which is overwritten by the next. @throws {CgroupFileError} */
+function readPieces(path: string, take: (piece: Buffer) => void): void {
   let fd = -1;
   try {
     fd = openFile(path, 'r');
-    let content = '';
     // Lists come in pieces, shorter than what there is room for.
     for (let length = -1; length !== 0; ) {
-      length = readSync(fd, chunk, 0, CHUNK_BYTES, null);
-      content += chunk.toString('latin1', 0, length);
+      length = readSync(fd, chunk, 0, chunk.length, null);
+      take(chunk.subarray(0, length));
+      if (length === chunk.length && length < MAX_CHUNK_BYTES) chunk = Buffer.allocUnsafeSlow(length * 4);
     }
-    return content;
   } catch (error) {
     throw new CgroupFileError('read', path, error);
   } finally {
     if (fd >= 0) closeSync(fd);
   }
+}
+
+/** Reads a file once; a third of the time of readFileSync. @throws {CgroupFileError} */
+export function readCgroupFile(path: string): string {
+  let content = '';
+  readPieces(path, (piece) => {
+    content += piece.toString('latin1');
+  });
+  return content;
+}
+
+/** The same, for content with names in it. @throws {CgroupFileError} */
+export function readBytes(path: string): Buffer {
+  const pieces: Buffer[] = [];
+  readPieces(path, (piece) => pieces.push(Buffer.from(piece)));
+  return Buffer.concat(pieces);
 }
 
 /** Writes one value in a single write(2), as cgroup files require; never creates the file. @throws {CgroupFileError} */
@@ -147,7 +165,7 @@ export function writeCgroupFile(path: string, data: string): void {
 /** True if a directory of that name is there. */
 export function isDirectory(path: string): boolean {
   try {
-    return statSync(path).isDirectory();
+    return statSync(fsPath(path)).isDirectory();
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR', 'ENODEV')) return false;
     throw error;

@@ -20,6 +20,7 @@ export type { CgroupEvent, EventsOptions, PressureThreshold } from './events.js'
 export { closeSpareFiles } from './file.js';
 export type { CgroupKernel } from './kernel.js';
 export { Cgroup } from './manager.js';
+export { readMembershipBytes } from './membership.js';
 export type { CreateOptions, LoadOptions, SystemdOptions } from './options.js';
 export { type RuncStats, type RuncValue, runcStats, runcStatsLine } from './runc-stats.js';
 export type {

@@ -1,10 +1,11 @@
 /** The few system calls behind notifications, as this folder uses them; tests and embedders may bring their own. */
 import { closeSync, constants, openSync, readlinkSync, readSync } from 'node:fs';
-import { isErrno } from '../base/index.js';
+import { fsPath, isErrno, pathFromBytes } from '../base/index.js';
 import { binding, type InotifyEvent, POLLERR, POLLIN, sharedPoller } from '../sys/index.js';
 
 export interface CgroupKernel {
   inotifyInit(): number;
+  /** Paths, and the names `inotifyRead` returns, are strings as everywhere in this folder: see `pathFromBytes`. */
   inotifyAdd(fd: number, path: string, mask: number): number;
   inotifyRemove(fd: number, wd: number): void;
   inotifyRead(fd: number): InotifyEvent[];
@@ -32,9 +33,9 @@ export function systemKernel(): CgroupKernel {
   const native = binding();
   return {
     inotifyInit: () => native.inotifyInit(),
-    inotifyAdd: (fd, path, mask) => native.inotifyAdd(fd, path, mask),
+    inotifyAdd: (fd, path, mask) => native.inotifyAdd(fd, fsPath(path), mask),
     inotifyRemove: (fd, wd) => native.inotifyRemove(fd, wd),
-    inotifyRead: (fd) => native.inotifyRead(fd),
+    inotifyRead: (fd) => native.inotifyRead(fd).map((event) => ({ ...event, name: nameOf(event.name) })),
     eventfd: () => native.eventfd(),
     readEventfd: (fd) => native.readEventfd(fd),
     openLog: () => {
@@ -51,6 +52,10 @@ export function systemKernel(): CgroupKernel {
       return { [Symbol.dispose]: () => watch.close() };
     },
   };
+}
+
+function nameOf(bytes: string): string {
+  return pathFromBytes(Buffer.from(bytes, 'latin1'));
 }
 
 /** The numbers of the namespaces a kernel starts with (include/linux/proc_ns.h). */

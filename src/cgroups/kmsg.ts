@@ -4,7 +4,7 @@
  * The OOM killer logs "… Killed process PID (NAME) …" before its victim can end, and never leaves that out; the line with the victim's
  * group comes before it, at most ten in five seconds (mm/oom_kill.c). Records: Documentation/ABI/testing/dev-kmsg.
  */
-import { isErrno } from '../base/index.js';
+import { isErrno, pathFromBytes } from '../base/index.js';
 import type { CgroupKernel } from './kernel.js';
 
 /** What one record says of a process an OOM killer has chosen. */
@@ -40,7 +40,8 @@ export function parseOomRecord(record: string): OomRecord | undefined {
 
 /** The log has bytes that cannot be printed, and backslashes, as \xNN. */
 function unescapeRecord(text: string): string {
-  return text.replace(/\\x([0-9a-f]{2})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
+  const bytes = text.replace(/\\x([0-9a-f]{2})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
+  return pathFromBytes(Buffer.from(bytes, 'latin1'));
 }
 
 /** Remembers OOM kills from its begin until it is disposed. */

@@ -1,11 +1,14 @@
 /** Which cgroups a process is in: /proc/PID/cgroup (cgroups(7)). */
-import { readFileSync } from 'node:fs';
 import { posix } from 'node:path';
-import { Code, isErrno, LaminaError } from '../base/index.js';
+import { Code, isErrno, LaminaError, pathFromBytes } from '../base/index.js';
 import type { CgroupMount } from './detect.js';
-import { CgroupNotFoundError } from './errors.js';
+import { CgroupFileError, CgroupNotFoundError } from './errors.js';
+import { readBytes } from './file.js';
 
-/** Paths as the kernel prints them: from the root of the hierarchy, or of the reader's cgroup namespace. */
+/**
+ * Paths as the kernel prints them: from the root of the hierarchy, or of the reader's cgroup namespace. A string stands
+ * for bytes as `pathFromBytes` says: UTF-8, and what is not UTF-8 as half surrogate pairs.
+ */
 export interface CgroupMembership {
   /** The "0::" line: the path in the v2 hierarchy; undefined if there is none. */
   readonly unified: string | undefined;
@@ -13,12 +16,16 @@ export interface CgroupMembership {
   readonly controllers: ReadonlyMap<string, string>;
 }
 
-/** Parses the text of /proc/PID/cgroup. Lines that make no sense are left out. */
-export function parseMembership(text: string): CgroupMembership {
+/**
+ * Parses the content of /proc/PID/cgroup: bytes, or text read as `pathFromBytes` or as UTF-8. The kernel escapes nothing
+ * there, and lets no group have a line break in its name. Lines that make no sense are left out.
+ */
+export function parseMembership(content: string | Uint8Array): CgroupMembership {
   let unified: string | undefined;
   const controllers = new Map<string, string>();
+  const text = typeof content === 'string' ? content : pathFromBytes(content);
   for (const line of text.split('\n')) {
-    const match = /^(\d+):([^:]*):(\/.*)$/.exec(line);
+    const match = /^(\d+):([^:]*):(\/.*)$/s.exec(line);
     if (match === null) continue;
     const [, id, names = '', path = ''] = match;
     if (names === '') {
@@ -30,12 +37,17 @@ export function parseMembership(text: string): CgroupMembership {
   return { unified, controllers };
 }
 
-/** Reads which cgroups a process is in. @throws {LaminaError} NotFound if there is no such process */
+/** Reads which cgroups a process is in. @throws {LaminaError} NotFound if there is no such process, {CgroupFileError} */
 export function readMembership(pid: number | 'self'): CgroupMembership {
+  return parseMembership(readMembershipBytes(pid));
+}
+
+/** The content of /proc/PID/cgroup. @throws as `readMembership` */
+export function readMembershipBytes(pid: number | 'self'): Buffer {
   try {
-    return parseMembership(readFileSync(`/proc/${pid}/cgroup`, 'latin1'));
+    return readBytes(`/proc/${pid}/cgroup`);
   } catch (error) {
-    if (!isErrno(error, 'ENOENT', 'ESRCH')) throw error;
+    if (!(error instanceof CgroupFileError) || !isErrno(error.cause, 'ENOENT', 'ESRCH')) throw error;
     throw new LaminaError(Code.NotFound, `no process ${pid}`, { subject: String(pid), cause: error });
   }
 }

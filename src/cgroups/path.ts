@@ -6,7 +6,7 @@
  */
 import { closeSync, constants, fstatSync, mkdirSync, openSync, rmdirSync } from 'node:fs';
 import { posix } from 'node:path';
-import { Code, isErrno, LaminaError, type UndoStack } from '../base/index.js';
+import { Code, fsPath, isErrno, LaminaError, type UndoStack } from '../base/index.js';
 import type { CgroupMount } from './detect.js';
 import { CgroupFileError, CgroupNotFoundError, CgroupTreeError } from './errors.js';
 import { cgroupDirectory } from './membership.js';
@@ -53,7 +53,7 @@ export function makeGroup(mount: CgroupMount, path: string, undo: UndoStack): Ma
   const dir = cgroupDirectory(mount, path);
   const names = posix.relative(mount.mountPoint, dir).split('/').filter(Boolean);
   const levels: string[] = [];
-  const fds = [openSync(mount.mountPoint, O_RDONLY | O_DIRECTORY)];
+  const fds = [openSync(fsPath(mount.mountPoint), O_RDONLY | O_DIRECTORY)];
   try {
     let [fd = -1] = fds;
     let isNew = false;
@@ -76,7 +76,7 @@ export function makeGroup(mount: CgroupMount, path: string, undo: UndoStack): Ma
 /** Removes a group that was just made; one that somebody else uses by now stays. */
 function removeMade(dir: string): void {
   try {
-    rmdirSync(dir);
+    rmdirSync(fsPath(dir));
   } catch (error) {
     if (!isErrno(error, 'ENOENT', 'EBUSY', 'ENOTEMPTY')) throw error;
   }
@@ -84,7 +84,7 @@ function removeMade(dir: string): void {
 
 function makeDirectory(parentFd: number, name: string, level: string): boolean {
   try {
-    mkdirSync(`/proc/self/fd/${parentFd}/${name}`, MODE);
+    mkdirSync(fsPath(`/proc/self/fd/${parentFd}/${name}`), MODE);
     return true;
   } catch (error) {
     if (isErrno(error, 'EEXIST')) return false;
@@ -94,7 +94,7 @@ function makeDirectory(parentFd: number, name: string, level: string): boolean {
 
 function openDirectory(parentFd: number, name: string, level: string): number {
   try {
-    return openSync(`/proc/self/fd/${parentFd}/${name}`, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    return openSync(fsPath(`/proc/self/fd/${parentFd}/${name}`), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
   } catch (error) {
     if (isErrno(error, 'ELOOP', 'ENOTDIR')) throw invalidLevel(level, 'it is no directory');
     if (isErrno(error, 'ENOENT')) throw new CgroupNotFoundError(level, error);

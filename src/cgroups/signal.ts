@@ -4,13 +4,18 @@ import { Code, codeOf, LaminaError } from '../base/index.js';
 import { SIGKILL, sendSignal } from '../sys/index.js';
 import { CgroupNotFoundError } from './errors.js';
 import type { CgroupMembership } from './membership.js';
+import { pidList } from './tree.js';
+import { inTurns } from './turns.js';
 
 /** What it takes of a group. */
 export interface SignalTarget {
   readonly path: string;
-  pids(): number[];
+  pids(): Promise<number[]>;
   freeze(timeoutMs: number): Promise<void>;
+  /** Ends the group's own freeze. */
   thaw(): Promise<void>;
+  /** Ends every freeze of the group and of the groups below. */
+  thawAll(): Promise<void>;
   /** True if the group is frozen by its own freeze, so that a user has paused it. */
   isPaused(): boolean;
 }
@@ -45,7 +50,7 @@ export async function signalProcesses(target: SignalTarget, signal: number): Pro
   try {
     let total = 0;
     for (let round = 0; round < (isFrozen ? 1 : MAX_ROUNDS); round += 1) {
-      const sent = signalRound(target, signal, signaled);
+      const sent = await signalRound(target, signal, signaled);
       total += sent;
       if (sent === 0) break;
     }
@@ -64,12 +69,18 @@ async function thawUnlessGone(target: SignalTarget): Promise<void> {
   }
 }
 
-function signalRound(target: SignalTarget, signal: number, signaled: Set<number>): number {
+async function signalRound(target: SignalTarget, signal: number, signaled: Set<number>): Promise<number> {
+  const pids = await target.pids();
+  return await inTurns(sendEach(pids, signal, signaled));
+}
+
+function* sendEach(pids: readonly number[], signal: number, signaled: Set<number>): Generator<void, number> {
   let sent = 0;
-  for (const pid of target.pids()) {
+  for (const pid of pids) {
     if (signaled.has(pid)) continue;
     signaled.add(pid);
     if (sendSignal(pid, signal)) sent += 1;
+    yield;
   }
   return sent;
 }
@@ -79,15 +90,15 @@ export async function killProcesses(target: SignalTarget, timeoutMs: number): Pr
   const deadline = performance.now() + timeoutMs;
   try {
     for (let waitMs = FIRST_WAIT_MS; ; waitMs = Math.min(waitMs * 2, LAST_WAIT_MS)) {
-      if (target.pids().length === 0) return;
+      if ((await target.pids()).length === 0) return;
       await tryFreeze(target);
-      const left = target.pids();
-      for (const pid of left) sendSignal(pid, SIGKILL);
-      // On v1 a frozen process dies only when it is thawed.
-      await target.thaw();
+      const left = await target.pids();
+      await inTurns(sendEach(left, SIGKILL, new Set()));
+      // On v1 a frozen process dies only when it is thawed, and a group below may have been frozen by itself.
+      await target.thawAll();
       if (left.length === 0) return;
       if (performance.now() >= deadline) {
-        throw new LaminaError(Code.DeadlineExceeded, `kill ${target.path}: processes are left: ${left.join(', ')}`, {
+        throw new LaminaError(Code.DeadlineExceeded, `kill ${target.path}: processes are left: ${pidList(left)}`, {
           subject: target.path,
         });
       }

@@ -1,11 +1,12 @@
 /**
- * The cgroup of one container as its requests use it: found right after create, or not at all. Where there is none to be seen, or where only the
- * runtime can do what is asked for, the runtime is called.
+ * The cgroup of one container as its requests use it: found right after create, or not at all. Where there is none to be
+ * seen, or where only the runtime can do what is asked for, the runtime is called.
  */
 import type { Any } from '../api/index.js';
 import { Code, codeOf, LaminaError, type Logger, messageOf } from '../base/index.js';
-import type { InitExit as InitEnd } from '../cgroups/index.js';
+import { currentLayout, type InitExit as InitEnd } from '../cgroups/index.js';
 import type { Runc } from '../oci/index.js';
+import { SIGKILL } from '../sys/index.js';
 import { removeLeftCgroup } from './left-cgroup.js';
 import { Limits } from './limits.js';
 import type { ContainerRecord, ContainerSettings } from './record.js';
@@ -25,6 +26,9 @@ export class ContainerCgroup {
   readonly #options: ContainerCgroupOptions;
   #limits: Limits;
   #watched: WatchedCgroup | undefined;
+  /** Where the group is, as the record has it; opened again at the next use when something was in the way. */
+  #place: { readonly membership: string; readonly oomKills: bigint | undefined } | undefined;
+  #isLost = false;
   /** OOM kills, one number for each report that waits; undefined while none has to. */
   #untold: bigint[] | undefined;
   /** Signals to all processes that are under way. */
@@ -35,18 +39,13 @@ export class ContainerCgroup {
     this.#limits = new Limits(options.settings.bundle, undefined);
   }
 
-  /** There is one, and it can be seen from here. */
-  get isKnown(): boolean {
-    return this.#watched !== undefined;
-  }
-
   /** What a successor engine needs to go on with it. */
   get record(): Pick<ContainerRecord, 'cgroup' | 'oomKills' | 'limits' | 'isSignaling'> {
-    const seen = this.#watched?.oomKills;
+    const seen = this.#watched === undefined ? this.#place?.oomKills : this.#watched.oomKills;
     const untold = (this.#untold ?? []).reduce((sum, kills) => sum + kills, 0n);
     return {
       isSignaling: this.#signaling > 0,
-      cgroup: this.#watched?.membership,
+      cgroup: this.#place?.membership,
       oomKills: seen === undefined ? undefined : (seen - untold).toString(),
       limits: this.#limits.changed,
     };
@@ -55,7 +54,9 @@ export class ContainerCgroup {
   /** Goes on with what a predecessor engine had. */
   restore({ cgroup, oomKills, limits }: Pick<ContainerRecord, 'cgroup' | 'oomKills' | 'limits'>): void {
     this.#limits = new Limits(this.#options.settings.bundle, limits);
-    if (cgroup !== undefined) this.#open(() => cgroup, oomKills === undefined ? undefined : BigInt(oomKills));
+    if (cgroup === undefined) return;
+    this.#place = { membership: cgroup, oomKills: oomKills === undefined ? undefined : BigInt(oomKills) };
+    this.#open();
   }
 
   /** Reports of OOM kills wait from now on: init may be out of memory before the runtime has said that it was started. */
@@ -72,67 +73,92 @@ export class ContainerCgroup {
 
   /** Finds the group of init, while that is certainly where create put it. */
   find(pid: number): void {
-    this.#open(() => WatchedCgroup.membershipOf(pid), undefined);
+    try {
+      this.#place = { membership: WatchedCgroup.membershipOf(pid), oomKills: undefined };
+      this.#open();
+    } catch (error) {
+      this.#warn(error);
+    }
   }
 
   /** Stops all processes. @throws LaminaError with the stock prefix */
   async pause(): Promise<void> {
-    if (this.#watched === undefined) await this.#options.runc.pause(this.#options.settings.id);
-    else await prefixed('OCI runtime pause failed', this.#watched.freeze());
+    const group = this.#group;
+    if (group === undefined) await this.#options.runc.pause(this.#id);
+    else await prefixed('OCI runtime pause failed', group.freeze());
   }
 
   /** Lets them go on. @throws LaminaError with the stock prefix */
   async resume(): Promise<void> {
-    if (this.#watched === undefined) await this.#options.runc.resume(this.#options.settings.id);
-    else await prefixed('OCI runtime resume failed', this.#watched.thaw());
+    const group = this.#group;
+    if (group === undefined) await this.#options.runc.resume(this.#id);
+    else await prefixed('OCI runtime resume failed', group.thaw());
   }
 
   /** @param resources OCI LinuxResources, JSON @throws LaminaError with the stock prefix */
   async update(resources: Uint8Array): Promise<void> {
-    if (this.#watched?.isSettable !== true) await this.#options.runc.update(this.#options.settings.id, resources);
-    else await prefixed('OCI runtime update failed', this.#limits.update(this.#watched, resources));
+    const group = this.#group;
+    if (group?.isSettable === true) {
+      await prefixed('OCI runtime update failed', this.#limits.update(group, resources));
+      return;
+    }
+    // The runtime would put the limits of the create in force again beside the new ones.
+    if (this.#limits.changed !== undefined) {
+      const what = `OCI runtime update failed: the cgroup of ${this.#id} cannot be opened, and it was updated before`;
+      throw new LaminaError(Code.Unavailable, what, { subject: this.#id });
+    }
+    await this.#options.runc.update(this.#id, resources);
   }
 
-  /** Host pids of all processes; undefined without a group. */
-  pids(): number[] | undefined {
-    return this.#watched?.pids();
+  /** Host pids of all processes. @param isAlive init is, as far as is known: of others the runtime lists nothing */
+  async pids(isAlive: boolean): Promise<number[]> {
+    const group = this.#group;
+    if (group !== undefined) return await group.pids();
+    return isAlive ? await this.#options.runc.ps(this.#id) : [];
   }
 
   /** @throws LaminaError NotFound when the container never had a cgroup */
   stats(): Any {
-    if (this.#watched === undefined) throw new LaminaError(Code.NotFound, 'cgroup does not exist: not found');
-    return this.#watched.stats();
+    const group = this.#group;
+    if (group === undefined) throw new LaminaError(Code.NotFound, 'cgroup does not exist: not found');
+    return group.stats();
   }
 
-  frozen(): boolean {
-    return this.#watched?.frozen() === true;
-  }
-
+  /** Sends a signal to every process. @throws LaminaError */
   async signalAll(signal: number): Promise<void> {
-    const watched = this.#watched;
-    if (watched === undefined) return;
-    if (!watched.freezesToSignal(signal)) {
-      await watched.signalAll(signal);
+    const group = this.#group;
+    if (group === undefined) {
+      await this.#options.runc.kill(this.#id, signal, { all: true });
+      return;
+    }
+    if (!group.freezesToSignal(signal)) {
+      await group.signalAll(signal);
       return;
     }
     this.#signaling += 1;
     this.#options.save();
     try {
-      await watched.signalAll(signal);
+      await group.signalAll(signal);
     } finally {
       this.#signaling -= 1;
       if (this.#signaling === 0) this.#options.save();
     }
   }
 
-  /** Goes on with a group that a predecessor engine had frozen to signal it. */
+  /** Goes on with a group that a predecessor engine had frozen to signal it; what the container has frozen itself stays so. */
   async endSignaling(): Promise<void> {
-    if (this.frozen()) await this.endLeftovers('thaw');
+    try {
+      if (this.#group?.frozen() === true) await this.#group.thaw();
+    } catch (error) {
+      this.#options.log.warn({ error: messageOf(error) }, 'thaw what was frozen for a signal');
+    }
   }
 
   /** To be called after a signal was sent: lets frozen processes notice SIGKILL. */
   async letDie(signal: number): Promise<void> {
-    await this.#watched?.letDie(signal);
+    if (signal !== SIGKILL) return;
+    if (this.#group === undefined) await this.#resumeByRuntime();
+    else await this.#group.letDie(signal);
   }
 
   /**
@@ -140,8 +166,10 @@ export class ContainerCgroup {
    * @param how kill: all processes; thaw: whatever was frozen goes on, and so dies
    */
   async endLeftovers(how: 'kill' | 'thaw'): Promise<void> {
+    const group = this.#group;
     try {
-      await this.#watched?.[how]();
+      if (group === undefined) await this.#endLeftoversByRuntime(how);
+      else await (how === 'kill' ? group.kill() : group.thawAll());
     } catch (error) {
       this.#options.log.warn({ error: messageOf(error) }, 'end what init left');
     }
@@ -166,23 +194,50 @@ export class ContainerCgroup {
     this.#watched?.close();
   }
 
-  /** @param oomKills those a predecessor has reported */
-  #open(membership: () => string, oomKills: bigint | undefined): void {
+  get #id(): string {
+    return this.#options.settings.id;
+  }
+
+  /** The group; undefined where there is none to be seen from here, or where it still cannot be opened. */
+  get #group(): WatchedCgroup | undefined {
+    if (this.#watched === undefined && this.#place !== undefined && !this.#isLost) this.#open();
+    return this.#watched;
+  }
+
+  #open(): void {
+    if (this.#place === undefined) return;
     const { settings, onOom, log } = this.#options;
     const report = (kills: bigint): void => {
       if (this.#untold === undefined) onOom();
       else this.#untold.push(kills);
     };
     try {
-      this.#watched = new WatchedCgroup({
-        membership: membership(),
-        isSystemd: settings.systemdCgroup,
-        onOom: report,
-        oomKills,
-        log,
-      });
+      this.#watched = new WatchedCgroup({ ...this.#place, isSystemd: settings.systemdCgroup, onOom: report, log });
     } catch (error) {
-      log.warn({ error: messageOf(error) }, 'no cgroup: no statistics, no OOM events');
+      // Anything else, such as too many open files, may be over at the next use.
+      this.#isLost = codeOf(error) === Code.NotFound;
+      this.#warn(error);
+    }
+  }
+
+  #warn(error: unknown): void {
+    const left = 'no statistics, no OOM events; the runtime is called for what needs the cgroup';
+    this.#options.log.warn({ error: messageOf(error) }, `no cgroup: ${left}`);
+  }
+
+  async #endLeftoversByRuntime(how: 'kill' | 'thaw'): Promise<void> {
+    if (how === 'thaw') await this.#resumeByRuntime();
+    else await this.#options.runc.kill(this.#id, SIGKILL, { all: true });
+  }
+
+  /** On cgroup v1 what is frozen does not die. */
+  async #resumeByRuntime(): Promise<void> {
+    const { runc, log } = this.#options;
+    try {
+      if (currentLayout().mode === 'unified' || (await runc.state(this.#id)).status !== 'paused') return;
+      await runc.resume(this.#id);
+    } catch (error) {
+      log.debug({ error: messageOf(error) }, 'resume after SIGKILL');
     }
   }
 }

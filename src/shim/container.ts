@@ -256,7 +256,7 @@ export class Container {
     requireInit(this.#ledger.state, 'kill');
     if (this.init.pid === 0) throw new LaminaError(Code.NotFound, 'process already finished: not found');
     if (signal === SIGKILL) this.#initExit.wasKillAsked = true;
-    if (all && this.#cgroup.isKnown && this.init.reaped === undefined) await this.#cgroup.signalAll(signal);
+    if (all && this.init.reaped === undefined) await this.#cgroup.signalAll(signal);
     else this.init.signal(signal);
     await this.#cgroup.letDie(signal);
   }
@@ -276,9 +276,9 @@ export class Container {
   }
 
   /** Host pids of all processes of the container, with the exec each is the main process of. */
-  pids(): { pid: number; execId: string | undefined }[] {
+  async pids(): Promise<{ pid: number; execId: string | undefined }[]> {
+    const pids = this.init.pid === 0 ? [] : await this.#cgroup.pids(this.init.reaped === undefined);
     const execOf = new Map([...this.execs].map((exec) => [exec.pid, exec.id]));
-    const pids = this.#cgroup.pids() ?? (this.init.pid !== 0 && this.init.reaped === undefined ? [this.init.pid] : []);
     return pids.map((pid) => ({ pid, execId: execOf.get(pid) }));
   }
 

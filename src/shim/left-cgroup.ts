@@ -1,6 +1,6 @@
 /** The cgroup of a container that its runtime knows nothing of. */
 import { normalize } from 'node:path';
-import { Code, codeOf } from '../base/index.js';
+import { Code, codeOf, pathFromBytes } from '../base/index.js';
 import { Cgroup, type CgroupLayout, currentLayout, parseSystemdPath, unitPath } from '../cgroups/index.js';
 import { readSpec } from '../oci/index.js';
 
@@ -15,7 +15,9 @@ const LEFT_MS = 2_000;
 export async function removeLeftCgroup(bundle: string, isSystemd: boolean): Promise<void> {
   const configured = readSpec(bundle).linux?.cgroupsPath;
   if (configured === undefined) return;
-  const path = isSystemd ? unitPath(parseSystemdPath(configured)) : configured;
+  // As the runtime reads it: what is no text in the JSON is no byte of a path.
+  const text = pathFromBytes(Buffer.from(configured, 'utf8'));
+  const path = isSystemd ? unitPath(parseSystemdPath(text)) : text;
   // A relative one begins where the runtime was; the root is nobody's.
   if (!path.startsWith('/') || normalize(path) === '/') return;
   const layout = currentLayout();

@@ -66,7 +66,7 @@ export interface ContainerSettings {
 export interface ContainerRecord extends ContainerSettings {
   /** The runtime knew no container of this id when create began. */
   readonly isFresh: boolean;
-  /** Init's /proc/PID/cgroup right after create. */
+  /** Init's /proc/PID/cgroup right after create, a character for each byte (latin1). */
   readonly cgroup: string | undefined;
   /** OOM kills reported, decimal. */
   readonly oomKills: string | undefined;

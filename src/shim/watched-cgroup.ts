@@ -2,7 +2,6 @@
  * The cgroup of one container as the shim uses it: found once, right after create; watched for OOM kills; its last statistics
  * kept for clients that ask after the exit; its limits changed.
  */
-import { readFileSync } from 'node:fs';
 import type { Any } from '../api/index.js';
 import { type Logger, messageOf } from '../base/index.js';
 import {
@@ -11,6 +10,7 @@ import {
   type InitExit,
   type OnOom,
   type OomWatch,
+  readMembershipBytes,
   unitFromCgroupPath,
 } from '../cgroups/index.js';
 import type { LinuxResources } from '../oci/index.js';
@@ -20,7 +20,7 @@ import { packMetrics } from './metrics.js';
 const FREEZE_MS = 10_000;
 
 export interface WatchedCgroupOptions {
-  /** The text of init's /proc/PID/cgroup at create. */
+  /** Init's /proc/PID/cgroup at create, a character for each byte (latin1). */
   readonly membership: string;
   /** systemd has made it, and is to be told of changes. */
   readonly isSystemd: boolean;
@@ -31,8 +31,7 @@ export interface WatchedCgroupOptions {
 }
 
 export class WatchedCgroup {
-  /** The text of init's /proc/PID/cgroup at create, by which a successor engine finds the group again. */
-  readonly membership: string;
+  readonly #membership: Buffer;
   readonly #isSystemd: boolean;
   readonly #cgroup: Cgroup;
   readonly #log: Logger;
@@ -41,16 +40,16 @@ export class WatchedCgroup {
 
   /** @throws LaminaError NotFound when the group is gone or not to be seen from here */
   constructor({ membership, isSystemd, onOom, oomKills, log }: WatchedCgroupOptions) {
-    this.membership = membership;
+    this.#membership = Buffer.from(membership, 'latin1');
     this.#isSystemd = isSystemd;
     this.#log = log;
-    this.#cgroup = Cgroup.loadFromMembership(membership);
+    this.#cgroup = Cgroup.loadFromMembership(this.#membership);
     this.#oom = this.#watch(onOom, oomKills);
   }
 
-  /** Where a process is now. @throws errno ENOENT or ESRCH when it is gone */
+  /** Where a process is now, as `WatchedCgroupOptions` wants it. @throws {LaminaError} NotFound when it is gone */
   static membershipOf(pid: number): string {
-    return readFileSync(`/proc/${pid}/cgroup`, 'latin1');
+    return readMembershipBytes(pid).toString('latin1');
   }
 
   /** How many OOM kills were reported, of all that the group has seen. */
@@ -71,15 +70,15 @@ export class WatchedCgroup {
   async set(update: LinuxResources, inForce: LinuxResources): Promise<LinuxResources> {
     const { path } = this.#cgroup;
     const below = this.#isSystemd ? (unitFromCgroupPath(path)?.below ?? '') : '';
-    if (below === '') return await this.#setOne(this.membership, this.#isSystemd ? 'systemd' : 'fs', update, inForce);
+    if (below === '') return await this.#setOne(this.#membership, this.#isSystemd ? 'systemd' : 'fs', update, inForce);
     // crun puts the container into a group of its own below the scope, with the same limits.
     await this.#setOne(`0::${path.slice(0, -below.length)}`, 'systemd', update, inForce);
-    return await this.#setOne(this.membership, 'fs', update, inForce);
+    return await this.#setOne(this.#membership, 'fs', update, inForce);
   }
 
   /** Host pids of all processes. */
-  pids(): number[] {
-    return this.#cgroup.pids();
+  pids(): Promise<number[]> {
+    return this.#cgroup.listPids();
   }
 
   /** containerd's Metrics message of now, or the last one once there was an `end`. */
@@ -93,6 +92,11 @@ export class WatchedCgroup {
 
   thaw(): Promise<void> {
     return this.#cgroup.thaw();
+  }
+
+  /** Ends every freeze in the group, those that the container has asked for itself included. */
+  thawAll(): Promise<void> {
+    return this.#cgroup.thawAll();
   }
 
   frozen(): boolean {
@@ -118,9 +122,8 @@ export class WatchedCgroup {
   async letDie(signal: number): Promise<void> {
     if (signal !== SIGKILL || this.#cgroup.mode === 'unified') return;
     try {
-      await this.#cgroup.thaw();
+      await this.#cgroup.thawAll();
     } catch (error) {
-      // Without a freezer nothing is frozen.
       this.#log.debug({ error: messageOf(error) }, 'thaw after SIGKILL');
     }
   }
@@ -146,7 +149,7 @@ export class WatchedCgroup {
   }
 
   async #setOne(
-    membership: string,
+    membership: string | Buffer,
     driver: CgroupDriver,
     update: LinuxResources,
     resources: LinuxResources,

@@ -23,6 +23,7 @@ export interface PeerCredentials {
 export interface InotifyEvent {
   readonly wd: number;
   readonly mask: number;
+  /** A character for each byte (latin1), as names need not be UTF-8; empty for the watched file itself. */
   readonly name: string;
 }
 
@@ -103,7 +104,8 @@ export interface NativeBinding {
 
   /** Non-blocking. */
   inotifyInit(): number;
-  inotifyAdd(fd: number, path: string, mask: number): number;
+  /** @param path a string, or the bytes of a path that is not UTF-8 */
+  inotifyAdd(fd: number, path: string | Uint8Array, mask: number): number;
   inotifyRemove(fd: number, wd: number): void;
   /** What is there now, at most 16 KiB of it; empty when nothing is. */
   inotifyRead(fd: number): InotifyEvent[];

@@ -4,13 +4,13 @@
  * @see proc(5), Documentation/filesystems/proc.rst
  */
 import { readFileSync } from 'node:fs';
-import { Code, isErrno, LaminaError } from '../base/index.js';
+import { Code, isErrno, LaminaError, pathFromBytes, unescapeOctal } from '../base/index.js';
 
 function malformed(file: string, text: string): LaminaError {
   return new LaminaError(Code.Internal, `parse ${file}: unexpected "${text.slice(0, 80)}"`, { subject: file });
 }
 
-/** One line of /proc/PID/mountinfo. */
+/** One line of /proc/PID/mountinfo. Paths are bytes: see `pathFromBytes`, and `fsPath` for using them. */
 export interface MountInfo {
   readonly id: number;
   readonly parentId: number;
@@ -25,12 +25,6 @@ export interface MountInfo {
   readonly type: string;
   readonly source: string;
   readonly superOptions: readonly string[];
-}
-
-/** Undoes the kernel's octal escapes of blank, tab, line break, backslash and `#`. */
-function unescapeOctal(text: string): string {
-  if (!text.includes('\\')) return text;
-  return text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)));
 }
 
 function parseMountLine(line: string): MountInfo {
@@ -66,7 +60,7 @@ export function parseMountInfo(text: string): MountInfo[] {
 
 /** Reads /proc/PID/mountinfo. */
 export function readMountInfo(pid: number | 'self' = 'self'): MountInfo[] {
-  return parseMountInfo(readFileSync(`/proc/${pid}/mountinfo`, 'utf8'));
+  return parseMountInfo(pathFromBytes(readFileSync(`/proc/${pid}/mountinfo`)));
 }
 
 /** The mounts at and below a path, of this process. A node has many; only these are parsed. */
@@ -74,7 +68,7 @@ export function readMountsBelow(path: string): MountInfo[] {
   const prefix = path === '/' ? '/' : `${path}/`;
   // What the kernel may write with escapes is not looked for.
   const text = /[\s\\#]/.test(path) ? '' : path;
-  const lines = readFileSync('/proc/self/mountinfo', 'utf8').split('\n');
+  const lines = pathFromBytes(readFileSync('/proc/self/mountinfo')).split('\n');
   return parseMountInfo(lines.filter((line) => line.includes(text)).join('\n')).filter(
     ({ mountPoint }) => mountPoint === path || mountPoint.startsWith(prefix),
   );

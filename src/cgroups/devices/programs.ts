@@ -1,6 +1,6 @@
 /** The device programs attached to one group, through bpf(2). Every failure is a DeviceProgramError. */
 import { closeSync, constants, openSync } from 'node:fs';
-import { Code, codeOf, isErrno, LaminaError, messageOf } from '../../base/index.js';
+import { Code, codeOf, fsPath, isErrno, LaminaError, messageOf } from '../../base/index.js';
 import { binding } from '../../sys/index.js';
 import { CgroupFileError } from '../errors.js';
 
@@ -65,7 +65,7 @@ export class GroupPrograms {
   constructor(dir: string) {
     this.#dir = dir;
     try {
-      this.#group = openSync(dir, constants.O_RDONLY | constants.O_DIRECTORY);
+      this.#group = openSync(fsPath(dir), constants.O_RDONLY | constants.O_DIRECTORY);
     } catch (error) {
       throw new CgroupFileError('open', dir, error);
     }

@@ -1,6 +1,6 @@
 /** A scope or slice of systemd as a cgroup: the group's files as ever, and systemd told of what it would undo. */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { Code, codeOf, isErrno, LaminaError, messageOf } from '../../base/index.js';
+import { Code, codeOf, fsPath, isErrno, LaminaError, messageOf } from '../../base/index.js';
 import type { LinuxResources } from '../../oci/index.js';
 import type { Cgroup, DestroyOptions, OnOom, OomWatch } from '../cgroup.js';
 import { containerDevicePolicy } from '../devices/index.js';
@@ -11,6 +11,7 @@ import { assertPid } from '../move.js';
 import { checkMemoryUsage, checkResources, overlayResources } from '../resources/index.js';
 import { assertNotOurs } from '../signal.js';
 import type { StatsOptions, V2Stats } from '../stats.js';
+import { pidList } from '../tree.js';
 import type { V2Cgroup } from '../v2/cgroup.js';
 import type { BusKind } from './address.js';
 import type { BusValue } from './bus.js';
@@ -103,12 +104,21 @@ export class SystemdCgroup implements Cgroup {
     return this.#inner.pids().filter((pid) => pid !== held);
   }
 
+  async listPids(): Promise<number[]> {
+    const held = this.#placeholder?.pid;
+    return (await this.#inner.listPids()).filter((pid) => pid !== held);
+  }
+
   async freeze(timeoutMs?: number): Promise<void> {
     await this.#inner.freeze(timeoutMs);
   }
 
   async thaw(timeoutMs?: number): Promise<void> {
     await this.#inner.thaw(timeoutMs);
+  }
+
+  async thawAll(): Promise<void> {
+    await this.#inner.thawAll();
   }
 
   frozen(): boolean {
@@ -198,7 +208,7 @@ export class SystemdCgroup implements Cgroup {
       version: await this.#manager.version(),
       kind: this.kind,
       atCreation: false,
-      hasBfq: existsSync(`${this.#inner.dir}/io.bfq.weight`),
+      hasBfq: existsSync(fsPath(`${this.#inner.dir}/io.bfq.weight`)),
       devices: rules === undefined ? undefined : containerDevicePolicy(rules),
     });
   }
@@ -244,9 +254,9 @@ export class SystemdCgroup implements Cgroup {
     } catch (error) {
       // A stop that did not end well has ended all the same.
       if (codeOf(error) === Code.FailedPrecondition) return;
-      const left = codeOf(error) === Code.DeadlineExceeded && this.exists() ? this.pids() : [];
+      const left = codeOf(error) === Code.DeadlineExceeded && this.exists() ? await this.listPids() : [];
       if (left.length === 0) throw error;
-      const what = `stop ${this.unit}: processes are left: ${left.join(', ')} after ${timeoutMs} ms`;
+      const what = `stop ${this.unit}: processes are left: ${pidList(left)} after ${timeoutMs} ms`;
       throw new LaminaError(Code.FailedPrecondition, what, { subject: this.unit, cause: error });
     }
   }
@@ -283,7 +293,7 @@ function readLimits(dir: string): Map<string, string> {
   const files = new Map<string, string>();
   for (const name of HELD_FILES) {
     try {
-      files.set(name, readFileSync(`${dir}/${name}`, 'latin1'));
+      files.set(name, readFileSync(fsPath(`${dir}/${name}`), 'latin1'));
     } catch (error) {
       if (!isErrno(error)) throw error; // No such controller, or the group has gone: nothing to put back.
     }
@@ -297,7 +307,7 @@ function writeLimits(dir: string, files: ReadonlyMap<string, string>): void {
   for (const [name, text] of files) {
     if (now.get(name) === text) continue;
     try {
-      writeFileSync(`${dir}/${name}`, text, { flag: 'r+' });
+      writeFileSync(fsPath(`${dir}/${name}`), text, { flag: 'r+' });
     } catch (error) {
       if (!isErrno(error)) throw error;
     }

@@ -3,7 +3,7 @@
  * name mean (systemd.slice(5)), and what systemd makes of a name that cannot be a directory in cgroupfs.
  */
 import { posix } from 'node:path';
-import { Code, LaminaError } from '../../base/index.js';
+import { Code, LaminaError, pathToBytes } from '../../base/index.js';
 
 /** A unit and the slice it is put into. */
 export interface SystemdPath {
@@ -34,7 +34,7 @@ function nameError(what: string, name: string): LaminaError {
 
 /** `\xNN` for each byte of a character that a unit's name cannot have. */
 function escapeCharacter(character: string): string {
-  return [...Buffer.from(character, 'utf8')].map((byte) => `\\x${byte.toString(16).padStart(2, '0')}`).join('');
+  return [...pathToBytes(character)].map((byte) => `\\x${byte.toString(16).padStart(2, '0')}`).join('');
 }
 
 /**
@@ -153,7 +153,7 @@ export function unitFromCgroupPath(path: string): UnitOfPath | undefined {
 
 /** The D-Bus object of a unit: every byte but letters and digits, and a digit in front, becomes `_NN`. */
 export function unitObjectPath(unit: string): string {
-  const bytes = [...Buffer.from(unit, 'utf8')];
+  const bytes = [...pathToBytes(unit)];
   const escaped = bytes.map((byte, at) => {
     const character = String.fromCharCode(byte);
     const isPlain = at === 0 ? /[A-Za-z]/.test(character) : /[A-Za-z0-9]/.test(character);

@@ -15,9 +15,10 @@ import { assertPid } from '../move.js';
 import { parseKey } from '../parse.js';
 import { assertNotOurs, killProcesses, type SignalTarget, signalProcesses } from '../signal.js';
 import type { StatsOptions, V1Stats } from '../stats.js';
-import { listProcesses } from '../tree.js';
+import { isOccupied, listProcesses, processesBelow } from '../tree.js';
+import { inTurns } from '../turns.js';
 import { watchV1Events } from './events.js';
-import { freeze, isFreezeAsked, isFrozen, thaw } from './freezer.js';
+import { freeze, isFreezeAsked, isFrozen, thaw, thawTree } from './freezer.js';
 import { moveIntoAll } from './move.js';
 import { watchOom } from './oom.js';
 import { applyResources } from './resources.js';
@@ -67,17 +68,8 @@ export interface V1CgroupOptions {
 async function waitUntilEmpty(dir: string, timeoutMs: number): Promise<void> {
   const deadline = performance.now() + timeoutMs;
   for (let waitMs = FIRST_WAIT_MS; performance.now() < deadline; waitMs = Math.min(waitMs * 2, LAST_WAIT_MS)) {
-    if (!isDirectory(dir) || isEmpty(dir)) return;
+    if (!(await inTurns(isOccupied(dir)))) return;
     await delay(waitMs);
-  }
-}
-
-function isEmpty(dir: string): boolean {
-  try {
-    return listProcesses(dir).length === 0;
-  } catch (error) {
-    if (error instanceof CgroupNotFoundError) return true;
-    throw error;
   }
 }
 
@@ -141,6 +133,10 @@ export class V1Cgroup implements Cgroup {
     return listProcesses(this.#listingPlace().dir);
   }
 
+  async listPids(): Promise<number[]> {
+    return await inTurns(processesBelow(this.#listingPlace().dir));
+  }
+
   async freeze(timeoutMs = FREEZE_TIMEOUT_MS): Promise<void> {
     this.#assertNotOurs('freeze');
     await freeze(this.#freezerDir(), timeoutMs);
@@ -148,6 +144,10 @@ export class V1Cgroup implements Cgroup {
 
   async thaw(): Promise<void> {
     thaw(this.#freezerDir());
+  }
+
+  async thawAll(): Promise<void> {
+    if (this.#places.has('freezer')) await inTurns(thawTree(this.#freezerDir()));
   }
 
   frozen(): boolean {
@@ -162,7 +162,7 @@ export class V1Cgroup implements Cgroup {
   async signalAll(signal: number): Promise<number> {
     this.#assertNotOurs('signal');
     if (signal !== SIGKILL) return signalProcesses(this.#signalTarget(), signal);
-    const count = this.pids().length;
+    const count = (await this.listPids()).length;
     await this.kill();
     return count;
   }
@@ -249,11 +249,12 @@ export class V1Cgroup implements Cgroup {
   #signalTarget(): SignalTarget {
     return {
       path: this.path,
-      pids: () => this.pids(),
+      pids: () => this.listPids(),
       freeze: (timeoutMs) => this.freeze(timeoutMs),
       thaw: async () => {
         if (this.#isPaused()) await this.thaw();
       },
+      thawAll: () => this.thawAll(),
       isPaused: () => this.#isPaused(),
     };
   }

@@ -8,6 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Code, LaminaError } from '../../base/index.js';
 import { CgroupNotFoundError, isGone } from '../errors.js';
 import { isDirectory, readCgroupFile, writeCgroupFile } from '../file.js';
+import { groupsBelow } from '../walk.js';
 
 const FIRST_WAIT_MS = 1;
 const LAST_WAIT_MS = 20;
@@ -67,4 +68,16 @@ export async function freeze(dir: string, timeoutMs: number): Promise<void> {
 /** Takes effect at once; where an ancestor is frozen, when that is thawed. */
 export function thaw(dir: string): void {
   writeState(dir, 'THAWED');
+}
+
+/** Thaws every group of the tree that was asked to freeze, the highest first; in steps. */
+export function* thawTree(dir: string): Generator<void, void> {
+  for (const group of groupsBelow(dir, 'down')) {
+    yield;
+    try {
+      if (isFreezeAsked(group)) thaw(group);
+    } catch (error) {
+      if (!(error instanceof CgroupNotFoundError)) throw error;
+    }
+  }
 }

@@ -5,10 +5,10 @@
  * The eventfd fires when memory has run out, before a process is chosen and counted; also when an ancestor's limit was hit,
  * which may kill nobody here; and when the group is removed. So it only starts a short series of readings.
  */
-import { closeSync, openSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import type { InitExit, OomWatch } from '../cgroup.js';
 import { CgroupFileError } from '../errors.js';
-import { StatFile, writeCgroupFile } from '../file.js';
+import { openFile, StatFile, writeCgroupFile } from '../file.js';
 import type { CgroupKernel } from '../kernel.js';
 import { kernelLog } from '../kmsg.js';
 import { OomCounter, type OomPlace, type OomReading } from '../oom.js';
@@ -22,7 +22,7 @@ function registerEventfd(dir: string, kernel: CgroupKernel): number {
   const path = `${dir}/memory.oom_control`;
   let controlFd: number;
   try {
-    controlFd = openSync(path, 'r');
+    controlFd = openFile(path, 'r');
   } catch (error) {
     throw new CgroupFileError('open', path, error);
   }

@@ -14,10 +14,11 @@ import { assertPid, moveProcess } from '../move.js';
 import { parseKey } from '../parse.js';
 import { assertNotOurs, killProcesses, type SignalTarget, signalProcesses } from '../signal.js';
 import type { StatsOptions, V2Stats } from '../stats.js';
-import { listProcesses } from '../tree.js';
+import { listProcesses, processesBelow } from '../tree.js';
+import { inTurns } from '../turns.js';
 import { enableControllersAlongPath } from './controllers.js';
 import { isPopulated, watchV2Events } from './events.js';
-import { freeze, isFreezeAsked, isFrozen, thaw } from './freezer.js';
+import { freeze, isFreezeAsked, isFrozen, thaw, thawTree } from './freezer.js';
 import { watchOom } from './oom.js';
 import { applyResources } from './resources.js';
 import { V2StatsReader } from './stats.js';
@@ -84,6 +85,10 @@ export class V2Cgroup implements Cgroup {
     return listProcesses(this.#dir);
   }
 
+  async listPids(): Promise<number[]> {
+    return await inTurns(processesBelow(this.#dir));
+  }
+
   async freeze(timeoutMs = FREEZE_TIMEOUT_MS): Promise<void> {
     this.#assertNotOurs('freeze');
     await freeze(this.#dir, this.#changes(), timeoutMs);
@@ -91,6 +96,15 @@ export class V2Cgroup implements Cgroup {
 
   async thaw(timeoutMs = THAW_TIMEOUT_MS): Promise<void> {
     await thaw(this.#dir, this.#changes(), timeoutMs);
+  }
+
+  /** Without a freezer (before Linux 5.2) nothing is frozen. */
+  async thawAll(): Promise<void> {
+    try {
+      await inTurns(thawTree(this.#dir));
+    } catch (error) {
+      if (codeOf(error) !== Code.Unimplemented) throw error;
+    }
   }
 
   frozen(): boolean {
@@ -111,7 +125,7 @@ export class V2Cgroup implements Cgroup {
   async signalAll(signal: number): Promise<number> {
     this.#assertNotOurs('signal');
     if (signal !== SIGKILL) return signalProcesses(this.#signalTarget(), signal);
-    const count = this.pids().length;
+    const count = (await this.listPids()).length;
     await this.kill();
     return count;
   }
@@ -197,9 +211,10 @@ export class V2Cgroup implements Cgroup {
   #signalTarget(): SignalTarget {
     return {
       path: this.path,
-      pids: () => this.pids(),
+      pids: () => this.listPids(),
       freeze: (timeoutMs) => this.freeze(timeoutMs),
       thaw: () => this.#thawIfFrozen(),
+      thawAll: () => this.thawAll(),
       isPaused: () => this.#isPaused(),
     };
   }

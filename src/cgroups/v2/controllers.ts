@@ -4,15 +4,12 @@ import { isErrno } from '../../base/index.js';
 import type { LinuxResources } from '../../oci/index.js';
 import { CgroupFileError, CgroupTreeError, isUnsupported } from '../errors.js';
 import { readCgroupFile, writeCgroupFile } from '../file.js';
-import { listProcesses } from '../tree.js';
+import { listProcesses, pidList } from '../tree.js';
 
 /** Controllers that work per thread, so in threaded groups too; the others need a domain. */
 const THREADED_CONTROLLERS = new Set(['cpu', 'cpuset', 'perf_event', 'pids']);
 
 const SUBTREE = 'cgroup.subtree_control';
-/** How many pids an error names. */
-const SHOWN_PIDS = 5;
-
 /** The controllers named in a file. @throws {CgroupFileError} */
 export function readControllers(path: string): string[] {
   return readCgroupFile(path).split(/\s+/).filter(Boolean);
@@ -60,8 +57,7 @@ function assertNoProcesses(dir: string): void {
   if (readType(dir) !== 'domain') return;
   const pids = listProcesses(dir, { below: false });
   if (pids.length === 0) return;
-  const some = pids.length > SHOWN_PIDS ? `${pids.slice(0, SHOWN_PIDS).join(', ')}, ...` : pids.join(', ');
-  const why = `it has processes (${some}) itself, so it cannot enable controllers for groups below`;
+  const why = `it has processes (${pidList(pids)}) itself, so it cannot enable controllers for groups below`;
   throw new CgroupTreeError('internal-processes', `cgroup ${dir}: ${why}`, { subject: dir });
 }
 

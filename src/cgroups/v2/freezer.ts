@@ -5,6 +5,7 @@ import type { FileChanges } from '../changes.js';
 import { CgroupNotFoundError, isGone } from '../errors.js';
 import { isDirectory, readCgroupFile, writeCgroupFile } from '../file.js';
 import { parseKey } from '../parse.js';
+import { groupsBelow } from '../walk.js';
 
 function readFrozen(dir: string): boolean {
   return parseKey(readCgroupFile(`${dir}/cgroup.events`), 'frozen') === 1n;
@@ -50,6 +51,18 @@ export async function thaw(dir: string, changes: FileChanges, timeoutMs: number)
   const done = await changes.waitFor(`${dir}/cgroup.events`, isDone, timeoutMs);
   if (done) return;
   throw new LaminaError(Code.DeadlineExceeded, `thaw ${dir}: still frozen after ${timeoutMs} ms`, { subject: dir });
+}
+
+/** Asks every group of the tree that was asked to freeze to go on, the highest first; in steps. Waits for none. */
+export function* thawTree(dir: string): Generator<void, void> {
+  for (const group of groupsBelow(dir, 'down')) {
+    yield;
+    try {
+      if (isFreezeAsked(group)) orNotFound(group, () => writeCgroupFile(`${group}/cgroup.freeze`, '0'));
+    } catch (error) {
+      if (!(error instanceof CgroupNotFoundError)) throw error;
+    }
+  }
 }
 
 function isHeldByAncestor(dir: string): boolean {

@@ -1,6 +1,6 @@
 /** Pressure triggers (Documentation/accounting/psi.rst): written into a *.pressure file, they raise POLLPRI on that very descriptor. */
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
-import { Code, isErrno, LaminaError } from '../../base/index.js';
+import { Code, fsPath, isErrno, LaminaError } from '../../base/index.js';
 import { CgroupFileError, isGone, isUnsupported } from '../errors.js';
 import type { PressureThreshold } from '../events.js';
 import type { CgroupKernel } from '../kernel.js';
@@ -56,7 +56,7 @@ function openTrigger(path: string, { kind, stallUsec, windowUsec }: PressureThre
   const trigger = `${kind} ${stallUsec} ${windowUsec}`;
   let fd = -1;
   try {
-    fd = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW);
+    fd = openSync(fsPath(path), constants.O_RDWR | constants.O_NOFOLLOW);
     writeSync(fd, `${trigger}\n`);
     return fd;
   } catch (error) {

@@ -110,13 +110,13 @@ export function createTaskService(session: Session) {
     },
 
     async pids({ id }) {
-      const processes = find(id)
-        .pids()
-        .map(({ pid, execId }) => ({
+      const processes = await find(id).pids();
+      return {
+        processes: processes.map(({ pid, execId }) => ({
           pid,
           info: execId === undefined ? undefined : packMessage(runc.ProcessDetails, { execId }),
-        }));
-      return { processes };
+        })),
+      };
     },
 
     async pause({ id }) {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import fc from 'fast-check';
+import { pathFromBytes, pathToBytes } from '../../../src/base/index.js';
 import type { InitExit } from '../../../src/cgroups/index.js';
 import { KernelLog, parseOomRecord } from '../../../src/cgroups/kmsg.js';
 import { OomCounter, type OomReading } from '../../../src/cgroups/oom.js';
@@ -9,8 +10,10 @@ import { FakeKernel } from './fake.js';
 const KILLED = (pid: number): string =>
   `3,4147,3033748527,-;Memory cgroup out of memory: Killed process ${pid} (tail) total-vm:10940kB, anon-rss:8064kB\n`;
 /** As the kernel escapes what cannot be printed, and the backslash. */
-const escaped = (text: string): string =>
-  text.replace(/[^ -[\]-~]/g, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
+const escaped = (path: string): string =>
+  pathToBytes(path)
+    .toString('latin1')
+    .replace(/[^ -[\]-~]/g, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
 const CHOSEN = (group: string, pid: number, task = 'tail'): string =>
   `6,4146,3033748499,-;oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,oom_memcg=/pod,` +
   `task_memcg=${escaped(group)},task=${task},pid=${pid},uid=0\n`;
@@ -43,7 +46,7 @@ describe('parseOomRecord', () => {
 
   it('reads every group and every pid', () => {
     const bytes = fc.array(fc.integer({ min: 1, max: 255 }));
-    const group = bytes.map((codes) => `/${String.fromCharCode(...codes)}`);
+    const group = bytes.map((codes) => pathFromBytes(Buffer.from([0x2f, ...codes])));
     fc.assert(
       fc.property(group, fc.integer({ min: 1, max: 2 ** 22 }), (path, pid) => {
         fc.pre(!path.includes(',task_memcg='));

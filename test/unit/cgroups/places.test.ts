@@ -78,6 +78,23 @@ describe('parseMembership', () => {
   });
 });
 
+describe('paths that are not ASCII', () => {
+  it('are read from bytes: UTF-8, what is no UTF-8, and what a regular expression takes for the end of a line', () => {
+    const line = (path: Uint8Array): Buffer =>
+      Buffer.concat([Buffer.from('4:memory:/'), path, Buffer.from('\n0::/x\n')]);
+    const memoryOf = (path: Uint8Array): string | undefined => parseMembership(line(path)).controllers.get('memory');
+    assert.equal(memoryOf(Buffer.from('ünï')), '/ünï');
+    assert.equal(memoryOf(Buffer.from([0x61, 0xff])), '/a\udcff');
+    for (const odd of ['a\r', 'a\u2028b', 'a\u2029', 'a\u0085']) assert.equal(memoryOf(Buffer.from(odd)), `/${odd}`);
+    assert.equal(parseMembership(line(Buffer.from('ü'))).unified, '/x');
+  });
+
+  it('are those of the mounts as well', () => {
+    const { unified } = parseCgroupMounts('41 31 0:38 / /mnt/ü\\040\udcff rw - cgroup2 cgroup2 rw\n');
+    assert.deepEqual(unified, [{ mountPoint: '/mnt/ü \udcff', root: '/' }]);
+  });
+});
+
 describe('cgroupDirectory', () => {
   it('takes the part of the path that is below the mounted root', () => {
     const host = { mountPoint: '/sys/fs/cgroup', root: '/' };

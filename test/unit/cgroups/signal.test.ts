@@ -14,12 +14,13 @@ function recorder(listings: number[][], faults: Partial<SignalTarget> = {}): { t
   const calls: string[] = [];
   const target: SignalTarget = {
     path: '/web',
-    pids: () => {
+    pids: async () => {
       calls.push('pids');
       return (listings.length > 1 ? listings.shift() : listings[0]) ?? [];
     },
     freeze: async () => void calls.push('freeze'),
     thaw: async () => void calls.push('thaw'),
+    thawAll: async () => void calls.push('thawAll'),
     isPaused: () => false,
     ...faults,
   };
@@ -62,7 +63,7 @@ describe('signalProcesses', () => {
 
   it('thaws when the walk fails', async () => {
     const { target, calls } = recorder([], {
-      pids: () => {
+      pids: async () => {
         throw new CgroupNotFoundError('/web');
       },
     });
