@@ -13,10 +13,13 @@ export interface InitExit {
   readonly wasKillAsked: boolean;
 }
 
-/** A running watch for OOM kills. Disposing it ends it; nothing is reported afterwards. */
+/** A running watch for memory that has run out. Disposing it ends it; nothing is reported afterwards. */
 export interface OomWatch extends Disposable {
   /** The value of `oomKills` up to which all were reported: where a later watch can go on. */
   readonly counted: bigint;
+
+  /** A shortage in which nobody is killed was reported, and lasts; v1 with the killer off. */
+  readonly isShort: boolean;
   /**
    * Reads the counter once more and reports a rise that was not reported yet, before it returns. To be called before an
    * exit is announced, so that the OOM goes out first.
@@ -28,7 +31,10 @@ export interface OomWatch extends Disposable {
   drain(exit?: InitExit): void;
 }
 
-/** @param kills by how much the counter has risen since it was last reported */
+/**
+ * @param kills by how much the counter has risen since it was last reported; on v1 also how many were killed in groups
+ *   below. 0 when processes stand still for want of memory, as the OOM killer is off: v1 only, once for as long as it lasts
+ */
 export type OnOom = (kills: bigint) => void;
 
 /** Who places the group: `fs` writes the hierarchy itself, `systemd` has a scope or slice and tells systemd what changes. */
@@ -106,10 +112,12 @@ export interface Cgroup extends Disposable {
   oomKills(): bigint;
 
   /**
-   * Reports every rise of `oomKills` from now on, or, given the `counted` of an earlier watch, from there on.
+   * Reports every rise of `oomKills` from now on, or, given the `counted` of an earlier watch, from there on; on v1 also
+   * what happens where nobody of the group itself is killed (`OnOom`).
+   * @param wasShort what an earlier watch has said of `isShort`
    * @throws {CgroupFileError} NotFound without the memory controller
    */
-  watchOom(onOom: OnOom, from?: bigint): OomWatch;
+  watchOom(onOom: OnOom, from?: bigint, wasShort?: boolean): OomWatch;
 
   /**
    * v2: makes every controller of the root available to the group, by enabling it in each ancestor. v1: nothing to do.

@@ -24,7 +24,8 @@ export interface EventsOptions {
  * the keys of cgroup.events: a reader gets every lasting change, and of changes back and forth that it was too slow for, a pair.
  * `pressure` comes at most once per window.
  *
- * On v1 there is `oom_kill` only: its kernel interface notifies of nothing else.
+ * On v1 there are `oom_kill` and, where the OOM killer is off, `oom`, once for as long as processes stand still; its `total`
+ * counts from the begin of the stream. The kernel interface of v1 notifies of nothing else.
  */
 export type CgroupEvent =
   | {

@@ -16,9 +16,11 @@ export interface OomPlace {
   readonly onOom: OnOom;
   /** The count up to which an earlier watch has reported; default: what it is now. */
   readonly from?: bigint | undefined;
+  /** An earlier watch has reported a shortage in which nobody was killed, and that may still last. */
+  readonly wasShort?: boolean | undefined;
 }
 
-export interface OomCounterOptions extends Omit<OomPlace, 'dir'> {
+export interface OomCounterOptions extends Omit<OomPlace, 'dir' | 'wasShort'> {
   /** The counters now; undefined if the group has gone. */
   readonly read: () => OomReading | undefined;
   /** Asked when the counters have gone; undefined where the log cannot be read. Disposed by `end`. */

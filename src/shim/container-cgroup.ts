@@ -10,7 +10,7 @@ import { SIGKILL } from '../sys/index.js';
 import { removeLeftCgroup } from './left-cgroup.js';
 import { Limits } from './limits.js';
 import type { ContainerRecord, ContainerSettings } from './record.js';
-import { WatchedCgroup } from './watched-cgroup.js';
+import { WatchedCgroup, type WatchedCgroupOptions } from './watched-cgroup.js';
 
 export interface ContainerCgroupOptions {
   readonly settings: ContainerSettings;
@@ -22,12 +22,15 @@ export interface ContainerCgroupOptions {
   readonly save: () => void;
 }
 
+/** Where the group is, and what was told of it before it was opened. */
+type Place = Pick<WatchedCgroupOptions, 'membership' | 'oomKills' | 'isShort'>;
+
 export class ContainerCgroup {
   readonly #options: ContainerCgroupOptions;
   #limits: Limits;
   #watched: WatchedCgroup | undefined;
   /** Where the group is, as the record has it; opened again at the next use when something was in the way. */
-  #place: { readonly membership: string; readonly oomKills: bigint | undefined } | undefined;
+  #place: Place | undefined;
   #isLost = false;
   /** OOM kills, one number for each report that waits; undefined while none has to. */
   #untold: bigint[] | undefined;
@@ -40,22 +43,28 @@ export class ContainerCgroup {
   }
 
   /** What a successor engine needs to go on with it. */
-  get record(): Pick<ContainerRecord, 'cgroup' | 'oomKills' | 'limits' | 'isSignaling'> {
-    const seen = this.#watched === undefined ? this.#place?.oomKills : this.#watched.oomKills;
+  get record(): Pick<ContainerRecord, 'cgroup' | 'oomKills' | 'isShort' | 'limits' | 'isSignaling'> {
+    const seen = this.#watched ?? this.#place;
     const untold = (this.#untold ?? []).reduce((sum, kills) => sum + kills, 0n);
     return {
       isSignaling: this.#signaling > 0,
       cgroup: this.#place?.membership,
-      oomKills: seen === undefined ? undefined : (seen - untold).toString(),
+      oomKills: seen?.oomKills === undefined ? undefined : (seen.oomKills - untold).toString(),
+      isShort: seen?.isShort === true && !(this.#untold ?? []).includes(0n),
       limits: this.#limits.changed,
     };
   }
 
   /** Goes on with what a predecessor engine had. */
-  restore({ cgroup, oomKills, limits }: Pick<ContainerRecord, 'cgroup' | 'oomKills' | 'limits'>): void {
+  restore({
+    cgroup,
+    oomKills,
+    isShort,
+    limits,
+  }: Pick<ContainerRecord, 'cgroup' | 'oomKills' | 'isShort' | 'limits'>): void {
     this.#limits = new Limits(this.#options.settings.bundle, limits);
     if (cgroup === undefined) return;
-    this.#place = { membership: cgroup, oomKills: oomKills === undefined ? undefined : BigInt(oomKills) };
+    this.#place = { membership: cgroup, oomKills: oomKills === undefined ? undefined : BigInt(oomKills), isShort };
     this.#open();
   }
 
@@ -74,7 +83,7 @@ export class ContainerCgroup {
   /** Finds the group of init, while that is certainly where create put it. */
   find(pid: number): void {
     try {
-      this.#place = { membership: WatchedCgroup.membershipOf(pid), oomKills: undefined };
+      this.#place = { membership: WatchedCgroup.membershipOf(pid), oomKills: undefined, isShort: undefined };
       this.#open();
     } catch (error) {
       this.#warn(error);

@@ -70,6 +70,8 @@ export interface ContainerRecord extends ContainerSettings {
   readonly cgroup: string | undefined;
   /** OOM kills reported, decimal. */
   readonly oomKills: string | undefined;
+  /** A shortage of memory in which nobody is killed was reported, and lasts. Not known of containers of older engines. */
+  readonly isShort?: boolean | undefined;
   /** The limits in force, once they were changed. */
   readonly limits: LinuxResources | undefined;
   /** All processes are being signaled, and may be frozen meanwhile. */
@@ -93,6 +95,7 @@ export interface ContainerParts {
   readonly isFresh: boolean;
   readonly cgroup: string | undefined;
   readonly oomKills: string | undefined;
+  readonly isShort?: boolean | undefined;
   readonly limits: LinuxResources | undefined;
   readonly isSignaling?: boolean;
   readonly init: TrackedProcess;

@@ -27,6 +27,8 @@ export interface WatchedCgroupOptions {
   readonly onOom: OnOom;
   /** OOM kills that a predecessor engine has reported; undefined for a container that is new. */
   readonly oomKills: bigint | undefined;
+  /** A predecessor has reported a shortage in which nobody was killed, and that may still last. */
+  readonly isShort: boolean | undefined;
   readonly log: Logger;
 }
 
@@ -39,12 +41,12 @@ export class WatchedCgroup {
   #lastStats: Any | undefined;
 
   /** @throws LaminaError NotFound when the group is gone or not to be seen from here */
-  constructor({ membership, isSystemd, onOom, oomKills, log }: WatchedCgroupOptions) {
+  constructor({ membership, isSystemd, onOom, oomKills, isShort, log }: WatchedCgroupOptions) {
     this.#membership = Buffer.from(membership, 'latin1');
     this.#isSystemd = isSystemd;
     this.#log = log;
     this.#cgroup = Cgroup.loadFromMembership(this.#membership);
-    this.#oom = this.#watch(onOom, oomKills);
+    this.#oom = this.#watch(onOom, oomKills, isShort);
   }
 
   /** Where a process is now, as `WatchedCgroupOptions` wants it. @throws {LaminaError} NotFound when it is gone */
@@ -55,6 +57,11 @@ export class WatchedCgroup {
   /** How many OOM kills were reported, of all that the group has seen. */
   get oomKills(): bigint | undefined {
     return this.#oom?.counted;
+  }
+
+  /** A shortage was reported in which nobody is killed, and it lasts. */
+  get isShort(): boolean | undefined {
+    return this.#oom?.isShort;
   }
 
   /** Whether `set` does all that the runtime would: on v1 only the runtime tells systemd. */
@@ -159,10 +166,10 @@ export class WatchedCgroup {
     return cgroup.resources;
   }
 
-  #watch(onOom: OnOom, from: bigint | undefined): OomWatch | undefined {
+  #watch(onOom: OnOom, from: bigint | undefined, wasShort: boolean | undefined): OomWatch | undefined {
     try {
       this.#cgroup.enableControllersAlongPath();
-      return this.#cgroup.watchOom(onOom, from);
+      return this.#cgroup.watchOom(onOom, from, wasShort);
     } catch (error) {
       this.#log.warn({ error: messageOf(error) }, 'no OOM events');
       return undefined;

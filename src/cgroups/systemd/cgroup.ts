@@ -137,8 +137,8 @@ export class SystemdCgroup implements Cgroup {
     return this.#inner.oomKills();
   }
 
-  watchOom(onOom: OnOom, from?: bigint): OomWatch {
-    return this.#inner.watchOom(onOom, from);
+  watchOom(onOom: OnOom, from?: bigint, wasShort?: boolean): OomWatch {
+    return this.#inner.watchOom(onOom, from, wasShort);
   }
 
   enableControllersAlongPath(): void {

@@ -177,10 +177,10 @@ export class V1Cgroup implements Cgroup {
     }
   }
 
-  watchOom(onOom: OnOom, from?: bigint): OomWatch {
+  watchOom(onOom: OnOom, from?: bigint, wasShort?: boolean): OomWatch {
     const memory = this.#places.get('memory');
     if (memory === undefined) throw new LaminaError(Code.NotFound, `cgroup ${this.path} has no memory controller`);
-    return watchOom({ ...memory, onOom, from }, this.#changes().kernel);
+    return watchOom({ ...memory, onOom, from, wasShort }, this.#changes().kernel);
   }
 
   enableControllersAlongPath(): void {

@@ -1,4 +1,4 @@
-/** What v1 tells of: OOM kills by eventfd, and the group's end. It notifies of neither its processes nor its freezer. */
+/** What v1 tells of: memory that has run out by eventfd, and the group's end. It notifies of neither its processes nor its freezer. */
 import { Code, LaminaError } from '../../base/index.js';
 import type { OomWatch } from '../cgroup.js';
 import type { FileChanges } from '../changes.js';
@@ -24,6 +24,7 @@ class V1EventSource implements EventSource {
   readonly #removal: Disposable;
   readonly #oom: OomWatch | undefined;
   #total: bigint;
+  #shortages = 0n;
 
   constructor(watched: V1Watched, changes: FileChanges, sink: EventSink) {
     this.#watched = watched;
@@ -54,6 +55,11 @@ class V1EventSource implements EventSource {
   }
 
   #report(count: bigint): void {
+    if (count === 0n) {
+      this.#shortages += 1n;
+      this.#sink.push({ type: 'oom', count: 1n, total: this.#shortages });
+      return;
+    }
     this.#total = this.#readTotal() ?? this.#total + count;
     this.#sink.push({ type: 'oom_kill', count, total: this.#total });
   }

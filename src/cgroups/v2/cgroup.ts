@@ -140,7 +140,8 @@ export class V2Cgroup implements Cgroup {
     }
   }
 
-  watchOom(onOom: OnOom, from?: bigint): OomWatch {
+  /** Without a killer that can be off, there are no shortages to go on with. */
+  watchOom(onOom: OnOom, from?: bigint, _wasShort?: boolean): OomWatch {
     return watchOom({ dir: this.#dir, path: this.path, onOom, from }, this.#changes());
   }
 

@@ -26,6 +26,7 @@ export function watchOom({ dir, path, onOom, from }: OomPlace, changes: FileChan
     get counted() {
       return counter.counted;
     },
+    isShort: false,
     drain(exit) {
       // Notifications that wait in the queue outlive the file.
       changes.flush();

@@ -183,6 +183,84 @@ describe('watchOom on v1', () => {
     clearInterval(alive);
     watch?.[Symbol.dispose]();
   });
+
+  describe('where the killer is off', () => {
+    const control = (dir: string, disabled: 0 | 1, underOom: 0 | 1): void =>
+      fake.write({
+        [`memory/${dir}/memory.oom_control`]: `oom_kill_disable ${disabled}\nunder_oom ${underOom}\noom_kill 1\n`,
+      });
+    const load = (path = '/web'): Cgroup => Cgroup.load(path, { layout: fake.legacy('memory'), kernel });
+
+    it('reports that processes stand still, once for as long as they do', () => {
+      control('web', 1, 0);
+      const seen: bigint[] = [];
+      using watch = load().watchOom((kills) => seen.push(kills));
+      control('web', 1, 1);
+      kernel.fire();
+      kernel.fire();
+      assert.deepEqual([seen, watch.isShort], [[0n], true]);
+      control('web', 1, 0);
+      kernel.fire();
+      assert.equal(watch.isShort, false);
+      control('web', 1, 1);
+      kernel.fire();
+      assert.deepEqual(seen, [0n, 0n]);
+      assert.equal(watch.counted, 1n, 'nobody was killed');
+    });
+
+    it('reports a shortage of a group above whose killer is off', () => {
+      control('pod', 1, 0);
+      control('pod/web', 0, 0);
+      fake.write({ 'memory/pod/web/cgroup.event_control': '' });
+      const seen: bigint[] = [];
+      using watch = load('/pod/web').watchOom((kills) => seen.push(kills));
+      // Of one beside it that has a killer, no group here stands still.
+      control('pod/web', 0, 1);
+      kernel.fire();
+      assert.deepEqual([seen, watch.isShort], [[], false]);
+      control('pod', 1, 1);
+      kernel.fire();
+      assert.deepEqual([seen, watch.isShort], [[0n], true]);
+    });
+
+    it('goes on with a shortage that an earlier watch has reported', () => {
+      control('web', 1, 1);
+      const seen: bigint[] = [];
+      const report = (kills: bigint): number => seen.push(kills);
+      load().watchOom(report, 1n, true)[Symbol.dispose]();
+      assert.deepEqual(seen, []);
+      // Begun before there was an eventfd to tell.
+      load().watchOom(report, 1n, false)[Symbol.dispose]();
+      assert.deepEqual(seen, [0n]);
+    });
+
+    it('reports one that has ended with init before anybody looked', () => {
+      control('web', 1, 0);
+      const seen: bigint[] = [];
+      using watch = load().watchOom((kills) => seen.push(kills));
+      watch.drain({ pid: 7, wasKilled: true, wasKillAsked: true });
+      assert.deepEqual(seen, [0n]);
+    });
+
+    it('is an event of the stream', async () => {
+      control('web', 1, 0);
+      const events = load().events();
+      control('web', 1, 1);
+      kernel.fire();
+      assert.deepEqual(await events.next(), { done: false, value: { type: 'oom', count: 1n, total: 1n } });
+      await events.return?.();
+    });
+  });
+
+  it('reports kills in groups below, which v1 counts nowhere else', () => {
+    fake.write({ 'memory/web/a/b/memory.oom_control': 'under_oom 0\noom_kill 4\n' });
+    const seen: bigint[] = [];
+    using watch = Cgroup.load('/web', { layout: fake.legacy('memory'), kernel }).watchOom((rise) => seen.push(rise));
+    fake.write({ 'memory/web/a/b/memory.oom_control': 'under_oom 0\noom_kill 6\n' });
+    kernel.fire();
+    kernel.fire();
+    assert.deepEqual([seen, watch.counted], [[2n], 1n]);
+  });
 });
 
 describe('enableControllersAlongPath', () => {
