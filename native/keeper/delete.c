@@ -25,6 +25,10 @@
 #define RUNTIME_BUDGET_MS 4000
 #define STATUS_KILLED 137
 #define FILE_MAX ((size_t)1 << 20)
+/* As much as `start` takes. */
+#define CONFIG_MAX ((size_t)64 << 20)
+/* From its begin; then the answer has to be there. */
+#define VERB_MS 4500
 
 struct answer {
   uint64_t pid;
@@ -59,9 +63,9 @@ static char *read_text(int bundle, const char *name) {
 }
 
 /* Finds members of a JSON file of the bundle. false when it is absent or broken. */
-static bool read_json(int bundle, const char *name, struct lm_json_want *wants, size_t count) {
+static bool read_json(int bundle, const char *name, size_t max, struct lm_json_want *wants, size_t count) {
   LM_CLEANUP_BUF struct lm_buf text = {0};
-  int result = lm_read_file(bundle, name, FILE_MAX, &text);
+  int result = lm_read_file(bundle, name, max, &text);
   if (result < 0) {
     if (result != -ENOENT) warn("%s: %s", name, strerror(-result));
     return false;
@@ -74,20 +78,20 @@ static bool read_json(int bundle, const char *name, struct lm_json_want *wants, 
 
 /* The runtime knows a cgroup from its state file, which it writes after it has made the cgroup: killed in between, it
  * leaves one that its own `delete` does not find. */
-static void remove_left_cgroup(int bundle) {
+static void remove_left_cgroup(int bundle, int64_t deadline) {
   struct lm_json_want want = {.path = {"linux", "cgroupsPath"}, .kind = LM_JSON_STRING};
-  if (bundle < 0 || !read_json(bundle, "config.json", &want, 1)) return;
+  if (bundle < 0 || !read_json(bundle, "config.json", CONFIG_MAX, &want, 1)) return;
   struct lm_error err;
-  if (want.text != NULL && lm_remove_cgroup(want.text, &err) < 0) warn("%s", err.text);
+  if (want.text != NULL && lm_remove_cgroup(want.text, deadline, &err) < 0) warn("%s", err.text);
   lm_json_free(&want, 1);
 }
 
-static void delete_container(int bundle, const char *namespace, const char *id) {
+static void delete_container(int bundle, const char *namespace, const char *id, int64_t deadline) {
   struct lm_json_want options[] = {
       {.path = {"root"}, .kind = LM_JSON_STRING},
       {.path = {"systemd_cgroup"}, .kind = LM_JSON_BOOL},
   };
-  if (bundle >= 0) (void)read_json(bundle, "options.json", options, 2);
+  if (bundle >= 0) (void)read_json(bundle, "options.json", FILE_MAX, options, 2);
   const char *base = options[0].text != NULL && *options[0].text != '\0' ? options[0].text : DEFAULT_ROOT;
   LM_CLEANUP_FREE char *root = lm_format("%s/%s", base, namespace);
   LM_CLEANUP_FREE char *state = lm_format("%s/%s", root, id);
@@ -117,7 +121,7 @@ static void delete_container(int bundle, const char *namespace, const char *id) 
     warn("%s delete --force %s: %s", argv[0], id, failure);
   }
   lm_run_free(&run);
-  remove_left_cgroup(bundle);
+  remove_left_cgroup(bundle, deadline);
 }
 
 static void unmount_rootfs(const char *bundle) {
@@ -152,7 +156,7 @@ static struct answer how_it_ended(int bundle) {
       {.path = {"exitedAtSeconds"}, .kind = LM_JSON_NUMBER},
       {.path = {"exitedAtNanos"}, .kind = LM_JSON_NUMBER},
   };
-  if (read_json(bundle, "lamina-exit.json", wants, 4)) {
+  if (read_json(bundle, "lamina-exit.json", FILE_MAX, wants, 4)) {
     bool whole = wants[1].text != NULL && wants[2].text != NULL;
     if (whole) {
       answer = (struct answer){
@@ -195,10 +199,11 @@ int lm_delete(const struct lm_flags *flags, struct lm_error *err) {
   if (*flags->id == '\0') return lm_fail(err, 0, "shim id cannot be empty");
   if (lm_check_name("id", flags->id, err) < 0 || lm_check_name("namespace", flags->namespace, err) < 0) return -1;
   (void)unsetenv("NOTIFY_SOCKET");
+  const int64_t deadline = lm_now_ms() + VERB_MS;
   LM_CLEANUP_FREE char *path = bundle_of(flags);
   LM_CLEANUP_CLOSE int bundle = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
   if (bundle < 0 && errno != ENOENT) warn("%s: %s", path, strerror(errno));
-  delete_container(bundle, flags->namespace, flags->id);
+  delete_container(bundle, flags->namespace, flags->id, deadline);
   if (bundle >= 0) {
     unmount_rootfs(path);
     remove_dead_socket(bundle);
