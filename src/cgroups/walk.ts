@@ -14,6 +14,8 @@ import { openFile } from './file.js';
 const LEAF_LINKS = 2;
 /** Of a path below the one a descriptor is open on. With the longest name and a file's it stays below PATH_MAX, 4096. */
 const MAX_BELOW_BYTES = 3000;
+/** Of groups on that path: looking up a path takes as long as it has names. */
+const MAX_BELOW_NAMES = 32;
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 /** So often a group that is listed, and is not there when it is opened, is looked for again. */
 const MAX_LISTINGS = 4;
@@ -55,7 +57,8 @@ class Place implements Disposable {
   /** @returns false if there is no such group (any more) */
   enter(name: string): boolean {
     const below = `${this.#below}/${name}`;
-    if (pathToBytes(below).length > MAX_BELOW_BYTES) {
+    const isLong = this.#names.length - this.#held >= MAX_BELOW_NAMES || pathToBytes(below).length > MAX_BELOW_BYTES;
+    if (isLong) {
       if (!this.#hold(this.path, this.#names.length)) return false;
       this.#below = `/${name}`;
     } else {
@@ -100,8 +103,7 @@ class Place implements Disposable {
     let length = 0;
     while (depth > 0) {
       length += pathToBytes(this.#names[depth - 1] as string).length + 1;
-      // "/.." is shorter than most names, and longer than the shortest.
-      if (length > MAX_BELOW_BYTES || (here - depth + 1) * 3 > MAX_BELOW_BYTES) break;
+      if (length > MAX_BELOW_BYTES || here - depth >= MAX_BELOW_NAMES) break;
       depth -= 1;
     }
     if (depth === 0) {
