@@ -27,8 +27,8 @@ describe('the cgroup that delete finds left', { skip: requires({ root: true }) }
     mkdirSync(join(bed.dir, 'root', 'test', 'one'), { recursive: true });
     mkdirSync(dir);
   });
-  afterEach(() => {
-    bed.close();
+  afterEach(async () => {
+    await bed.close();
     assert.equal(existsSync(dir), false);
   });
 
