@@ -119,7 +119,7 @@ static bool take_fds(struct msghdr *packet, struct lm_message *message) {
 
 /* Reads the body out of the memfd. pread into memory of our own, never mmap: the sender could shrink the file under us.
  */
-static int read_body(struct lm_message *message, const uint8_t **body, size_t *len) {
+static int read_body(struct lm_message *message, size_t *len) {
   if (message->fd_count == 0) return -EBADMSG;
   LM_CLEANUP_CLOSE int fd = message->fds[--message->fd_count];
   struct stat info;
@@ -127,23 +127,30 @@ static int read_body(struct lm_message *message, const uint8_t **body, size_t *l
     return -EBADMSG;
   }
   size_t size = (size_t)info.st_size;
-  message->heap = malloc(size == 0 ? 1 : size);
-  if (message->heap == NULL) return -EBADMSG;
+  message->bytes = malloc(size == 0 ? 1 : size);
+  if (message->bytes == NULL) return -EBADMSG;
   size_t have = 0;
   while (have < size) {
-    ssize_t n = pread(fd, message->heap + have, size - have, (off_t)have);
+    ssize_t n = pread(fd, message->bytes + have, size - have, (off_t)have);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return -EBADMSG;
     have += (size_t)n;
   }
-  *body = message->heap;
   *len = size;
   return 0;
 }
 
+static int copy_body(struct lm_message *message, const uint8_t *body, size_t len) {
+  message->bytes = malloc(len == 0 ? 1 : len);
+  if (message->bytes == NULL) return -EBADMSG;
+  memcpy(message->bytes, body, len);
+  return 0;
+}
+
 static int split_fields(struct lm_message *message, const uint8_t *body, size_t len) {
+  message->count = 0;
   if (message->head.count > LM_FIELDS_MAX) return -EBADMSG;
-  for (uint32_t i = 0; i < message->head.count; i++) {
+  while (message->count < message->head.count) {
     uint32_t size;
     if (len < sizeof size) return -EBADMSG;
     memcpy(&size, body, sizeof size);
@@ -162,7 +169,7 @@ static void start_message(struct lm_message *message) {
   message->count = 0;
   message->fd_count = 0;
   message->short_of_fds = false;
-  message->heap = NULL;
+  message->bytes = NULL;
 }
 
 int lm_message_decode(const void *data, size_t len, struct lm_message *message) {
@@ -174,8 +181,31 @@ int lm_message_decode(const void *data, size_t len, struct lm_message *message) 
   return split_fields(message, (const uint8_t *)data + sizeof message->head, len - sizeof message->head);
 }
 
-int lm_receive(int sock, void *buffer, size_t size, struct lm_message *message) {
-  start_message(message);
+/* The body of a packet whose header is good. 0 or -EBADMSG. */
+static int take_body(struct lm_message *message, const uint8_t *body, size_t len) {
+  bool in_file = (message->head.flags & LM_F_BODY_FD) != 0;
+  if (in_file && len > 0) return -EBADMSG;
+  int result = in_file ? read_body(message, &len) : copy_body(message, body, len);
+  return result < 0 ? result : split_fields(message, message->bytes, len);
+}
+
+/* A packet is in `buffer`; `short_of_fds`: its descriptors were cut off although there was room for them. */
+static int take_packet(struct lm_message *message, const uint8_t *buffer, size_t len, bool whole, bool short_of_fds) {
+  struct lm_header *head = &message->head;
+  memcpy(head, buffer, len < sizeof *head ? len : sizeof *head);
+  bool headed = len >= sizeof *head && head->magic == LM_MAGIC;
+  if (whole && headed && head->version != LM_PROTOCOL) return -EPROTO;
+  if (whole && headed) return take_body(message, buffer + sizeof *head, len - sizeof *head) < 0 ? -EBADMSG : 1;
+  if (!headed || !short_of_fds) return -EBADMSG;
+  /* What else is in it must not be lost with them: answers, say. */
+  for (uint32_t i = 0; i < message->fd_count; i++) lm_close(&message->fds[i]);
+  message->fd_count = 0;
+  message->short_of_fds = true;
+  bool is_batch = head->version == LM_PROTOCOL && head->type == LM_MSG_BATCH && (head->flags & LM_F_BODY_FD) == 0;
+  return is_batch && take_body(message, buffer + sizeof *head, len - sizeof *head) == 0 ? 1 : -EMFILE;
+}
+
+static int receive_into(int sock, uint8_t *buffer, size_t size, struct lm_message *message) {
   union {
     struct cmsghdr align;
     uint8_t bytes[CMSG_SPACE(sizeof(int) * LM_FDS_MAX)];
@@ -187,43 +217,34 @@ int lm_receive(int sock, void *buffer, size_t size, struct lm_message *message) 
     n = recvmsg(sock, &packet, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
   } while (n < 0 && errno == EINTR);
   if (n < 0) return -errno;
-  bool whole = take_fds(&packet, message) && (packet.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0;
+  bool fits = take_fds(&packet, message);
+  if (n == 0) return 0;
+  int cut = packet.msg_flags & (MSG_TRUNC | MSG_CTRUNC);
   /* Cut off although there was room for them: this process can have no more. */
-  bool short_of_fds = message->fd_count < LM_FDS_MAX && (packet.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == MSG_CTRUNC;
-  if (n == 0) {
-    lm_message_end(message);
-    return 0;
-  }
-  size_t got = (size_t)n;
-  memcpy(&message->head, buffer, got < sizeof message->head ? got : sizeof message->head);
-  bool headed = got >= sizeof message->head && message->head.magic == LM_MAGIC;
-  whole = whole && headed;
-  if (whole && message->head.version != LM_PROTOCOL) {
-    lm_message_end(message);
-    return -EPROTO;
-  }
-  if (whole) {
-    const uint8_t *body = (const uint8_t *)buffer + sizeof message->head;
-    size_t len = got - sizeof message->head;
-    int result = 0;
-    if ((message->head.flags & LM_F_BODY_FD) != 0) result = len == 0 ? read_body(message, &body, &len) : -EBADMSG;
-    if (result == 0 && split_fields(message, body, len) == 0) return 1;
-  }
-  lm_message_end(message);
-  if (!headed || !short_of_fds) return -EBADMSG;
-  /* What else is in it must not be lost with them: answers, say. */
-  message->short_of_fds = true;
-  const struct lm_header *head = &message->head;
-  bool is_batch = head->version == LM_PROTOCOL && head->type == LM_MSG_BATCH && (head->flags & LM_F_BODY_FD) == 0;
-  const uint8_t *fields = (const uint8_t *)buffer + sizeof *head;
-  return is_batch && split_fields(message, fields, got - sizeof *head) == 0 ? 1 : -EMFILE;
+  bool short_of_fds = message->fd_count < LM_FDS_MAX && cut == MSG_CTRUNC;
+  return take_packet(message, buffer, (size_t)n, fits && cut == 0, short_of_fds);
+}
+
+int lm_receive(int sock, struct lm_room *room, struct lm_message *message) {
+  start_message(message);
+  int result = receive_into(sock, lm_room_take(room), room->size, message);
+  lm_room_leave(room);
+  if (result != 1) lm_message_end(message);
+  return result;
 }
 
 void lm_message_end(struct lm_message *message) {
   for (uint32_t i = 0; i < message->fd_count; i++) lm_close(&message->fds[i]);
   message->fd_count = 0;
-  free(message->heap);
-  message->heap = NULL;
+  message->count = 0;
+  free(message->bytes);
+  message->bytes = NULL;
+}
+
+bool lm_message_move_fds(struct lm_message *from, uint32_t index, uint32_t count, struct lm_message *to) {
+  if (index > from->fd_count || count > from->fd_count - index || count > LM_FDS_MAX - to->fd_count) return false;
+  for (uint32_t i = index; i < index + count; i++) to->fds[to->fd_count++] = lm_message_take_fd(from, i);
+  return true;
 }
 
 int lm_message_take_fd(struct lm_message *message, uint32_t index) {

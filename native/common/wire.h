@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "protocol.h"
+#include "room.h"
 
 #define LM_FIELDS_MAX 64
 
@@ -34,29 +35,32 @@ struct lm_blob *lm_blob_text(const char *text);
 struct lm_blob *lm_blob_ref(struct lm_blob *blob);
 void lm_blob_unref(struct lm_blob *blob); /* NULL is fine */
 
-/* A received message. Fields point into `heap` or into the caller's buffer; lm_message_end() releases the rest. */
+/* A message with its bytes: what its fields say holds until lm_message_end(), whatever else is received meanwhile. */
 struct lm_message {
   struct lm_header head;
-  uint32_t count;
+  uint32_t count; /* of fields; 0 after the end */
   struct lm_field fields[LM_FIELDS_MAX];
   int fds[LM_FDS_MAX]; /* -1 once taken over */
   uint32_t fd_count;
   bool short_of_fds; /* of a batch: it had descriptors, and this process can have no more */
-  uint8_t *heap;
+  uint8_t *bytes;    /* the fields' own copy; NULL in a part of another message */
 };
 
 /* Sends one message, the body through a memfd when it is large. `body` may be NULL. 0 or -errno. */
 int lm_send(int sock, const struct lm_header *head, const struct lm_blob *body, int send_flags);
 
-/* Receives one message into `buffer` (at least LM_INLINE_MAX bytes). 1: a message; 0: end of file; -EBADMSG: one that
- * is ill-formed (head is filled as far as it came, nothing else to release); -EPROTO: one in another version (head is
- * filled, nothing else was looked at); -EMFILE: its descriptors could not all be taken, for want of numbers (as with
- * -EBADMSG); any other negative errno: recvmsg failed. */
-int lm_receive(int sock, void *buffer, size_t size, struct lm_message *message);
+/* Receives one message; `room` is free again when this returns, and has LM_INLINE_MAX bytes or more. 1: a message; 0:
+ * end of file; -EBADMSG: one that is ill-formed (head is filled as far as it came, nothing else to release); -EPROTO:
+ * one in another version (head is filled, nothing else was looked at); -EMFILE: its descriptors could not all be taken,
+ * for want of numbers (as with -EBADMSG); any other negative errno: recvmsg failed. */
+int lm_receive(int sock, struct lm_room *room, struct lm_message *message);
 void lm_message_end(struct lm_message *message);
-/* Decodes a message that is part of another: it has no descriptors and nothing to release. Fields point into `data`.
- * 0 or -EBADMSG. */
+/* Decodes a message that is part of another, and must end before that one: its fields point into `data`, and it has no
+ * descriptors yet. 0 or -EBADMSG. */
 int lm_message_decode(const void *data, size_t len, struct lm_message *message);
+/* Moves `count` descriptors of a message, from the one at `index` on, to another. false, and nothing is moved, when it
+ * has fewer or the other has no room for them. */
+bool lm_message_move_fds(struct lm_message *from, uint32_t index, uint32_t count, struct lm_message *to);
 /* Takes a descriptor out of the message: the caller owns it. -1 when there is none. */
 int lm_message_take_fd(struct lm_message *message, uint32_t index);
 

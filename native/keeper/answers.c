@@ -24,8 +24,7 @@
 struct lm_answer {
   TAILQ_ENTRY(lm_answer) entry;
   struct lm_blob *request; /* as in struct lm_frame */
-  uint32_t len;
-  uint8_t reply[]; /* a whole frame */
+  struct lm_blob *reply;   /* its bytes are a whole frame, without a field's length */
 };
 
 /* A frame as conns.c has it begins after the field's length. */
@@ -76,6 +75,7 @@ static void drop(struct lm_answers *answers, struct lm_answer *a) {
   TAILQ_REMOVE(&answers->all, a, entry);
   answers->count--;
   lm_blob_unref(a->request);
+  lm_blob_unref(a->reply);
   free(a);
 }
 
@@ -89,15 +89,15 @@ void lm_answers_clear(struct lm_keeper *keeper) {
   while (!TAILQ_EMPTY(&answers->all)) drop(answers, TAILQ_FIRST(&answers->all));
 }
 
-struct lm_field lm_answers_find(struct lm_keeper *keeper, const struct lm_blob *request) {
-  if (!is_request(request)) return (struct lm_field){NULL, 0};
+struct lm_blob *lm_answers_find(struct lm_keeper *keeper, const struct lm_blob *request) {
+  if (!is_request(request)) return NULL;
   struct lm_answer *a;
   TAILQ_FOREACH (a, &keeper->answers.all, entry) {
     if (compare(a->request, request) != EQUAL) continue;
-    memcpy(a->reply + STREAM_ID_AT, frame_of(request) + STREAM_ID_AT, 4);
-    return (struct lm_field){a->reply, a->len};
+    memcpy(a->reply->bytes + STREAM_ID_AT, frame_of(request) + STREAM_ID_AT, 4);
+    return lm_blob_ref(a->reply);
   }
-  return (struct lm_field){NULL, 0};
+  return NULL;
 }
 
 uint32_t lm_answers_passing(struct lm_keeper *keeper, const struct lm_blob *frame) {
@@ -111,10 +111,12 @@ void lm_answers_keep(struct lm_keeper *keeper, const struct lm_frame *frame, str
   if (frame->generation != answers->generation || !is_request(frame->body)) return;
   if (reply.len < FRAME_HEADER || reply.len > SIZE_MAX_EACH) return;
   if (answers->count == ANSWERS_MAX) drop(answers, TAILQ_FIRST(&answers->all));
-  struct lm_answer *a = lm_alloc(sizeof *a + reply.len);
+  struct lm_blob *copy = lm_blob_new(reply.len);
+  if (copy == NULL) return;
+  memcpy(copy->bytes, reply.data, reply.len);
+  struct lm_answer *a = lm_alloc(sizeof *a);
   a->request = lm_blob_ref(frame->body);
-  a->len = reply.len;
-  memcpy(a->reply, reply.data, reply.len);
+  a->reply = copy;
   TAILQ_INSERT_TAIL(&answers->all, a, entry);
   answers->count++;
 }

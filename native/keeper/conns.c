@@ -13,6 +13,7 @@
 #define FRAME_MAX (4U << 20)
 #define HELD_MAX ((size_t)16 << 20) /* unanswered frames of a connection; then it is not read */
 #define OUT_MAX ((size_t)16 << 20)  /* unwritten replies; then it is not read */
+#define READ_SIZE 65536
 
 struct lm_conn {
   TAILQ_ENTRY(lm_conn) entry;
@@ -63,7 +64,7 @@ static void close_conn(struct lm_conn *c, bool report) {
   lm_outbox_free(&c->out);
   TAILQ_REMOVE(&keeper->conns.all, c, entry);
   if (report && !c->shut) lm_link_post(keeper, LM_MSG_CLOSED, 0, 0, c->id, NULL);
-  lm_loop_free_later(&keeper->loop, c);
+  free(c);
   end_unserved(keeper);
 }
 
@@ -117,18 +118,19 @@ static void refuse_frames(struct lm_keeper *keeper) {
  * over. */
 static bool take_frame(struct lm_conn *c, uint32_t flags) {
   c->head_have = 0;
-  struct lm_field reply = {NULL, 0};
-  if (!c->attached) reply = lm_answers_find(c->keeper, c->body);
-  if (reply.data == NULL) {
+  struct lm_blob *reply = c->attached ? NULL : lm_answers_find(c->keeper, c->body);
+  if (reply == NULL) {
     keep_frame(c, flags);
     refuse_frames(c->keeper);
     return true;
   }
   lm_blob_unref(c->body);
   c->body = NULL;
-  /* Who asks for what has not changed asks again. */
+  /* A client that asks for what has not changed asks again. */
   lm_loop_expect(&c->keeper->loop);
-  return write_bytes(c, reply.data, reply.len);
+  bool open = write_bytes(c, reply->bytes, reply->len);
+  lm_blob_unref(reply);
+  return open;
 }
 
 /* The header is complete: makes room for the frame, or for its header alone. false: the connection is over, for want of
@@ -176,26 +178,38 @@ static bool feed(struct lm_conn *c, const uint8_t *data, size_t len) {
   return true;
 }
 
+/* One read into the frame that is being read, where most of it is missing, else through the room. What recv(2) said, 0
+ * too when the connection is over for another reason; *full: there may be more. */
+static ssize_t read_once(struct lm_conn *c, bool *full) {
+  size_t missing = c->body == NULL ? 0 : c->body->len - c->body_have;
+  ssize_t n;
+  if (missing >= READ_SIZE) {
+    n = recv(c->watch.fd, c->body->bytes + c->body_have, missing, MSG_DONTWAIT);
+    if (n <= 0) return n;
+    *full = (size_t)n == missing;
+    c->body_have += (uint32_t)n;
+    return *full && !take_frame(c, 0) ? 0 : n;
+  }
+  struct lm_room *room = &c->keeper->conns.room;
+  const uint8_t *bytes = lm_room_take(room);
+  n = recv(c->watch.fd, room->bytes, READ_SIZE, MSG_DONTWAIT);
+  *full = n == READ_SIZE;
+  if (n > 0 && !feed(c, bytes, (size_t)n)) n = 0;
+  lm_room_leave(room);
+  return n;
+}
+
 /* Reads a bounded amount per round, so that one busy connection does not starve the rest. false: the connection is
  * over. */
 static bool read_some(struct lm_conn *c) {
   for (int turn = 0; turn < 8 && reads(c); turn++) {
-    size_t missing = c->body == NULL ? 0 : c->body->len - c->body_have;
-    bool direct = missing >= LM_SCRATCH_SIZE;
-    uint8_t *to = direct ? c->body->bytes + c->body_have : c->keeper->scratch;
-    size_t room = direct ? missing : LM_SCRATCH_SIZE;
-    ssize_t n = recv(c->watch.fd, to, room, MSG_DONTWAIT);
+    bool full = false;
+    ssize_t n = read_once(c, &full);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return errno == EAGAIN;
     if (n == 0) return false;
-    if (!direct) {
-      if (!feed(c, to, (size_t)n)) return false;
-    } else {
-      c->body_have += (uint32_t)n;
-      if (c->body_have == c->body->len && !take_frame(c, 0)) return false;
-    }
     /* Less than asked for: the socket is empty, no need to hear EAGAIN. */
-    if ((size_t)n < room) return true;
+    if (!full) return true;
   }
   return true;
 }
@@ -260,6 +274,7 @@ int lm_conn_attach(struct lm_keeper *keeper, int fd, uint32_t serial) {
 void lm_conns_init(struct lm_keeper *keeper) {
   TAILQ_INIT(&keeper->conns.all);
   TAILQ_INIT(&keeper->conns.frames);
+  lm_room_make(&keeper->conns.room, READ_SIZE);
 }
 
 static struct lm_conn *find(struct lm_keeper *keeper, uint64_t id) {
@@ -336,4 +351,5 @@ bool lm_conns_flushed(struct lm_keeper *keeper) {
 void lm_conns_free(struct lm_keeper *keeper) {
   lm_conns_refuse(keeper, NULL);
   while (!TAILQ_EMPTY(&keeper->conns.all)) close_conn(TAILQ_FIRST(&keeper->conns.all), false);
+  lm_room_free(&keeper->conns.room);
 }

@@ -62,6 +62,11 @@ void lm_deposit_del(struct lm_keeper *keeper, struct lm_field name) {
   if (e != NULL) drop(&keeper->deposit, e);
 }
 
+struct lm_blob *lm_deposit_body(struct lm_keeper *keeper, struct lm_field name) {
+  const struct lm_entry *e = find(keeper, name);
+  return e == NULL ? NULL : lm_blob_ref(e->body);
+}
+
 void lm_deposit_replay(struct lm_keeper *keeper) {
   struct lm_entry *e;
   TAILQ_FOREACH (e, &keeper->deposit.entries, entry) {

@@ -129,7 +129,7 @@ static char **edited_env(char **base, char **edits, unsigned edit_count) {
 
 static void spawn_parsed(struct lm_keeper *keeper, struct lm_message *m, char **argv, char **env, const char *cwd) {
   int to[LM_FDS_MAX];
-  memcpy(to, m->fields[4].data, m->fd_count * sizeof to[0]);
+  memcpy(to, m->fields[4].data, m->fields[4].len);
   const struct lm_spawn spawn = {
       .program = argv[0],
       .argv = argv,
@@ -159,7 +159,7 @@ static void do_spawn(struct lm_keeper *keeper, struct lm_message *m) {
   LM_CLEANUP_FREE char **edit = strings(m->fields[3], &env_text, &edits);
   struct lm_field where = m->fields[1];
   if (argv == NULL || edit == NULL || argc == 0 || edits > ENV_EDITS_MAX ||
-      m->fields[4].len != m->fd_count * sizeof(int32_t) || memchr(where.data, '\0', where.len) != NULL) {
+      m->fd_count > LM_FDS_MAX || m->fields[4].len != m->fd_count * sizeof(int32_t) || memchr(where.data, '\0', where.len) != NULL) {
     lm_link_fail(keeper, m->head.serial, EBADMSG, "spawn");
     return;
   }
@@ -209,10 +209,24 @@ static void do_shut(struct lm_keeper *keeper, struct lm_message *m) {
   lm_conn_shut(keeper, m->head.arg);
 }
 
+/* An end of a relay: the entry that field `i` names, or the next descriptor. */
+static struct lm_relay_end relay_end(struct lm_message *m, uint32_t i, uint32_t *fd) {
+  if (i < m->count && m->fields[i].len > 0) return (struct lm_relay_end){-1, m->fields[i]};
+  return (struct lm_relay_end){lm_message_take_fd(m, (*fd)++), {NULL, 0}};
+}
+
 static void do_relay(struct lm_keeper *keeper, struct lm_message *m) {
   if (is_short_of_fds(keeper, m)) return;
-  int src = lm_message_take_fd(m, 0);
-  int result = lm_relay_start(keeper, m->fields[0], src, lm_message_take_fd(m, 1));
+  uint32_t fds = 0;
+  struct lm_relay_end src = relay_end(m, 1, &fds);
+  struct lm_relay_end dst = relay_end(m, 2, &fds);
+  int result = fds == m->fd_count ? 0 : -EBADMSG;
+  if (result == 0) {
+    result = lm_relay_start(keeper, m->fields[0], src, dst);
+  } else {
+    lm_close(&src.fd);
+    lm_close(&dst.fd);
+  }
   if (result < 0) {
     lm_link_fail(keeper, m->head.serial, -result, "relay");
   } else if (m->head.serial != 0) {
@@ -267,7 +281,7 @@ static const struct {
     [LM_MSG_SEND - LM_MSG_WELCOME] = {do_send, 1, 0, 0, false},
     [LM_MSG_RELEASE - LM_MSG_WELCOME] = {do_release, 0, 0, 0, false},
     [LM_MSG_SHUT - LM_MSG_WELCOME] = {do_shut, 0, 0, 0, false},
-    [LM_MSG_RELAY - LM_MSG_WELCOME] = {do_relay, 1, 2, 2, true},
+    [LM_MSG_RELAY - LM_MSG_WELCOME] = {do_relay, 1, 0, 2, true},
     [LM_MSG_UNRELAY - LM_MSG_WELCOME] = {do_unrelay, 1, 0, 0, true},
     [LM_MSG_EXIT - LM_MSG_WELCOME] = {do_exit, 0, 0, 0, false},
     [LM_MSG_PONG - LM_MSG_WELCOME] = {do_pong, 0, 0, 0, false},
@@ -276,45 +290,71 @@ static const struct {
     [LM_MSG_READ_OUT - LM_MSG_WELCOME] = {do_read_out, 1, 0, 0, true},
 };
 
-/* How many of the batch's descriptors belong to its part i: LM_F_COUNTED puts a byte for each part ahead of them. */
-static uint32_t part_fds(const struct lm_message *m, uint32_t i) {
-  return (m->head.flags & LM_F_COUNTED) == 0 ? 0 : ((const uint8_t *)m->fields[0].data)[i - 1];
+/* A batch taken apart. Its parts end before the message they came in. */
+struct batch {
+  struct lm_message *parts;
+  uint32_t count;
+};
+
+static void end_batch(struct batch *batch) {
+  for (uint32_t i = 0; i < batch->count; i++) lm_message_end(&batch->parts[i]);
+  free(batch->parts);
 }
 
-static bool is_batch(const struct lm_message *m, uint32_t first) {
-  if (first > m->count || (first == 1 && m->fields[0].len != m->count - 1)) return false;
-  struct lm_message part;
-  uint32_t fds = 0;
-  for (uint32_t i = first; i < m->count; i++) {
-    if (lm_message_decode(m->fields[i].data, m->fields[i].len, &part) < 0 || part.head.type == LM_MSG_BATCH) {
-      return false;
+/* Gives each part its descriptors: LM_F_COUNTED puts a byte for each ahead of them. false: they do not add up. */
+static bool share_fds(struct lm_message *m, const struct batch *batch, const uint8_t *counts) {
+  uint32_t taken = 0;
+  for (uint32_t i = 0; i < batch->count; i++) {
+    struct lm_message *part = &batch->parts[i];
+    if (m->short_of_fds) {
+      part->short_of_fds = counts[i] > 0;
+    } else {
+      if (!lm_message_move_fds(m, taken, counts[i], part)) return false;
+      taken += counts[i];
     }
-    fds += part_fds(m, i);
   }
-  return m->short_of_fds || fds == m->fd_count;
+  return m->short_of_fds || taken == m->fd_count;
+}
+
+/* Decodes every part, once. 0 or -errno; what is in *batch is to be ended in any case. */
+static int take_apart(struct lm_message *m, struct batch *batch) {
+  bool counted = (m->head.flags & LM_F_COUNTED) != 0;
+  static const uint8_t none[LM_FIELDS_MAX];
+  const uint8_t *counts = none;
+  uint32_t first = 0;
+  if (counted) {
+    if (m->count == 0 || m->fields[0].len != m->count - 1) return -EBADMSG;
+    counts = m->fields[0].data;
+    first = 1;
+  }
+  batch->parts = malloc((m->count - first + 1) * sizeof *batch->parts);
+  if (batch->parts == NULL) return -ENOMEM;
+  while (batch->count < m->count - first) {
+    struct lm_message *part = &batch->parts[batch->count];
+    const struct lm_field *field = &m->fields[first + batch->count];
+    if (lm_message_decode(field->data, field->len, part) < 0 || part->head.type == LM_MSG_BATCH) return -EBADMSG;
+    batch->count++;
+  }
+  return share_fds(m, batch, counts) ? 0 : -EBADMSG;
 }
 
 /* All parts or, when one is ill-formed, none. */
 static void do_batch(struct lm_keeper *keeper, struct lm_message *m) {
-  uint32_t first = (m->head.flags & LM_F_COUNTED) != 0 ? 1 : 0;
-  if (!is_batch(m, first)) {
-    lm_link_fail(keeper, m->head.serial, EBADMSG, "batch");
-    return;
-  }
-  struct lm_message part;
-  uint32_t fd = 0;
-  for (uint32_t i = first; i < m->count && lm_link_up(keeper) && !keeper->done; i++) {
-    (void)lm_message_decode(m->fields[i].data, m->fields[i].len, &part);
-    if (m->short_of_fds && part_fds(m, i) > 0) {
-      lm_link_fail(keeper, part.head.serial, EMFILE, "take descriptors");
+  struct batch batch = {0};
+  int result = take_apart(m, &batch);
+  if (result < 0) lm_link_fail(keeper, m->head.serial, -result, "batch");
+  for (uint32_t i = 0; result == 0 && i < batch.count && lm_link_up(keeper) && !keeper->done; i++) {
+    struct lm_message *part = &batch.parts[i];
+    if (part->short_of_fds) {
+      lm_link_fail(keeper, part->head.serial, EMFILE, "take descriptors");
       continue;
     }
-    while (part.fd_count < part_fds(m, i)) part.fds[part.fd_count++] = lm_message_take_fd(m, fd++);
-    lm_dispatch(keeper, &part);
-    lm_message_end(&part);
+    lm_dispatch(keeper, part);
+    lm_message_end(part);
     /* The rest is from an engine that is no longer ours, and its answers would go to the next. */
-    if (part.head.type == LM_MSG_DECLINE) return;
+    if (part->head.type == LM_MSG_DECLINE) break;
   }
+  end_batch(&batch);
 }
 
 void lm_dispatch(struct lm_keeper *keeper, struct lm_message *message) {

@@ -5,7 +5,6 @@
 #include <malloc.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -121,8 +120,9 @@ struct rlimit lm_keeper_raise_nofile(void) {
 }
 
 void lm_keeper_trim(struct lm_keeper *keeper) {
-  /* The first page serves all that is small. */
-  (void)madvise(keeper->scratch + 4096, LM_SCRATCH_SIZE - 4096, MADV_DONTNEED);
+  lm_room_trim(&keeper->link.room);
+  lm_room_trim(&keeper->relays.room);
+  lm_room_trim(&keeper->conns.room);
 }
 
 static void free_identity(struct lm_identity *who) {
@@ -134,7 +134,7 @@ static void free_identity(struct lm_identity *who) {
 
 static void end(struct lm_keeper *keeper) {
   keeper->done = true;
-  lm_link_close(keeper);
+  lm_link_free(keeper);
   lm_ping_end(keeper);
   lm_engine_free(keeper);
   lm_relays_free(keeper);
@@ -147,7 +147,6 @@ static void end(struct lm_keeper *keeper) {
   lm_close(&keeper->signals.fd);
   free_identity(&keeper->identity);
   free(keeper->env);
-  (void)munmap(keeper->scratch, LM_SCRATCH_SIZE);
   free(keeper);
 }
 
@@ -174,11 +173,9 @@ int lm_keeper_run(struct lm_identity identity, int listener, struct rlimit nofil
   keeper->orphaned.fire = orphaned;
   keeper->exit_timer.fire = exit_time;
   keeper->env = child_env();
-  /* Mapped by itself, so that lm_keeper_trim() can give back its pages. */
-  keeper->scratch = mmap(NULL, LM_SCRATCH_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   struct stat info;
   keeper->nofile = nofile;
-  if (keeper->scratch == MAP_FAILED || stat(identity.socket, &info) < 0 || lm_loop_init(&keeper->loop, &err) < 0) {
+  if (stat(identity.socket, &info) < 0 || lm_loop_init(&keeper->loop, &err) < 0) {
     lm_log("error", "keeper: %s", strerror(errno));
     (void)unlink(identity.socket);
     return 1;

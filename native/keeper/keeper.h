@@ -11,8 +11,6 @@
 #include "../common/wire.h"
 #include "loop.h"
 
-#define LM_SCRATCH_SIZE 65536
-
 /* Whom this keeper serves; what HELLO says. All owned. */
 struct lm_identity {
   char *namespace;
@@ -38,6 +36,7 @@ struct lm_link {
   struct lm_watch watch;      /* fd -1: no engine */
   TAILQ_HEAD(, lm_out) queue; /* in order, not yet sent */
   unsigned answers;           /* of these, how many answer requests */
+  struct lm_room room;        /* for receiving */
   bool welcomed;
   bool dedicated;        /* to an engine of our own */
   struct lm_timer retry; /* the kernel had no memory or descriptors for a message */
@@ -105,6 +104,8 @@ struct lm_children {
 TAILQ_HEAD(lm_relay_list, lm_relay);
 struct lm_relays {
   struct lm_relay_list all;
+  TAILQ_HEAD(, lm_port) shared; /* entries' descriptors that relays use */
+  struct lm_room room;          /* for copying */
   unsigned runnable; /* relays that have work without waiting for an event */
 };
 
@@ -141,7 +142,8 @@ struct lm_conns {
   TAILQ_HEAD(, lm_frame) frames;
   uint64_t next_id;
   uint32_t next_seq;
-  char *refusal; /* why requests are not served, or NULL */
+  char *refusal;       /* why requests are not served, or NULL */
+  struct lm_room room; /* for reading */
 };
 
 struct lm_keeper {
@@ -167,7 +169,6 @@ struct lm_keeper {
   struct lm_timer exit_timer;
   dev_t socket_dev; /* of our socket file, so that no other's is unlinked */
   ino_t socket_ino;
-  uint8_t *scratch; /* LM_SCRATCH_SIZE bytes for whoever runs right now */
 };
 
 /* Allows itself more descriptors than the daemon's default of 1024: a pod has some per process. Returns the limit that
@@ -198,6 +199,7 @@ void lm_link_done(struct lm_keeper *keeper, uint32_t serial);
 /* Takes frames of a connection that is gone out of the queue. */
 void lm_link_forget_frames(struct lm_keeper *keeper, uint64_t conn);
 void lm_link_init(struct lm_keeper *keeper);
+void lm_link_free(struct lm_keeper *keeper);
 
 /* dispatch.c: one message from the engine */
 void lm_dispatch(struct lm_keeper *keeper, struct lm_message *message);
@@ -229,6 +231,8 @@ void lm_deposit_free(struct lm_keeper *keeper);
 /* Stores or replaces; takes over fd. 0 or -errno; what was there under this name is there still, then. */
 int lm_deposit_put(struct lm_keeper *keeper, struct lm_field name, struct lm_field bytes, int fd);
 void lm_deposit_del(struct lm_keeper *keeper, struct lm_field name);
+/* The body of an entry, with a reference for the caller; NULL when there is none. */
+struct lm_blob *lm_deposit_body(struct lm_keeper *keeper, struct lm_field name);
 void lm_deposit_replay(struct lm_keeper *keeper);
 
 /* children.c */
@@ -247,8 +251,15 @@ void lm_keeper_orphaned(struct lm_keeper *keeper);
 /* relay.c */
 void lm_relays_init(struct lm_keeper *keeper);
 void lm_relays_free(struct lm_keeper *keeper);
-/* Takes over both descriptors. 1 when it had something to move, 0 when it had nothing yet, or -errno. */
-int lm_relay_start(struct lm_keeper *keeper, struct lm_field name, int src, int dst);
+/* One end of a relay: a descriptor of its own, or that of an entry. */
+struct lm_relay_end {
+  int fd;                /* -1: that of the entry */
+  struct lm_field entry; /* its name */
+};
+/* Takes over descriptors. 1 when it had something to move, 0 when it had nothing yet, or -errno: EEXIST for a name that
+ * is in use, ENOENT for an entry that is not there, ENOTTY for one that is no terminal, EBUSY when another relay has
+ * this end of it. */
+int lm_relay_start(struct lm_keeper *keeper, struct lm_field name, struct lm_relay_end src, struct lm_relay_end dst);
 void lm_relay_drop(struct lm_keeper *keeper, struct lm_field name);
 void lm_relay_finish(struct lm_keeper *keeper, struct lm_field name);
 void lm_relays_replay(struct lm_keeper *keeper);
@@ -300,8 +311,9 @@ bool lm_refusal(const struct lm_blob *request, const char *why, struct lm_buf *r
 void lm_answers_init(struct lm_keeper *keeper);
 /* Something may have changed: no answer stands any more. */
 void lm_answers_clear(struct lm_keeper *keeper);
-/* The reply frame to a request frame, if an answer to its like stands; else no data. Valid until the next call here. */
-struct lm_field lm_answers_find(struct lm_keeper *keeper, const struct lm_blob *request);
+/* The reply frame to a request frame, if an answer to its like stands, with a reference for the caller; else NULL. To be
+ * sent before the next call here, which may give the same bytes another stream id. */
+struct lm_blob *lm_answers_find(struct lm_keeper *keeper, const struct lm_blob *request);
 /* A frame goes to the engine. Returns what to remember as its `generation`. */
 uint32_t lm_answers_passing(struct lm_keeper *keeper, const struct lm_blob *frame);
 /* The engine's reply to a frame is to stand. */

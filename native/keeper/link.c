@@ -72,6 +72,12 @@ void lm_link_init(struct lm_keeper *keeper) {
   keeper->link.watch = (struct lm_watch){.fd = -1, .ready = link_ready};
   keeper->link.retry.fire = retry;
   TAILQ_INIT(&keeper->link.queue);
+  lm_room_make(&keeper->link.room, LM_INLINE_MAX);
+}
+
+void lm_link_free(struct lm_keeper *keeper) {
+  lm_link_close(keeper);
+  lm_room_free(&keeper->link.room);
 }
 
 static void enqueue(struct lm_link *link, const struct lm_header *head, struct lm_blob *body) {
@@ -133,7 +139,7 @@ static struct lm_blob *hello(const struct lm_keeper *keeper) {
       {"daemon_version", who->daemon_version},
       {"version", lm_version},
       {"build", lm_build},
-      {"features", "batch batch-fds attach reopen read-out"},
+      {"features", "batch batch-fds attach reopen read-out relay-entry"},
   };
   enum { COUNT = sizeof pairs / sizeof pairs[0] };
   char *texts[COUNT];
@@ -181,10 +187,10 @@ static bool read_some(struct lm_keeper *keeper) {
   struct lm_link *link = &keeper->link;
   struct lm_message message;
   for (int turn = 0; turn < READ_TURNS && link->answers <= ANSWERS_MAX; turn++) {
-    int result = lm_receive(link->watch.fd, keeper->scratch, LM_SCRATCH_SIZE, &message);
+    int result = lm_receive(link->watch.fd, &link->room, &message);
     /* An engine that went with messages of ours unread. It is told once, ahead of what the engine had sent: DECLINE,
      * say. */
-    if (result == -ECONNRESET) result = lm_receive(link->watch.fd, keeper->scratch, LM_SCRATCH_SIZE, &message);
+    if (result == -ECONNRESET) result = lm_receive(link->watch.fd, &link->room, &message);
     if (result == -EAGAIN) return true;
     if (result == -EPROTO && !link->welcomed) {
       lm_engine_declined(keeper, message.head.version);

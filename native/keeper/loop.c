@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <sched.h>
-#include <stdlib.h>
 #include <time.h>
 
 #include "../common/util.h"
@@ -15,16 +14,7 @@ int lm_loop_init(struct lm_loop *loop, struct lm_error *err) {
   return loop->epoll < 0 ? lm_fail(err, errno, "epoll_create1") : 0;
 }
 
-static void bury(struct lm_loop *loop) {
-  while (loop->graveyard != NULL) {
-    void *memory = loop->graveyard;
-    loop->graveyard = *(void **)memory;
-    free(memory);
-  }
-}
-
 void lm_loop_close(struct lm_loop *loop) {
-  bury(loop);
   lm_close(&loop->epoll);
 }
 
@@ -47,13 +37,9 @@ void lm_loop_remove(struct lm_loop *loop, struct lm_watch *watch) {
   if (!watch->added) return;
   (void)epoll_ctl(loop->epoll, EPOLL_CTL_DEL, watch->fd, NULL);
   watch->added = false;
-}
-
-void lm_loop_free_later(struct lm_loop *loop, void *memory) {
-  /* Only the first word is overwritten: `added` of a watch inside stays readable until the round ends, so every struct
-   * freed this way starts with something that callbacks do not look at. */
-  *(void **)memory = loop->graveyard;
-  loop->graveyard = memory;
+  for (int i = 0; i < loop->pending_count; i++) {
+    if (loop->pending[i].data.ptr == watch) loop->pending[i].data.ptr = NULL;
+  }
 }
 
 void lm_timer_arm(struct lm_loop *loop, struct lm_timer *timer, int64_t delay_ms) {
@@ -102,10 +88,14 @@ static int wait_for(struct lm_loop *loop, struct epoll_event *events, int limit)
 void lm_loop_round(struct lm_loop *loop, bool poll) {
   struct epoll_event events[32];
   int count = poll ? epoll_wait(loop->epoll, events, 32, 0) : wait_for(loop, events, 32);
-  for (int i = 0; i < count; i++) {
+  loop->pending = events;
+  loop->pending_count = count < 0 ? 0 : count;
+  for (int i = 0; i < loop->pending_count; i++) {
     struct lm_watch *watch = events[i].data.ptr;
-    if (watch->added) watch->ready(watch, events[i].events);
+    if (watch != NULL) watch->ready(watch, events[i].events);
   }
+  loop->pending = NULL;
+  loop->pending_count = 0;
   /* Timers after events: after a pause of the whole machine, an answer that has arrived must count before its deadline.
    */
   int64_t now = loop->timers == NULL ? 0 : lm_now_ms();
@@ -114,5 +104,4 @@ void lm_loop_round(struct lm_loop *loop, bool poll) {
     t->due = 0;
     t->fire(t);
   }
-  bury(loop);
 }

@@ -1,4 +1,4 @@
-/* One epoll loop for everything: descriptors, a few timers, and freeing what a callback may still be using. */
+/* One epoll loop for everything: descriptors and a few timers. */
 #ifndef LM_LOOP_H
 #define LM_LOOP_H
 
@@ -25,7 +25,8 @@ struct lm_timer {
 struct lm_loop {
   int epoll;
   struct lm_timer *timers;
-  void *graveyard;       /* singly linked through the first word of each */
+  struct epoll_event *pending; /* collected in this round, their callbacks still to come */
+  int pending_count;
   int64_t expects_until; /* CLOCK_MONOTONIC ns */
 };
 
@@ -34,10 +35,9 @@ void lm_loop_close(struct lm_loop *loop);
 /* 0 or -errno; EPERM: a file that is always ready and cannot be watched. */
 int lm_loop_add(struct lm_loop *loop, struct lm_watch *watch, uint32_t events);
 void lm_loop_modify(struct lm_loop *loop, struct lm_watch *watch, uint32_t events);
-/* Stops watching. No callback for it comes afterwards, not even for events already collected. */
+/* Stops watching. Events already collected are forgotten: no callback comes for them, not even if it is added again, and
+ * the watch may be freed at once. */
 void lm_loop_remove(struct lm_loop *loop, struct lm_watch *watch);
-/* Frees at the end of the round, when no collected event can point into it any more. At least one pointer large. */
-void lm_loop_free_later(struct lm_loop *loop, void *memory);
 
 void lm_timer_arm(struct lm_loop *loop, struct lm_timer *timer, int64_t delay_ms);
 void lm_timer_stop(struct lm_timer *timer);

@@ -1,9 +1,12 @@
-/* Copies one descriptor to another until end of file: splice(2) where both are pipes, else one shared buffer.
+/* Copies one descriptor to another until end of file: splice(2) where both are pipes, else by read and write.
  *
  * Both are watched edge-triggered, once: a copy runs until the kernel says it would block and then waits for any edge
  * on either side, so a source whose writers are gone (EPOLLHUP for ever) cannot spin. What epoll cannot watch (files,
  * /dev/null) never blocks. A turn is bounded; what is left over makes the relay "runnable" and goes on in the next
- * round. */
+ * round.
+ *
+ * The descriptor of an entry, a terminal's, is used as it is: by one relay out of it and one into it, which share its
+ * watch, for as long as either lasts, whatever becomes of the entry. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -17,11 +20,22 @@
 /* Less than this is copied: splice(2) moves page by page, and sixteen pages with a few bytes each fill a FIFO, where a
  * write would have been appended to the last one. */
 #define SPLICE_MIN 16384
+#define COPY_MAX 65536
+
+/* What a relay reads from or writes to. */
+struct lm_port {
+  TAILQ_ENTRY(lm_port) shared; /* with `entry` only */
+  struct lm_watch watch;       /* its descriptor, ours unless it is the entry's */
+  struct lm_keeper *keeper;
+  struct lm_blob *entry;   /* our reference, or NULL */
+  struct lm_relay *reader; /* the relay whose source it is, or NULL */
+  struct lm_relay *writer; /* the one whose destination it is, or NULL */
+};
 
 struct lm_relay {
   TAILQ_ENTRY(lm_relay) entry;
-  struct lm_watch src;
-  struct lm_watch dst;
+  struct lm_port *src; /* both NULL once it has ended */
+  struct lm_port *dst;
   struct lm_keeper *keeper;
   dev_t dst_dev; /* of what dst is */
   ino_t dst_ino;
@@ -51,11 +65,30 @@ static void set_runnable(struct lm_relay *r, bool runnable) {
   }
 }
 
+/* Frees a port that no relay uses. */
+static void release(struct lm_port *port) {
+  if (port->reader != NULL || port->writer != NULL) return;
+  lm_loop_remove(&port->keeper->loop, &port->watch);
+  if (port->entry != NULL) {
+    TAILQ_REMOVE(&port->keeper->relays.shared, port, shared);
+    lm_blob_unref(port->entry);
+  } else {
+    lm_close(&port->watch.fd);
+  }
+  free(port);
+}
+
 static void let_go(struct lm_relay *r) {
-  lm_loop_remove(&r->keeper->loop, &r->src);
-  lm_loop_remove(&r->keeper->loop, &r->dst);
-  lm_close(&r->src.fd);
-  lm_close(&r->dst.fd);
+  struct lm_port *src = r->src, *dst = r->dst;
+  r->src = r->dst = NULL;
+  if (src != NULL) {
+    src->reader = NULL;
+    release(src);
+  }
+  if (dst != NULL) {
+    dst->writer = NULL;
+    release(dst);
+  }
   free(r->rest);
   r->rest = NULL;
   set_runnable(r, false);
@@ -76,7 +109,7 @@ static enum turn ended(struct lm_relay *r, int error) {
 /* A pty's master says EIO once its last slave is closed and everything was read: its end of file. */
 static enum turn read_failed(struct lm_relay *r) {
   if (errno == EAGAIN) return r->finishing ? ended(r, 0) : TURN_BLOCKED;
-  return ended(r, errno == EIO && isatty(r->src.fd) ? 0 : errno);
+  return ended(r, errno == EIO && isatty(r->src->watch.fd) ? 0 : errno);
 }
 
 static size_t allowance(const struct lm_relay *r, size_t most) {
@@ -90,14 +123,14 @@ static void count(struct lm_relay *r, size_t n) {
 
 static int readable(const struct lm_relay *r) {
   int bytes = 0;
-  return ioctl(r->src.fd, FIONREAD, &bytes) < 0 ? 0 : bytes;
+  return ioctl(r->src->watch.fd, FIONREAD, &bytes) < 0 ? 0 : bytes;
 }
 
 static enum turn turn_splice(struct lm_relay *r) {
   for (size_t done = 0; done < TURN_MAX;) {
     size_t most = allowance(r, TURN_MAX);
     if (most == 0) return ended(r, 0);
-    ssize_t n = splice(r->src.fd, NULL, r->dst.fd, NULL, most, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    ssize_t n = splice(r->src->watch.fd, NULL, r->dst->watch.fd, NULL, most, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
     if (n == 0) return ended(r, 0);
     if (n > 0) {
       done += (size_t)n;
@@ -117,7 +150,7 @@ static enum turn turn_splice(struct lm_relay *r) {
 /* Writes what a short write left over. true when nothing is left. */
 static bool write_rest(struct lm_relay *r, enum turn *result) {
   while (r->rest != NULL) {
-    ssize_t n = write(r->dst.fd, r->rest + r->rest_sent, r->rest_len - r->rest_sent);
+    ssize_t n = write(r->dst->watch.fd, r->rest + r->rest_sent, r->rest_len - r->rest_sent);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) {
       *result = errno == EAGAIN ? TURN_BLOCKED : ended(r, errno);
@@ -139,13 +172,13 @@ static void keep_rest(struct lm_relay *r, const uint8_t *data, size_t len) {
   r->rest_sent = 0;
 }
 
-static enum turn turn_copy(struct lm_relay *r) {
+static enum turn copy_through(struct lm_relay *r, uint8_t *buffer, size_t size) {
   enum turn result = TURN_BLOCKED;
   if (!write_rest(r, &result)) return result;
   for (size_t done = 0; done < TURN_MAX;) {
-    size_t most = allowance(r, LM_SCRATCH_SIZE);
+    size_t most = allowance(r, size);
     if (most == 0) return ended(r, 0);
-    ssize_t got = read(r->src.fd, r->keeper->scratch, most);
+    ssize_t got = read(r->src->watch.fd, buffer, most);
     if (got == 0) return ended(r, 0);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return read_failed(r);
@@ -153,17 +186,24 @@ static enum turn turn_copy(struct lm_relay *r) {
     done += (size_t)got;
     ssize_t put;
     do {
-      put = write(r->dst.fd, r->keeper->scratch, (size_t)got);
+      put = write(r->dst->watch.fd, buffer, (size_t)got);
     } while (put < 0 && errno == EINTR);
     if (put < 0 && errno != EAGAIN) return ended(r, errno);
     if (put < 0) put = 0;
     r->moved += (uint64_t)put;
     if (put < got) {
-      keep_rest(r, r->keeper->scratch + put, (size_t)(got - put));
+      keep_rest(r, buffer + put, (size_t)(got - put));
       if (!write_rest(r, &result)) return result;
     }
   }
   return TURN_MORE;
+}
+
+static enum turn turn_copy(struct lm_relay *r) {
+  struct lm_room *room = &r->keeper->relays.room;
+  enum turn result = copy_through(r, lm_room_take(room), room->size);
+  lm_room_leave(room);
+  return result;
 }
 
 static void run(struct lm_relay *r) {
@@ -173,14 +213,12 @@ static void run(struct lm_relay *r) {
   set_runnable(r, result == TURN_MORE);
 }
 
-static void src_ready(struct lm_watch *watch, uint32_t events) {
-  (void)events;
-  run(LM_CONTAINER_OF(watch, struct lm_relay, src));
-}
-
-static void dst_ready(struct lm_watch *watch, uint32_t events) {
-  (void)events;
-  run(LM_CONTAINER_OF(watch, struct lm_relay, dst));
+static void port_ready(struct lm_watch *watch, uint32_t events) {
+  const struct lm_port *port = LM_CONTAINER_OF(watch, struct lm_port, watch);
+  struct lm_relay *reader = port->reader, *writer = port->writer;
+  /* A relay that ends in its turn takes the port with it, unless the other still uses it. */
+  if (reader != NULL && (events & ~(uint32_t)EPOLLOUT) != 0) run(reader);
+  if (writer != NULL && (events & ~(uint32_t)EPOLLIN) != 0) run(writer);
 }
 
 static struct lm_relay *find(struct lm_keeper *keeper, struct lm_field name) {
@@ -195,8 +233,7 @@ static void drop(struct lm_relay *r) {
   let_go(r);
   TAILQ_REMOVE(&r->keeper->relays.all, r, entry);
   lm_blob_unref(r->name);
-  r->name = NULL;
-  lm_loop_free_later(&r->keeper->loop, r);
+  free(r);
 }
 
 static bool is_fifo(int fd) {
@@ -209,35 +246,83 @@ static bool is_held_up(const struct lm_relay *r) {
   return !r->ended && (r->rest != NULL || r->runnable || (r->splice && readable(r) > 0));
 }
 
-static int watch_fd(struct lm_keeper *keeper, struct lm_watch *watch, uint32_t events) {
-  int result = lm_loop_add(&keeper->loop, watch, events | EPOLLET);
+static struct lm_port *make_port(struct lm_keeper *keeper, int fd, struct lm_blob *entry) {
+  struct lm_port *port = lm_alloc(sizeof *port);
+  *port = (struct lm_port){.watch = {.fd = fd, .ready = port_ready}, .keeper = keeper, .entry = entry};
+  if (entry != NULL) TAILQ_INSERT_TAIL(&keeper->relays.shared, port, shared);
+  return port;
+}
+
+/* The port of an entry's descriptor. 0 or -errno. */
+static int share_port(struct lm_keeper *keeper, struct lm_field name, struct lm_port **port) {
+  struct lm_blob *body = lm_deposit_body(keeper, name);
+  if (body == NULL || body->fd < 0 || !isatty(body->fd)) {
+    int result = body == NULL || body->fd < 0 ? -ENOENT : -ENOTTY;
+    lm_blob_unref(body);
+    return result;
+  }
+  TAILQ_FOREACH (*port, &keeper->relays.shared, shared) {
+    if ((*port)->entry != body) continue;
+    lm_blob_unref(body);
+    return 0;
+  }
+  *port = make_port(keeper, body->fd, body);
+  return 0;
+}
+
+/* Opens both ends; what is there of them when it fails is released by drop(). 0 or -errno. */
+static int open_ends(struct lm_relay *r, struct lm_relay_end src, struct lm_relay_end dst) {
+  struct lm_port *port = NULL;
+  /* What was handed to us has its owner first. */
+  if (src.entry.len == 0) (r->src = make_port(r->keeper, src.fd, NULL))->reader = r;
+  if (dst.entry.len == 0) (r->dst = make_port(r->keeper, dst.fd, NULL))->writer = r;
+  if (src.entry.len > 0) {
+    int result = share_port(r->keeper, src.entry, &port);
+    if (result == 0 && port->reader != NULL) result = -EBUSY;
+    if (result < 0) return result;
+    (r->src = port)->reader = r;
+  }
+  if (dst.entry.len > 0) {
+    int result = share_port(r->keeper, dst.entry, &port);
+    if (result == 0 && port->writer != NULL) result = -EBUSY;
+    if (result < 0) return result;
+    (r->dst = port)->writer = r;
+  }
+  return 0;
+}
+
+static int watch_port(struct lm_port *port) {
+  if (port->watch.added) return 0;
+  int result = lm_set_nonblock(port->watch.fd);
+  if (result < 0) return result;
+  uint32_t events = port->entry != NULL ? EPOLLIN | EPOLLOUT : port->reader != NULL ? EPOLLIN : EPOLLOUT;
+  result = lm_loop_add(&port->keeper->loop, &port->watch, events | EPOLLET);
   return result == -EPERM ? 0 : result;
 }
 
-int lm_relay_start(struct lm_keeper *keeper, struct lm_field name, int src, int dst) {
+static int begin(struct lm_relay *r, struct lm_relay_end src, struct lm_relay_end dst) {
+  int result = open_ends(r, src, dst);
+  if (result < 0) return result;
+  struct stat info = {0};
+  (void)fstat(r->dst->watch.fd, &info);
+  r->dst_dev = info.st_dev;
+  r->dst_ino = info.st_ino;
+  r->splice = is_fifo(r->src->watch.fd) && S_ISFIFO(info.st_mode);
+  result = watch_port(r->src);
+  return result < 0 ? result : watch_port(r->dst);
+}
+
+int lm_relay_start(struct lm_keeper *keeper, struct lm_field name, struct lm_relay_end src, struct lm_relay_end dst) {
   struct lm_blob *text = find(keeper, name) != NULL ? NULL : lm_blob_make(&name, 1, -1);
   if (text == NULL) {
-    lm_close(&src);
-    lm_close(&dst);
+    lm_close(&src.fd);
+    lm_close(&dst.fd);
     return -EEXIST;
   }
   struct lm_relay *r = lm_alloc(sizeof *r);
-  struct stat info = {0};
-  (void)fstat(dst, &info);
-  *r = (struct lm_relay){
-      .src = {.fd = src, .ready = src_ready},
-      .dst = {.fd = dst, .ready = dst_ready},
-      .keeper = keeper,
-      .name = text,
-      .dst_dev = info.st_dev,
-      .dst_ino = info.st_ino,
-      .splice = is_fifo(src) && S_ISFIFO(info.st_mode),
-  };
+  *r = (struct lm_relay){.keeper = keeper, .name = text};
   TAILQ_INSERT_TAIL(&keeper->relays.all, r, entry);
-  int result = lm_set_nonblock(src);
-  if (result == 0) result = lm_set_nonblock(dst);
-  if (result == 0) result = watch_fd(keeper, &r->src, EPOLLIN);
-  if (result == 0) result = watch_fd(keeper, &r->dst, EPOLLOUT);
+  int result = begin(r, src, dst);
   if (result < 0) {
     drop(r);
     return result;
@@ -263,7 +348,7 @@ void lm_relay_finish(struct lm_keeper *keeper, struct lm_field name) {
   r->finishing = true;
   /* What a pipe holds can be counted, and then a writer that goes on for ever cannot keep the relay. A terminal's count
    * leaves out what is still on its way through the line discipline: it is read until it would block. */
-  if (is_fifo(r->src.fd)) {
+  if (is_fifo(r->src->watch.fd)) {
     r->snapshot = true;
     r->left = (uint64_t)readable(r);
   }
@@ -272,6 +357,8 @@ void lm_relay_finish(struct lm_keeper *keeper, struct lm_field name) {
 
 void lm_relays_init(struct lm_keeper *keeper) {
   TAILQ_INIT(&keeper->relays.all);
+  TAILQ_INIT(&keeper->relays.shared);
+  lm_room_make(&keeper->relays.room, COPY_MAX);
 }
 
 void lm_relays_replay(struct lm_keeper *keeper) {
@@ -315,4 +402,5 @@ bool lm_relays_push_into(struct lm_keeper *keeper, const struct stat *dst) {
 
 void lm_relays_free(struct lm_keeper *keeper) {
   while (!TAILQ_EMPTY(&keeper->relays.all)) drop(TAILQ_FIRST(&keeper->relays.all));
+  lm_room_free(&keeper->relays.room);
 }

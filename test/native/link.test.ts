@@ -31,7 +31,7 @@ describe('link', () => {
       daemon_version: 'v2.3.0',
       version: pairs.version,
       build: pairs.build,
-      features: 'batch batch-fds attach reopen read-out',
+      features: 'batch batch-fds attach reopen read-out relay-entry',
     });
   });
 

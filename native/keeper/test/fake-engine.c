@@ -30,7 +30,7 @@
 static int control = -1;
 static int links[LINKS_MAX];
 static bool held[LINKS_MAX];
-static uint8_t buffer[65536];
+static struct lm_room room;
 static bool dedicated;
 
 static void line(struct lm_buf *text) {
@@ -96,7 +96,7 @@ static void answer_hello(int i);
 
 static void from_keeper(int i) {
   struct lm_message m;
-  int result = lm_receive(links[i], buffer, sizeof buffer, &m);
+  int result = lm_receive(links[i], &room, &m);
   if (result == -EAGAIN) return;
   if (result <= 0) {
     end_link(i);
@@ -266,7 +266,7 @@ static void fuzz(int i, uint32_t seed, unsigned count) {
     send_packet(links[i], packet, len, fds, fd_count);
     /* Its complaints must not fill the socket for good. */
     struct lm_message m;
-    while (lm_receive(links[i], buffer, sizeof buffer, &m) == 1) lm_message_end(&m);
+    while (lm_receive(links[i], &room, &m) == 1) lm_message_end(&m);
   }
   LINE("fuzzed %d", i);
 }
@@ -332,6 +332,7 @@ int main(int argc, char **argv) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};
   if (path == NULL || strlen(path) >= sizeof address.sun_path) return 1;
   strcpy(address.sun_path, path);
+  lm_room_make(&room, LM_INLINE_MAX);
   control = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (control < 0 || connect(control, (struct sockaddr *)&address, sizeof address) < 0) return 1;
   for (int i = 0; i < LINKS_MAX; i++) links[i] = -1;

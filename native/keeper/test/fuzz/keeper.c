@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -92,8 +93,7 @@ static void set_up(struct bed *bed) {
   keeper->orphaned.fire = orphaned;
   keeper->exit_timer.fire = exit_time;
   keeper->env = child_env();
-  keeper->scratch = mmap(NULL, LM_SCRATCH_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (keeper->scratch == MAP_FAILED || lm_loop_init(&keeper->loop, &err) < 0) abort();
+  if (lm_loop_init(&keeper->loop, &err) < 0) abort();
   keeper->signals.fd = -1;
   init_parts(keeper);
   /* It cannot start one. */
@@ -246,10 +246,11 @@ static void shout(const struct bed *bed, struct input *in) {
 }
 
 static void listen_to_keeper(struct bed *bed) {
-  static uint8_t buffer[65536];
+  static struct lm_room room;
+  if (room.bytes == NULL) lm_room_make(&room, LM_INLINE_MAX);
   struct lm_message m;
   while (bed->engine >= 0) {
-    int result = lm_receive(bed->engine, buffer, sizeof buffer, &m);
+    int result = lm_receive(bed->engine, &room, &m);
     if (result == -EAGAIN) return;
     if (result != 1) {
       /* The keeper hung up; it never says anything ill-formed. */
