@@ -107,14 +107,15 @@ void lm_children_ack(struct lm_keeper *keeper, uint32_t seq) {
 }
 
 void lm_children_replay(struct lm_keeper *keeper) {
+  /* The dead first: a child that lives may have the pid of one of them. */
+  const struct lm_report *r;
+  TAILQ_FOREACH (r, &keeper->children.reports, entry) post(keeper, r, true);
   const struct lm_child *c;
   TAILQ_FOREACH (c, &keeper->children.named, entry) {
     if (c->engine) continue;
     struct lm_field name = {c->name, c->name_len};
     lm_link_post(keeper, LM_MSG_CHILD, 0, 0, (uint64_t)c->pid, lm_blob_make(&name, 1, -1));
   }
-  const struct lm_report *r;
-  TAILQ_FOREACH (r, &keeper->children.reports, entry) post(keeper, r, true);
 }
 
 void lm_children_free(struct lm_keeper *keeper) {

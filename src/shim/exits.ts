@@ -17,8 +17,8 @@ export class ExitRouter {
   readonly #link: KeeperLink;
   /** name → handler; removed by the exit or `forget`. */
   readonly #handlers = new Map<string, ExitHandler>();
-  /** pid → report that nobody has claimed yet; emptied when no start is under way. */
-  readonly #unclaimed = new Map<number, ExitReport>();
+  /** Reports that nobody has claimed yet, in order; a pid may be there twice. Emptied when no start is under way. */
+  readonly #unclaimed = new Set<ExitReport>();
   #starts = 0;
 
   constructor(link: KeeperLink) {
@@ -48,20 +48,20 @@ export class ExitRouter {
     this.#handlers.set(name, handler);
     try {
       const held = await this.#link.children.adopt(pid, name);
-      // A report kept under this pid was of an earlier process.
-      this.#drop(pid);
+      // Reports kept under this pid were of earlier processes.
+      for (const report of this.#of(pid, name)) this.#forget(report);
       return held;
     } catch (error) {
       this.#handlers.delete(name);
       if (codeOf(error) !== Code.NotFound) throw error;
-      const report = this.#unclaimed.get(pid);
+      // Of several the last: the others had ended before this one could get their pid.
+      const report = this.#of(pid, name).at(-1);
       if (report === undefined) {
         const why = `the runtime has written down process ${pid}, which is no new child of the keeper`;
         throw new LaminaError(Code.DataLoss, why, { subject: name, cause: error });
       }
-      this.#unclaimed.delete(pid);
       handler(report);
-      this.#link.acknowledge(report.seq);
+      this.#forget(report);
       return undefined;
     }
   }
@@ -84,20 +84,23 @@ export class ExitRouter {
       this.#link.acknowledge(report.seq);
     } else if (this.#starts > 0) {
       // With a name, too: a predecessor may have come to give it, and not to record the pid.
-      this.#unclaimed.set(report.pid, report);
+      this.#unclaimed.add(report);
     } else {
       this.#link.acknowledge(report.seq);
     }
   }
 
-  #drop(pid: number): void {
-    const stale = this.#unclaimed.get(pid);
-    if (stale !== undefined) this.#link.acknowledge(stale.seq);
-    this.#unclaimed.delete(pid);
+  /** Unclaimed reports that may be of a process with this pid and name: not those that name another. */
+  #of(pid: number, name: string): ExitReport[] {
+    return [...this.#unclaimed].filter((report) => report.pid === pid && (report.name === '' || report.name === name));
+  }
+
+  #forget(report: ExitReport): void {
+    this.#unclaimed.delete(report);
+    this.#link.acknowledge(report.seq);
   }
 
   #forgetStrangers(): void {
-    for (const { seq } of this.#unclaimed.values()) this.#link.acknowledge(seq);
-    this.#unclaimed.clear();
+    for (const report of this.#unclaimed) this.#forget(report);
   }
 }

@@ -43,6 +43,7 @@ export class KeeperChildren implements Spawner {
   readonly #running = new Map<number, Deferred<ExitStatus>>();
   /** pid → a program that a predecessor had spawned and that lives; removed when it was reaped, or taken over. */
   readonly #inherited = new Map<number, { readonly name: string; readonly exited: Promise<ExitStatus> }>();
+  #isReplaying = true;
 
   constructor({ requests, flush }: KeeperChildrenOptions) {
     this.#requests = requests;
@@ -130,6 +131,11 @@ export class KeeperChildren implements Spawner {
     return this.#requests.send({ type: LM_MSG_ADOPT, arg: pid, fields: [name] }, heldProcess);
   }
 
+  /** The keeper's replay is over. */
+  replayed(): void {
+    this.#isReplaying = false;
+  }
+
   /** The keeper tells, in its replay, of a child that lives. */
   inherit(pid: number, name: string): void {
     if (!name.startsWith(PROGRAM)) return;
@@ -139,6 +145,8 @@ export class KeeperChildren implements Spawner {
   /** A child was reaped. @returns true for a program, whose report nobody else needs */
   exited(report: ExitReport): boolean {
     if (!report.name.startsWith(PROGRAM)) return false;
+    // What is replayed was reaped before: a child that lives under that pid is another.
+    if (this.#isReplaying) return true;
     this.#running.get(report.pid)?.resolve(report);
     this.#running.delete(report.pid);
     this.#inherited.delete(report.pid);

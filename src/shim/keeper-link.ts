@@ -75,6 +75,9 @@ export interface KeeperEvents {
   onGone(why: string | undefined): void;
 }
 
+/** An end of a relay: a descriptor, or a terminal that the keeper has as an entry, with a descriptor of it for older keepers. */
+export type RelayEnd = number | { readonly entry: string; readonly fd: number };
+
 /** What may come without its descriptor when there is no room for one. */
 const DOES_WITHOUT: ReadonlySet<number> = new Set([LM_MSG_SPAWNED, LM_MSG_ADOPTED, LM_MSG_PING]);
 /** What is added to an eventfd's counter. */
@@ -169,12 +172,18 @@ export class KeeperLink {
   }
 
   /**
-   * Copies src to dst in the keeper until end of file. The keeper has its own duplicates: the caller may close both at once.
+   * Copies src to dst in the keeper until end of file. The keeper has its own duplicates: the caller may close both at
+   * once. Of an entry it makes none.
    * Resolves when the copy has begun: what src held is then in dst, as far as it had room.
    * @returns whether src held anything
    */
-  relay(name: string, src: number, dst: number): Promise<boolean> {
-    return this.#requests.send({ type: LM_MSG_RELAY, fields: [name], fds: [src, dst] }, (arg) => arg !== 0);
+  relay(name: string, src: RelayEnd, dst: RelayEnd): Promise<boolean> {
+    const ends = [src, dst];
+    const named = this.#features.has('relay-entry') && ends.some((end) => typeof end !== 'number');
+    const entries = named ? ends.map((end) => (typeof end === 'number' ? '' : end.entry)) : [];
+    const own = named ? ends.filter((end) => typeof end === 'number') : ends;
+    const fds = own.map((end) => (typeof end === 'number' ? end : end.fd));
+    return this.#requests.send({ type: LM_MSG_RELAY, fields: [name, ...entries], fds }, (arg) => arg !== 0);
   }
 
   /**
@@ -301,6 +310,7 @@ export class KeeperLink {
         this.children.inherit(arg, field0?.toString() ?? '');
         return;
       case LM_MSG_REPLAYED:
+        this.children.replayed();
         events.onReplayed();
         return;
       case LM_MSG_DONE:

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import { Bed, type Engine, eventually, type Message } from './harness.js';
+import { Bed, type Engine, eventually, lm, type Message } from './harness.js';
 
 describe('exits', () => {
   let bed: Bed;
@@ -91,6 +91,23 @@ describe('exits', () => {
     const third = await bed.engine();
     await bed.replayed(third);
     assert.deepEqual(third.pendingOf('EXITED'), []);
+  });
+
+  it('tells of the dead before the living, who may have their pids', async () => {
+    engine.send('SPAWN', { serial: 1, fields: ['alive', '/', 'sleep\x001000\0', '', ''] });
+    shell('dead', 'exit 0');
+    await engine.next('EXITED', (m) => m.fields[0]?.toString() === 'dead');
+    const { arg: pid } = await engine.next('SPAWNED', (m) => m.serial === 1);
+    engine.kill();
+    const second = await bed.engine();
+    await bed.replayed(second);
+    const told = second.messages.items.filter(({ type }) => [lm('MSG_CHILD'), lm('MSG_EXITED')].includes(type));
+    assert.deepEqual(
+      told.map(({ fields }) => String(fields[0])),
+      ['dead', 'alive'],
+    );
+    process.kill(pid, 'SIGKILL');
+    await second.next('EXITED', (m) => m.arg === pid);
   });
 
   it('sees what ends while there is no engine', async () => {

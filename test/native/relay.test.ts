@@ -9,6 +9,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   readSync,
   writeFileSync,
   writeSync,
@@ -133,6 +134,88 @@ describe('relay', () => {
     const end = await ended('tty-out');
     assert.deepEqual([end.serial, end.arg], [0, total]);
     assert.deepEqual(await reading, printed);
+  });
+
+  it('uses the one descriptor of a terminal that is an entry both ways, until nothing uses it any more', async () => {
+    const { master, slave } = await engine.pty();
+    const inside = openSync(slave, constants.O_RDWR | constants.O_NOCTTY);
+    guards.push(inside);
+    assert.equal((await run('sh', ['-c', `stty raw -echo < ${slave}`])).code, 0);
+    const [input, output] = [await fifo('in'), await fifo('out')];
+    const [typing, printed] = [guard(input), guard(output)];
+    const masters = (): number =>
+      readdirSync(`/proc/${keeper}/fd`).filter((fd) => {
+        const target = readlinkSync(`/proc/${keeper}/fd/${fd}`);
+        return target.endsWith('ptmx');
+      }).length;
+    engine.send('PUT', { serial: 1, fields: ['tty', ''], fds: [master] });
+    engine.send('RELAY', { serial: 2, fields: ['out', 'tty', ''], fds: [`w:${output}`] });
+    engine.send('RELAY', { serial: 3, fields: ['in', '', 'tty'], fds: [`r:${input}`] });
+    await engine.next('DONE', (m) => m.serial === 3);
+    engine.command(`shut ${master}`);
+    await engine.settled();
+    assert.equal(masters(), 1);
+    const arrives = (fd: number, text: string): Promise<void> => {
+      let got = '';
+      return eventually(text, () => {
+        try {
+          const bytes = Buffer.alloc(100);
+          got += bytes.toString('utf8', 0, readSync(fd, bytes));
+        } catch {
+          // Nothing there right now.
+        }
+        return got === text;
+      });
+    };
+    // A terminal that is read here must not make this process wait.
+    const reading = guard(slave);
+    for (const round of ['first', 'without its entry']) {
+      writeSync(typing, `typed ${round}`);
+      await arrives(reading, `typed ${round}`);
+      writeSync(inside, `printed ${round}`);
+      await arrives(printed, `printed ${round}`);
+      engine.send('DEL', { fields: ['tty'] });
+      await engine.settled();
+      assert.equal(masters(), 1);
+    }
+    engine.send('UNRELAY', { fields: ['in'] });
+    writeSync(inside, 'on');
+    await arrives(printed, 'on');
+    for (const fd of [reading, inside]) release(fd);
+    assert.equal((await ended('out')).serial, 0);
+    assert.equal(masters(), 0);
+  });
+
+  it('takes an entry only if it is a terminal that no other relay has this end of', async () => {
+    const { master } = await engine.pty();
+    engine.send('PUT', { serial: 1, fields: ['tty', ''], fds: [master] });
+    engine.send('PUT', { serial: 1, fields: ['file', ''], fds: ['r:/dev/null'] });
+    engine.send('PUT', { serial: 1, fields: ['bytes', ''] });
+    await engine.settled();
+    const before = readdirSync(`/proc/${keeper}/fd`).length;
+    engine.send('RELAY', { serial: 2, fields: ['first', 'tty'], fds: ['w:/dev/null'] });
+    await engine.next('DONE', (m) => m.serial === 2);
+    for (const [fields, fds, errno] of [
+      [['x', 'nothing'], ['w:/dev/null'], 2], // ENOENT
+      [['x', 'bytes'], ['w:/dev/null'], 2],
+      [['x', 'file'], ['w:/dev/null'], 25], // ENOTTY
+      [['x', '', 'file'], ['r:/dev/null'], 25],
+      [['x', 'tty'], ['w:/dev/null'], 16], // EBUSY
+      [['x', 'tty'], ['w:/dev/null', 'w:/dev/null'], 74], // EBADMSG
+      [['x', 'tty', 'tty'], ['w:/dev/null'], 74],
+      [['x', '', ''], ['w:/dev/null'], 74],
+      [['first', '', 'tty'], ['r:/dev/null'], 17], // EEXIST
+    ] as const) {
+      engine.send('RELAY', { serial: 3, fields: [...fields], fds: [...fds] });
+      assert.equal((await engine.next('FAILED', (m) => m.serial === 3)).arg, errno, JSON.stringify(fields));
+    }
+    engine.send('UNRELAY', { fields: ['first'] });
+    // Both its ends at once: what comes out goes in again.
+    engine.send('RELAY', { serial: 4, fields: ['loop', 'tty', 'tty'] });
+    await engine.next('DONE', (m) => m.serial === 4);
+    engine.send('UNRELAY', { fields: ['loop'] });
+    await engine.settled();
+    assert.equal(readdirSync(`/proc/${keeper}/fd`).length, before);
   });
 
   it('finishes with what the source holds now, though its writer stays', async () => {

@@ -86,7 +86,7 @@ export async function connectTerminal(
   if (plan.kind === 'logger') {
     if (io.hasRelay('out')) return;
     const [read, write] = binding().pipe();
-    io.relay('out', binding().dupFd(master), write);
+    io.relayConsole('out', write);
     try {
       io.setLogger(await startLogger(plan, [read], loggerOptions(options)));
     } finally {
@@ -101,11 +101,10 @@ export async function connectTerminal(
   ]);
   if (stdout !== '' && !io.hasRelay('out')) {
     const fifo = openWriter(io, 'stdout-hold', stdout);
-    io.relay('out', binding().dupFd(master), fifo);
+    io.relayConsole('out', fifo);
   }
   if (request.stdin !== '' && !io.hasRelay('in')) {
-    const fifo = openReader(io, fifoOnly(request.stdin));
-    io.relay('in', fifo, binding().dupFd(master));
+    io.relayConsole('in', openReader(io, fifoOnly(request.stdin)));
   }
 }
 

@@ -4,7 +4,7 @@
  * Everything that must outlive the engine is in the keeper's hands under names that begin with `io/<container>/<exec>/`:
  *   entries  `stdin-hold`   write end of the stdin FIFO, so that clients may come and go without an end of file
  *            `stdout-hold`, `stderr-hold`  read ends, so that a departed reader neither kills the writer nor loses bytes
- *            `console`      the pty master
+ *            `console`      the pty master, which the relays use too: the keeper has one descriptor of it, until all three have ended
  *            and until the start has been recorded, so that one that is tried again, or is found done, goes on with the same streams:
  *            `err-src`, `err-dst`  the ends of the `err` relay, which begins once the process has been started
  *            `stdin-pipe`   the process's end of the pipe, so that input moved already is not lost
@@ -45,6 +45,13 @@ const CARRIED_ON = [
 const OF_PROCESS = ['stdin-hold', 'stdout-hold', 'stderr-hold', 'console'] as const;
 export type HeldStream = (typeof OF_START)[number] | (typeof OF_PROCESS)[number];
 
+/** A copy that has not begun. Its descriptors are ours; an end without one is the terminal. */
+interface WaitingRelay {
+  readonly stream: RelayStream;
+  readonly src: number | undefined;
+  readonly dst: number | undefined;
+}
+
 /** The prefix of everything a process's streams are called in the keeper. */
 export function ioPrefix(containerId: string, execId: string): string {
   return `io/${containerId}/${execId}/`;
@@ -65,7 +72,7 @@ export class ProcessIo {
   readonly #link: KeeperLink;
   readonly #prefix: string;
   /** Copies that begin once the process has been started: what the runtime says of a failed start is not the process's output. */
-  #waiting: { readonly stream: RelayStream; readonly src: number; readonly dst: number }[] = [];
+  #waiting: WaitingRelay[] = [];
   /** relay → settles when it has ended; entries stay until dispose. */
   readonly #relays = new Map<RelayStream, Deferred<void>>();
   readonly #held = new Set<HeldStream>();
@@ -132,6 +139,11 @@ export class ProcessIo {
     this.keep('err-src', src);
   }
 
+  /** As `relay`, between the terminal and a descriptor. */
+  relayConsole(stream: 'in' | 'out', fd: number): void {
+    this.#waiting.push(stream === 'in' ? { stream, src: fd, dst: undefined } : { stream, src: undefined, dst: fd });
+  }
+
   /** @throws LaminaError ResourceExhausted when the keeper could not take all that was put into its keeping, as told by its next answer */
   assertKept(): void {
     this.#link.assertKept(this.#prefix);
@@ -147,10 +159,10 @@ export class ProcessIo {
    * Resolves when what has been written so far is on its way.
    */
   async startRelays(isStarted: boolean): Promise<void> {
-    const isDue = ({ stream }: { readonly stream: RelayStream }): boolean => isStarted || stream !== 'err';
-    const begun = this.#waiting.filter(isDue).map(({ stream, src, dst }) => {
-      this.#relays.set(stream, createDeferred());
-      return this.#startRelay(stream, src, dst);
+    const isDue = ({ stream }: WaitingRelay): boolean => isStarted || stream !== 'err';
+    const begun = this.#waiting.filter(isDue).map((relay) => {
+      this.#relays.set(relay.stream, createDeferred());
+      return this.#startRelay(relay);
     });
     this.#closeWaiting(isDue);
     await Promise.all(begun);
@@ -257,11 +269,16 @@ export class ProcessIo {
     return this.#link.outputRead(this.#prefix, timeoutMs).catch(() => undefined);
   }
 
-  /** Its exit is told: nobody reads its stdin any more. */
+  /**
+   * Its exit is told: nothing reads its stdin or sets its terminal's size any more. What is on its way out of a
+   * terminal keeps that open.
+   */
   processEnded(): void {
     this.#closeWaiting(({ stream }) => stream === 'in');
     this.#dropRelay('in');
     this.#release('stdin-hold');
+    this.#release('console');
+    this.#closeConsole();
   }
 
   /** Waits until the output written so far has been passed on, at most `timeoutMs`. */
@@ -328,15 +345,22 @@ export class ProcessIo {
     this.#waiting.push({ stream: 'err', src, dst });
   }
 
-  async #startRelay(stream: RelayStream, src: number, dst: number): Promise<void> {
-    const hasMoved = await this.#link.relay(this.#prefix + stream, src, dst);
-    if (hasMoved && stream !== 'in') this.#isUnread = true;
+  async #startRelay({ stream, src, dst }: WaitingRelay): Promise<void> {
+    const console = { entry: `${this.#prefix}console`, fd: this.#console ?? -1 };
+    try {
+      const hasMoved = await this.#link.relay(this.#prefix + stream, src ?? console, dst ?? console);
+      if (hasMoved && stream !== 'in') this.#isUnread = true;
+    } catch (error) {
+      // An entry that the keeper could not take is not there.
+      this.assertKept();
+      throw error;
+    }
   }
 
-  #closeWaiting(which: (relay: { readonly stream: RelayStream }) => boolean): void {
+  #closeWaiting(which: (relay: WaitingRelay) => boolean): void {
     for (const { src, dst } of this.#waiting.filter(which)) {
-      closeSync(src);
-      closeSync(dst);
+      if (src !== undefined) closeSync(src);
+      if (dst !== undefined) closeSync(dst);
     }
     this.#waiting = this.#waiting.filter((relay) => !which(relay));
   }

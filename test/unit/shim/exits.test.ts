@@ -29,6 +29,30 @@ describe('ExitRouter', () => {
     assert.deepEqual(acknowledged, [7]);
   });
 
+  it('acknowledges each of two reports whose processes had the same pid, and takes the last for the one it is asked for', async () => {
+    const { exits, acknowledged } = router();
+    const start = exits.begin();
+    exits.deliver({ ...REPORT, seq: 7, name: '', code: 1 });
+    exits.deliver({ ...REPORT, seq: 8, name: '', code: 2 });
+    const codes: number[] = [];
+    assert.equal(await exits.adopt(100, 'p/c/x', ({ code }) => void codes.push(code)), undefined);
+    assert.deepEqual(codes, [2]);
+    start[Symbol.dispose]();
+    assert.deepEqual(acknowledged, [8, 7]);
+  });
+
+  it('gives no process the exit of one of another name that had its pid', async () => {
+    const { exits, acknowledged } = router();
+    const start = exits.begin();
+    exits.deliver({ ...REPORT, name: 'p/other/x' });
+    await assert.rejects(
+      exits.adopt(100, 'p/c/x', () => assert.fail('it is not its exit')),
+      { code: Code.DataLoss },
+    );
+    start[Symbol.dispose]();
+    assert.deepEqual(acknowledged, [7]);
+  });
+
   it('forgets what nobody has claimed when no start is under way', () => {
     const { exits, acknowledged } = router();
     exits.begin()[Symbol.dispose]();

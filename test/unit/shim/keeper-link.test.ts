@@ -4,16 +4,21 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync } from 'node:fs';
 import { afterEach, beforeEach, describe, it } from 'node:test';
+import { createDeferred } from '../../../src/base/index.js';
 import { KeeperLink } from '../../../src/shim/keeper-link.js';
 import {
   binding,
   LM_MSG_ADOPT,
   LM_MSG_CHILD,
+  LM_MSG_DONE,
+  LM_MSG_EXITED,
   LM_MSG_FAILED,
   LM_MSG_HELLO,
+  LM_MSG_RELAY,
   LM_MSG_REPLAYED,
   LM_MSG_SPAWN,
   LM_MSG_SPAWNED,
+  LM_MSG_WELCOME,
   type Message,
   MessageSocket,
 } from '../../../src/sys/index.js';
@@ -70,4 +75,69 @@ describe('KeeperLink without pidfds', () => {
     keeper.send({ type: LM_MSG_FAILED, serial, arg: EMFILE, fields: ['pidfd_open: Too many open files'] });
     assert.deepEqual(await exit, [null, 'SIGTERM']);
   });
+});
+
+describe('KeeperLink', () => {
+  /** A keeper played by the test, with these features, and an engine's link to it that has welcomed it. */
+  const played = async (
+    features: string,
+    replay: (keeper: MessageSocket) => void = () => undefined,
+  ): Promise<{ link: KeeperLink; messages: Message[]; keeper: MessageSocket; end: () => void }> => {
+    const [ours, theirs] = binding().socketPair('seqpacket');
+    const messages: Message[] = [];
+    const keeper = new MessageSocket({ fd: ours, onMessage: (m) => messages.push(m), onClose: () => undefined });
+    const replayed = createDeferred<void>();
+    const link = new KeeperLink(theirs, () => ({ ...IGNORED, onReplayed: () => replayed.resolve() }));
+    keeper.send({ type: LM_MSG_HELLO, arg: process.pid, fields: ['id=one', `features=${features}`] });
+    replay(keeper);
+    keeper.send({ type: LM_MSG_REPLAYED });
+    await replayed.promise;
+    await until('WELCOME', () => messages.some(({ type }) => type === LM_MSG_WELCOME));
+    const end = (): void => {
+      for (const { fds } of messages) for (const fd of fds) closeSync(fd);
+      link.close();
+      keeper.close();
+    };
+    return { link, messages, keeper, end };
+  };
+
+  for (const [features, fields, descriptors] of [
+    ['relay-entry', ['io/c//out', 'io/c//console', ''], 1],
+    ['', ['io/c//out'], 2],
+  ] as const) {
+    it(`relays a terminal by its entry's name only where the keeper's features are "${features}"`, async () => {
+      const { link, messages, keeper, end } = await played(features);
+      const [read, write] = binding().pipe();
+      const begun = link.relay('io/c//out', { entry: 'io/c//console', fd: read }, write);
+      const relay = await until('RELAY', () => messages.find(({ type }) => type === LM_MSG_RELAY));
+      assert.deepEqual(relay.fields.map(String), fields);
+      assert.equal(relay.fds.length, descriptors);
+      keeper.send({ type: LM_MSG_DONE, serial: relay.serial, arg: 1 });
+      assert.equal(await begun, true);
+      for (const fd of [read, write]) closeSync(fd);
+      end();
+    });
+  }
+
+  for (const childFirst of [true, false]) {
+    it(`takes no replayed report for the end of the child that has its pid now, told ${childFirst ? 'before' : 'after'} it`, async () => {
+      const report = {
+        type: LM_MSG_EXITED,
+        serial: 4,
+        arg: 777,
+        fields: ['run:old', Buffer.alloc(4), Buffer.alloc(8)],
+      };
+      const child = { type: LM_MSG_CHILD, arg: 777, fields: ['run:new'] };
+      const { link, keeper, end } = await played('', (replaying) => {
+        for (const message of childFirst ? [child, report] : [report, child]) replaying.send(message);
+      });
+      assert.deepEqual(link.children.inheritedNames(''), ['new']);
+      // Its own report, when it comes, counts.
+      const seen = link.children.inheritedRuns('new', 120_000);
+      keeper.send({ ...report, serial: 5, fields: ['run:new', Buffer.alloc(4), Buffer.alloc(8)] });
+      await until('it has ended', () => link.children.inheritedNames('').length === 0);
+      await seen;
+      end();
+    });
+  }
 });
