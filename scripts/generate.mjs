@@ -109,7 +109,7 @@ async function generateProto(area, out) {
   process.stdout.write(`generated ${out} from proto/${area}\n`);
 }
 
-/** Turns `#define LM_NAME number` lines into exported constants. */
+/** Turns `#define LM_NAME number` and `#define LM_NAME "text"` lines into exported constants. */
 async function generateProtocol() {
   const source = join(ROOT, 'native/common/protocol.h');
   const out = 'src/sys/gen/protocol.ts';
@@ -117,10 +117,10 @@ async function generateProtocol() {
   if (await isFresh(target, [source])) return;
 
   const constants = [
-    ...(await readFile(source, 'utf8')).matchAll(/^#define (LM_[A-Z0-9_]+) +(0[xX][0-9a-fA-F]+|\d+)$/gm),
+    ...(await readFile(source, 'utf8')).matchAll(/^#define (LM_[A-Z0-9_]+) +(0[xX][0-9a-fA-F]+|\d+|"[^"\\]*")$/gm),
   ];
   if (constants.length === 0) throw new Error(`no "#define LM_X number" line in ${source}`);
-  const lines = constants.map(([, name, value]) => `export const ${name} = ${value};\n`);
+  const lines = constants.map(([, name, value]) => `export const ${name} = ${value.replaceAll('"', "'")};\n`);
   await mkdir(dirname(target), { recursive: true });
   const fresh = `${target}.${process.pid}`;
   await writeFile(

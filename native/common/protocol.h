@@ -12,8 +12,11 @@
 #define LM_MESSAGE_MAX 5242880
 #define LM_FDS_MAX 16
 
-/* Half of what V8 may use for what is young in an engine, MiB: its default of 16 is never given back after a busy time. */
-#define LM_ENGINE_YOUNG_MIB 4
+/* Node's options for an engine, separated by spaces. SIGUSR1 opens no inspector. What is young in V8's heap may take
+ * twice 4 MiB: its default of 16 is never given back after a busy time. */
+#define LM_ENGINE_OPTIONS "--disable-sigusr1 --max-semi-space-size=4"
+/* What an engine gets of the daemon's environment, besides all that begins with LAMINA_. */
+#define LM_ENGINE_VARIABLES "PATH XDG_RUNTIME_DIR DBUS_SYSTEM_BUS_ADDRESS DBUS_SESSION_BUS_ADDRESS"
 
 /* keeper to engine */
 #define LM_MSG_HELLO 1

@@ -14,6 +14,7 @@
 
 #include "keeper.h"
 #include "log.h"
+#include "node.h"
 #include "paths.h"
 #include "rendezvous.h"
 #include "spawn.h"
@@ -163,23 +164,24 @@ static pid_t start_engine(struct lm_keeper *keeper, int sock, bool dedicated, st
   struct lm_engine *engine = &keeper->engine;
   LM_CLEANUP_FREE char *node = lm_node_path(engine->library);
   if (node == NULL) return lm_fail(err, ENOENT, "node");
-  LM_CLEANUP_FREE char *script = lm_format("%s/engine.cjs", engine->library);
   LM_CLEANUP_CLOSE int log = open(engine->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
   struct stat info;
   if (log >= 0 && fstat(log, &info) == 0 && info.st_size > LOG_MAX) (void)!ftruncate(log, 0);
-  LM_CLEANUP_FREE char *young = lm_format("--max-semi-space-size=%d", LM_ENGINE_YOUNG_MIB);
-  char *argv[] = {node, young, script, dedicated ? "--dedicated" : NULL, NULL};
+  static char dedicated_flag[] = "--dedicated";
+  LM_CLEANUP_FREE char **argv = lm_node_argv(node, engine->library, dedicated ? dedicated_flag : NULL);
+  LM_CLEANUP_FREE char **env = lm_node_env(keeper->env);
   int from[] = {sock, log, log};
   int to[] = {ENGINE_FD, 1, 2};
   const struct lm_spawn spawn = {
       .program = node,
       .argv = argv,
-      .env = keeper->env,
+      .env = env,
       .cwd = "/",
       .from = from,
       .to = to,
       .fd_count = log >= 0 ? 3 : 1,
       .new_session = true,
+      .confined = true,
       .nofile = &keeper->nofile,
   };
   pid_t pid = lm_spawn(&spawn, err);

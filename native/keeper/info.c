@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "node.h"
 #include "paths.h"
 #include "proto.h"
 #include "run.h"
@@ -38,15 +39,15 @@ static char *ask_engine(const struct lm_buf *input, struct lm_error *err) {
     (void)lm_fail(err, 0, "no node program to read the configuration with");
     return NULL;
   }
-  LM_CLEANUP_FREE char *script = lm_format("%s/engine.cjs", library);
   LM_CLEANUP_CLOSE int file = memfd_create("lamina-options", MFD_CLOEXEC);
   if (file < 0 || lm_write_all(file, input->data, input->len) < 0 || lseek(file, 0, SEEK_SET) < 0) {
     (void)lm_fail(err, errno, "options");
     return NULL;
   }
   static char print_flag[] = "--print-runtime";
-  char *argv[] = {node, script, print_flag, NULL};
-  struct lm_run run = {.argv = argv, .input = file, .budget_ms = BUDGET_MS};
+  LM_CLEANUP_FREE char **argv = lm_node_argv(node, library, print_flag);
+  LM_CLEANUP_FREE char **env = lm_node_env(environ);
+  struct lm_run run = {.argv = argv, .env = env, .confined = true, .input = file, .budget_ms = BUDGET_MS};
   if (lm_run(&run, err) < 0) return NULL;
   char *runtime = NULL;
   while (run.out.len > 0 && run.out.data[run.out.len - 1] == '\n') run.out.len--;
@@ -112,8 +113,7 @@ int lm_info(struct lm_error *err) {
   if (result < 0) return lm_fail(err, -result, "stdin");
   struct lm_any options = {0};
   if (input.len > 0 && !lm_any_parse(input.data, input.len, &options)) return lm_fail(err, 0, "stdin holds no options");
-  /* Node must not be changed by what the daemon was started with. */
-  (void)unsetenv("NODE_OPTIONS");
+  /* Not for the runtime: it would talk to systemd. */
   (void)unsetenv("NOTIFY_SOCKET");
   result = print_info(&options, &input, err);
   free(options.type_url);

@@ -59,17 +59,15 @@ static int watch_signals(struct lm_keeper *keeper) {
   return lm_loop_add(&keeper->loop, &keeper->signals, EPOLLIN);
 }
 
-/* The daemon's environment without what would change a Node.js or a runc of ours. */
+/* The daemon's environment, as the runtime gets it from the stock shim: without systemd's socket, which runc would
+ * talk to, and without the number of threads that the daemon has chosen for a shim in Go. */
 static char **child_env(void) {
   size_t n = 0;
   while (environ[n] != NULL) n++;
   char **env = lm_alloc((n + 1) * sizeof *env);
   size_t count = 0;
   for (size_t i = 0; i < n; i++) {
-    if (lm_after(environ[i], "NODE_") || lm_after(environ[i], "NOTIFY_SOCKET=") ||
-        lm_after(environ[i], "GOMAXPROCS=")) {
-      continue;
-    }
+    if (lm_after(environ[i], "NOTIFY_SOCKET=") || lm_after(environ[i], "GOMAXPROCS=")) continue;
     env[count++] = environ[i];
   }
   return env;

@@ -58,7 +58,8 @@ int lm_run(struct lm_run *run, struct lm_error *err) {
   const struct lm_spawn spawn = {
       .program = run->argv[0],
       .argv = run->argv,
-      .env = environ,
+      .env = run->env != NULL ? run->env : environ,
+      .confined = run->confined,
       .cwd = ".",
       .from = from,
       .to = to,

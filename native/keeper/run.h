@@ -8,6 +8,8 @@
 
 struct lm_run {
   char *const *argv;
+  char *const *env; /* NULL: ours */
+  bool confined;    /* as for lm_spawn */
   int input; /* descriptor for its stdin, -1: /dev/null */
   int budget_ms;
   /* results: */

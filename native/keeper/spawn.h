@@ -21,6 +21,7 @@ struct lm_spawn {
   unsigned fd_count;
   bool new_session;
   bool die_with_parent;
+  bool confined; /* for Node: SIGUSR1 stays blocked, no sockets but those of AF_UNIX, no io_uring */
   const struct rlimit *nofile; /* RLIMIT_NOFILE to restore, or NULL */
 };
 

@@ -4,10 +4,10 @@ import { accessSync, constants, existsSync, readdirSync, realpathSync, renameSyn
 import { basename, delimiter, dirname, join } from 'node:path';
 import { Code, isErrno, LaminaError } from '../base/index.js';
 import type { CheckReport } from '../shim/check.js';
+import { LM_ENGINE_OPTIONS, LM_ENGINE_VARIABLES } from '../sys/index.js';
 
 const CHECK_TIMEOUT_MS = 60_000;
-/** What the keeper does not pass on to its engine. */
-const NOT_PASSED_ON = /^NODE_/;
+const VARIABLES: ReadonlySet<string> = new Set(LM_ENGINE_VARIABLES.split(' '));
 
 /** The library directory: LAMINA_LIB, else where this program was called from. */
 export function libraryDir(): string {
@@ -92,12 +92,13 @@ function isExecutable(path: string): boolean {
  */
 export async function dryStart(library: string, script: string, env: NodeJS.ProcessEnv): Promise<CheckReport> {
   const node = findNode(library, script, env);
-  const passed = Object.fromEntries(Object.entries(env).filter(([name]) => !NOT_PASSED_ON.test(name)));
+  const wanted = Object.entries(env).filter(([name]) => VARIABLES.has(name) || name.startsWith('LAMINA_'));
+  const passed = { ...Object.fromEntries(wanted), UV_USE_IO_URING: '0' };
   const { failure, stdout, stderr } = await new Promise<{ failure: Error | null; stdout: string; stderr: string }>(
     (resolve) => {
       execFile(
         node,
-        [script, '--check'],
+        [...LM_ENGINE_OPTIONS.split(' '), script, '--check'],
         { env: passed, cwd: '/', timeout: CHECK_TIMEOUT_MS, killSignal: 'SIGKILL' },
         (failure, stdout, stderr) => resolve({ failure, stdout, stderr }),
       );

@@ -9,7 +9,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { Script } from 'node:vm';
-import { LM_ENGINE_YOUNG_MIB } from '../sys/index.js';
+import { LM_ENGINE_OPTIONS } from '../sys/index.js';
 
 /**
  * Parts of node that take milliseconds to load and that most containers never need: loaded when something of them is first used. Only for what is imported
@@ -37,12 +37,14 @@ function readCache(): Buffer | undefined {
 }
 
 const isMakingCache = process.argv[2] === '--make-cache';
-const cachedData = isMakingCache ? undefined : readCache();
-if (isMakingCache) {
-  // As keepers start it.
-  const { setFlagsFromString }: typeof import('node:v8') = requireNow('node:v8');
-  setFlagsFromString(`--max-semi-space-size=${LM_ENGINE_YOUNG_MIB}`);
+const options = LM_ENGINE_OPTIONS.split(' ');
+if (isMakingCache && !options.every((option) => process.execArgv.includes(option))) {
+  // As keepers start it: V8 takes only what was made under the same options.
+  const { spawnSync }: typeof import('node:child_process') = requireNow('node:child_process');
+  const args = [...options, ...process.argv.slice(1, 3)];
+  process.exit(spawnSync(process.execPath, args, { stdio: 'inherit' }).status ?? 1);
 }
+const cachedData = isMakingCache ? undefined : readCache();
 // One byte per character, so that nothing has to be decoded: outside comments the bundler writes ASCII.
 const script = new Script(readFileSync(scriptPath, 'latin1'), {
   filename: scriptPath,

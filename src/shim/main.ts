@@ -43,6 +43,8 @@ export function run(args: readonly string[]): void {
     process.exit(70);
   });
   process.on('SIGPIPE', () => undefined);
+  // Instead of Node's own handler, which opens the inspector: for keepers of before --disable-sigusr1, and for another Node.
+  process.on('SIGUSR1', () => undefined);
   main(args).catch((error: unknown) => {
     process.stderr.write(`engine: ${messageOf(error)}\n`);
     process.exit(1);

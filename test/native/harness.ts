@@ -254,7 +254,7 @@ export class Bed {
       LAMINA_STATE_DIR: this.stateDir,
       LAMINA_LIB: join(this.dir, 'lib'),
       LAMINA_NODE: FAKE_ENGINE,
-      FAKE_CONTROL: control,
+      LAMINA_FAKE_CONTROL: control,
       ASAN_OPTIONS: `log_path=${join(this.dir, 'asan')}`,
       UBSAN_OPTIONS: `log_path=${join(this.dir, 'asan')}:print_stacktrace=1`,
       ...env,

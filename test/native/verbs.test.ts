@@ -3,6 +3,7 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, symli
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
+import { LM_ENGINE_OPTIONS } from '../../src/sys/index.js';
 import { Bed, KEEPER, type RunResult, run, text } from './harness.js';
 
 /** Fields of a protobuf message: varints as bigint, the rest as bytes. */
@@ -200,16 +201,19 @@ describe('-info', () => {
     const runtime = script('rt', 'echo "{}"');
     const node = script(
       'node',
-      `cat > ${bed.dir}/stdin; echo "$@" > ${bed.dir}/args; echo ${runtime}; exit $FAKE_CODE`,
+      `cat > ${bed.dir}/stdin; echo "$@" > ${bed.dir}/args; echo ${runtime}; exit $LAMINA_FAKE_CODE`,
     );
     const options = Buffer.concat([text(1, 'runtimeoptions.v1.Options'), text(2, 'toml')]);
     const fields = decode((await info(options, { LAMINA_NODE: node })).stdout);
     assert.ok(fields.has(4));
     assert.deepEqual(readFileSync(join(bed.dir, 'stdin')), options);
-    assert.equal(readFileSync(join(bed.dir, 'args'), 'utf8'), `${bed.dir}/lib/engine.cjs --print-runtime\n`);
+    assert.equal(
+      readFileSync(join(bed.dir, 'args'), 'utf8'),
+      `${LM_ENGINE_OPTIONS} ${bed.dir}/lib/engine.cjs --print-runtime\n`,
+    );
     const configured = decode((await info(Buffer.alloc(0), { LAMINA_NODE: node, LAMINA_CONFIG: '/x.toml' })).stdout);
     assert.deepEqual([...configured.keys()], [1, 2, 4]);
-    const failed = await info(options, { LAMINA_NODE: node, FAKE_CODE: '3' });
+    const failed = await info(options, { LAMINA_NODE: node, LAMINA_FAKE_CODE: '3' });
     assert.deepEqual([failed.code, failed.stderr], [1, 'containerd-shim-lamina-v2: configuration: exit status 3: \n']);
   });
 });

@@ -101,7 +101,7 @@ describe('a keeper with an engine of another version', () => {
     ['an older', lm('PROTOCOL') - 1],
   ] as const) {
     it(`starts one of its own when ${age} one welcomes it in version ${version}`, async () => {
-      begin({ FAKE_VERSION: String(version) });
+      begin({ LAMINA_FAKE_VERSION: String(version) });
       const [shared, own] = await both();
       const { arg: keeper } = await bed.replayed(own);
       await shared.lines.take((line) => line === 'close 0', 'the end of the first link');
@@ -116,14 +116,14 @@ describe('a keeper with an engine of another version', () => {
   }
 
   it('understands being declined in any version', async () => {
-    begin({ FAKE_VERSION: '200', FAKE_DECLINE: '1' });
+    begin({ LAMINA_FAKE_VERSION: '200', LAMINA_FAKE_DECLINE: '1' });
     const [, own] = await both();
     await bed.replayed(own);
   });
 
   for (const [what, env] of [
-    ['declines', { FAKE_DECLINE: 'all' }],
-    ['speaks another version', { FAKE_VERSION: '2', FAKE_OWN_VERSION: '3' }],
+    ['declines', { LAMINA_FAKE_DECLINE: 'all' }],
+    ['speaks another version', { LAMINA_FAKE_VERSION: '2', LAMINA_FAKE_OWN_VERSION: '3' }],
   ] as const) {
     it(`tries again, ever more slowly, when its own ${what}, too`, async () => {
       begin(env);
@@ -163,7 +163,7 @@ describe('a keeper with an engine of another version', () => {
   });
 
   it('does not take noise for a sign of life', async () => {
-    begin({ LAMINA_PING_MS: '500', FAKE_MUTE: '1' });
+    begin({ LAMINA_PING_MS: '500', LAMINA_FAKE_MUTE: '1' });
     await bed.start();
     const engine = await bed.engine();
     const { arg: keeper } = await bed.replayed(engine);

@@ -1,5 +1,6 @@
 /* An engine for tests: stands in for node (LAMINA_NODE), so the keeper starts it with its socket as descriptor 3, and
- * lets the test be the engine through lines on the Unix socket FAKE_CONTROL.
+ * lets the test be the engine through lines on the Unix socket FAKE_CONTROL. Of the daemon's environment an engine gets
+ * what begins with LAMINA_, so each FAKE_X below is the variable LAMINA_FAKE_X.
  *
  * To the test:    engine PID ARGV...            open LINK
  *                 msg LINK TYPE FLAGS SERIAL ARG FDS FIELDS     close LINK
@@ -104,20 +105,20 @@ static void from_keeper(int i) {
   }
   show(i, &m);
   static const uint64_t one = 1;
-  bool silent = getenv("FAKE_PONG") != NULL && m.head.type == LM_MSG_PING && m.fd_count == 1 &&
+  bool silent = getenv("LAMINA_FAKE_PONG") != NULL && m.head.type == LM_MSG_PING && m.fd_count == 1 &&
                 write(m.fds[0], &one, sizeof one) == (ssize_t)sizeof one;
   m.fd_count = 0; /* kept for the test */
   lm_message_end(&m);
   if (m.head.type == LM_MSG_HELLO) answer_hello(i);
-  if (m.head.type == LM_MSG_PING && !silent && getenv("FAKE_MUTE") == NULL) answer(i, LM_MSG_PONG, m.head.serial);
+  if (m.head.type == LM_MSG_PING && !silent && getenv("LAMINA_FAKE_MUTE") == NULL) answer(i, LM_MSG_PONG, m.head.serial);
 }
 
 static void send_packet(int sock, const void *data, size_t len, int *fds, uint32_t fd_count);
 
 static void answer_hello(int i) {
-  const char *decline = getenv("FAKE_DECLINE");
+  const char *decline = getenv("LAMINA_FAKE_DECLINE");
   bool declines = decline != NULL && (!dedicated || strcmp(decline, "all") == 0);
-  const char *version = getenv(dedicated ? "FAKE_OWN_VERSION" : "FAKE_VERSION");
+  const char *version = getenv(dedicated ? "LAMINA_FAKE_OWN_VERSION" : "LAMINA_FAKE_VERSION");
   const struct lm_header head = {
       .magic = LM_MAGIC,
       .version = version == NULL ? LM_PROTOCOL : (uint8_t)strtoul(version, NULL, 10),
@@ -328,7 +329,7 @@ static void from_test(struct lm_buf *in) {
 
 int main(int argc, char **argv) {
   dedicated = strcmp(argv[argc - 1], "--dedicated") == 0;
-  const char *path = getenv("FAKE_CONTROL");
+  const char *path = getenv("LAMINA_FAKE_CONTROL");
   struct sockaddr_un address = {.sun_family = AF_UNIX};
   if (path == NULL || strlen(path) >= sizeof address.sun_path) return 1;
   strcpy(address.sun_path, path);

@@ -16,7 +16,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import { LM_ENGINE_YOUNG_MIB } from '../../../src/sys/index.js';
+import { LM_ENGINE_OPTIONS } from '../../../src/sys/index.js';
 import { mustRun, runCommand } from '../../lib/command.js';
 import { copyInstalled, LAMINA_NODE, releaseDir } from '../../lib/installed.js';
 import { LAMINA_BIN, REPO } from '../../lib/repo.js';
@@ -45,8 +45,7 @@ describe('the installed engine', () => {
       const [filename, cache] = process.argv.slice(1);
       const script = new (require('node:vm').Script)(readFileSync(filename, 'latin1'), { filename, cachedData: readFileSync(cache) });
       process.stdout.write(String(script.cachedDataRejected));`;
-    const young = `--max-semi-space-size=${LM_ENGINE_YOUNG_MIB}`;
-    const args = [young, '-e', code, join(copy, 'engine.js'), join(copy, 'engine.cache')];
+    const args = [...LM_ENGINE_OPTIONS.split(' '), '-e', code, join(copy, 'engine.js'), join(copy, 'engine.cache')];
     assert.equal(spawnSync(LAMINA_NODE, args, { encoding: 'utf8' }).stdout, 'false');
     assert.equal(runtimeOf(), 'runc');
   });
@@ -147,6 +146,10 @@ describe('scripts/install', () => {
     writeFileSync(join(bin, 'node'), '#!/bin/sh\nexit 70\n', { mode: 0o755 });
     const env = { PATH: bin, LAMINA_STATE_DIR: join(dir, 'state') };
     const said = await mustRun([join(dir, 'prefix/bin/lamina'), 'engine', 'status'], { env });
+    const echo = join(dir, 'echo');
+    writeFileSync(echo, '#!/bin/sh\necho "$1"\n', { mode: 0o755 });
+    const told = await mustRun([join(dir, 'prefix/bin/lamina'), 'engine'], { env: { ...env, LAMINA_NODE: echo } });
+    assert.equal(told, '--disable-sigusr1\n');
     assert.match(said, new RegExp(`release ${release} \\(installed\\)`));
   });
 });
