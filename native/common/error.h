@@ -5,7 +5,7 @@
 
 struct lm_error {
   int code; /* errno, or 0 when no system call failed */
-  char text[512];
+  char text[1024];
 };
 
 /* Fills err with the text, followed by ": " and the errno's own text unless code is 0. Always returns -1. */

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 
 #include "keeper.h"
+#include "library.h"
 #include "log.h"
 #include "node.h"
 #include "paths.h"
@@ -164,6 +165,7 @@ static pid_t start_engine(struct lm_keeper *keeper, int sock, bool dedicated, st
   struct lm_engine *engine = &keeper->engine;
   LM_CLEANUP_FREE char *node = lm_node_path(engine->library);
   if (node == NULL) return lm_fail(err, ENOENT, "node");
+  if (lm_library_check(engine->library, err) < 0) return -1;
   LM_CLEANUP_CLOSE int log = open(engine->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
   struct stat info;
   if (log >= 0 && fstat(log, &info) == 0 && info.st_size > LOG_MAX) (void)!ftruncate(log, 0);
@@ -261,7 +263,7 @@ void lm_engine_seek(struct lm_keeper *keeper) {
   struct lm_engine *engine = &keeper->engine;
   if (lm_link_up(keeper) || keeper->done) return;
   if (engine->socket == NULL) {
-    failed(keeper, "no state directory");
+    failed(keeper, engine->library == NULL ? "it is not installed" : "no state directory");
     return;
   }
   if (engine->dedicated) {
@@ -307,7 +309,10 @@ void lm_engine_init(struct lm_keeper *keeper) {
   engine->pidfd = -1;
   engine->seek.fire = seek_fired;
   engine->state_dir = lm_state_dir();
-  engine->library = lm_library_dir();
+  struct lm_error err;
+  engine->library = lm_library_find(&err);
+  /* The start verb had found it. */
+  if (engine->library == NULL) lm_log("error", "%s", err.text);
   if (engine->state_dir == NULL || engine->library == NULL) return;
   char key[17];
   lm_engine_key(engine->library, key);

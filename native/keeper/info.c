@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "library.h"
 #include "node.h"
 #include "paths.h"
 #include "proto.h"
@@ -33,8 +34,9 @@ static char *binary_name(const struct lm_any *options) {
 
 /* Where TOML comes in, the engine is asked: it has the one parser. */
 static char *ask_engine(const struct lm_buf *input, struct lm_error *err) {
-  LM_CLEANUP_FREE char *library = lm_library_dir();
-  LM_CLEANUP_FREE char *node = library == NULL ? NULL : lm_node_path(library);
+  LM_CLEANUP_FREE char *library = lm_library_find(err);
+  if (library == NULL) return NULL;
+  LM_CLEANUP_FREE char *node = lm_node_path(library);
   if (node == NULL) {
     (void)lm_fail(err, 0, "no node program to read the configuration with");
     return NULL;

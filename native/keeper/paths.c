@@ -15,24 +15,6 @@ static const char *env_or_null(const char *name) {
   return value == NULL || *value == '\0' ? NULL : value;
 }
 
-char *lm_library_dir(void) {
-  const char *given = env_or_null("LAMINA_LIB");
-  if (given != NULL) return lm_strdup(given);
-  char self[PATH_MAX];
-  ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-  if (n <= 0) return NULL;
-  self[n] = '\0';
-  /* An upgrade replaces the binary under a running keeper. */
-  char *deleted = strstr(self, " (deleted)");
-  if (deleted != NULL && deleted[10] == '\0') *deleted = '\0';
-  for (int up = 0; up < 2; up++) {
-    char *slash = strrchr(self, '/');
-    if (slash == NULL) return NULL;
-    *slash = '\0';
-  }
-  return lm_format("%s/lib/lamina", self);
-}
-
 char *lm_node_path(const char *library) {
   const char *given = env_or_null("LAMINA_NODE");
   if (given != NULL) return lm_find_program(given, getenv("PATH"));

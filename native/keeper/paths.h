@@ -1,4 +1,4 @@
-/* Where things are: the installed library, node, the state directory. See "Finding an engine" in native/README.md. */
+/* Where things are: node, the state directory. See "Finding an engine" in native/README.md. */
 #ifndef LM_PATHS_H
 #define LM_PATHS_H
 
@@ -6,9 +6,6 @@
 
 #include "../common/error.h"
 
-/* The directory of the engine's JavaScript: LAMINA_LIB, or ../lib/lamina from our own binary. To be freed; NULL:
- * unknown. */
-char *lm_library_dir(void);
 /* The node program: LAMINA_NODE, else that of the installed release, else the library's. To be freed; NULL when there
  * is none. PATH is not searched: what else is called node on the machine is no business of a root service. */
 char *lm_node_path(const char *library);

@@ -13,6 +13,7 @@
 #include "json.h"
 #include "keeper.h"
 #include "log.h"
+#include "library.h"
 #include "paths.h"
 #include "socket.h"
 #include "verbs.h"
@@ -210,10 +211,9 @@ static int check_path_text(const char *what, const char *text, struct lm_error *
 /* Without Node, or without the engine, there would be a shim that never answers: better to say so before there is one.
  */
 static int check_engine(struct lm_error *err) {
-  LM_CLEANUP_FREE char *library = lm_library_dir();
-  LM_CLEANUP_FREE char *script = lm_format("%s/engine.cjs", library == NULL ? "?" : library);
-  if (access(script, R_OK) < 0) return lm_fail(err, errno, "engine: %s", script);
-  LM_CLEANUP_FREE char *node = library == NULL ? NULL : lm_node_path(library);
+  LM_CLEANUP_FREE char *library = lm_library_find(err);
+  if (library == NULL) return -1;
+  LM_CLEANUP_FREE char *node = lm_node_path(library);
   if (node != NULL && access(node, X_OK) == 0) return 0;
   const char *given = getenv("LAMINA_NODE");
   if (given != NULL && *given != '\0') return lm_fail(err, 0, "node: LAMINA_NODE is %s: no such program", given);

@@ -115,6 +115,10 @@ export async function parseConfig(text: string, path: string): Promise<Config> {
       case 'io':
         config.io = oneOf(path, key, value, ['direct', 'copy']);
         break;
+      case 'library':
+        // For the shim's program, which finds the engine by it: native/keeper/library.c.
+        if (typeof value !== 'string' || !value.startsWith('/')) throw bad(path, key, value, 'an absolute path');
+        break;
       case 'log_level':
         config.logLevel = oneOf(path, key, value, LOG_LEVELS);
         break;

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import {
+  chmodSync,
+  chownSync,
   copyFileSync,
   existsSync,
+  linkSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -237,6 +240,114 @@ describe('start', () => {
       /node: not found in \/.*\/lib: install Lamina again, or let LAMINA_NODE name a node\n$/,
     );
     nothingLeft();
+  });
+
+  /** A copy of the program outside of any installation, with what scripts/install adds to one. */
+  const copyProgram = (noted = ''): string => {
+    const program = join(bed.dir, 'elsewhere/shim');
+    mkdirSync(join(bed.dir, 'elsewhere'), { recursive: true });
+    const note = noted === '' ? '' : `\nlamina-library:${noted}\n`;
+    writeFileSync(program, Buffer.concat([readFileSync(KEEPER), Buffer.from(note)]), { mode: 0o755 });
+    return program;
+  };
+  const startWith = (program: string): ReturnType<typeof run> => {
+    const flags = ['-namespace', 'test', '-address', join(bed.dir, 'grpc'), '-id', 'one', 'start'];
+    return run(program, flags, { cwd: bed.bundle, env: bed.env, input: bed.params() });
+  };
+  const usesLibrary = async (program: string, library: string): Promise<void> => {
+    const result = await startWith(program);
+    assert.deepEqual([result.code, result.stderr], [0, '']);
+    const engine = await bed.engine();
+    const { arg } = await bed.replayed(engine);
+    assert.equal(engine.args.at(-1), join(library, 'engine.cjs'));
+    engine.send('EXIT');
+    await eventually('keeper exit', () => isGone(arg));
+    engine.kill();
+  };
+  const makeLibrary = (path: string): string => {
+    mkdirSync(join(bed.dir, path), { recursive: true });
+    writeFileSync(join(bed.dir, path, 'engine.cjs'), '');
+    return join(bed.dir, path);
+  };
+
+  it('finds the engine when it was copied or linked: beside itself, else where it was installed', async () => {
+    delete bed.env['LAMINA_LIB'];
+    const installed = makeLibrary('installed/lib/lamina');
+    const program = copyProgram(installed);
+    await usesLibrary(program, installed);
+    const [symbolic, hard] = [join(bed.dir, 'symbolic'), join(bed.dir, 'hard')];
+    symlinkSync(program, symbolic);
+    linkSync(program, hard);
+    await usesLibrary(symbolic, installed);
+    await usesLibrary(hard, installed);
+    await usesLibrary(program, makeLibrary('lib/lamina'));
+  });
+
+  it('finds the engine where the configuration says, and nowhere else then', async () => {
+    delete bed.env['LAMINA_LIB'];
+    const config = join(bed.dir, 'config.toml');
+    bed.env['LAMINA_CONFIG'] = config;
+    const named = makeLibrary('named');
+    writeFileSync(config, `engine = "shared"\n  library = '${named}' # there\n[timeouts]\n`);
+    const program = copyProgram(makeLibrary('installed/lib/lamina'));
+    await usesLibrary(program, named);
+    rmSync(named, { recursive: true });
+    const { code, stderr } = await startWith(program);
+    assert.equal(code, 1);
+    assert.match(
+      stderr,
+      /engine: not found \(\/.*\/named: No such file or directory\): install Lamina, or let `library`/,
+    );
+    // In a table it is another key.
+    writeFileSync(config, `[timeouts]\nlibrary = '/nowhere'\n`);
+    await usesLibrary(program, join(bed.dir, 'installed/lib/lamina'));
+  });
+
+  it('names every place where it has looked for the engine', async () => {
+    delete bed.env['LAMINA_LIB'];
+    const { code, stderr } = await startWith(copyProgram('/no/such/place/lib/lamina'));
+    assert.equal(code, 1);
+    for (const place of [
+      join(bed.dir, 'lib/lamina'),
+      '/no/such/place/lib/lamina',
+      '/usr/local/lib/lamina',
+      '/usr/lib/lamina',
+      '/opt/lamina/lib/lamina',
+    ]) {
+      assert.ok(stderr.includes(`${place}: No such file or directory`) || existsSync(place), `${place} in ${stderr}`);
+    }
+    nothingLeft();
+  });
+
+  it('runs nothing that others could have put there', { skip: process.geteuid?.() !== 0 && 'needs root' }, async () => {
+    delete bed.env['LAMINA_LIB'];
+    chmodSync(bed.dir, 0o755);
+    const library = makeLibrary('installed/lib/lamina');
+    const script = join(library, 'engine.cjs');
+    const program = copyProgram(library);
+    const refused = async (pattern: RegExp): Promise<void> => {
+      const { code, stderr } = await startWith(program);
+      assert.equal(code, 1);
+      assert.match(stderr, pattern);
+    };
+    chmodSync(script, 0o666);
+    await refused(/lib\/lamina\/engine\.cjs can be written by anybody/);
+    chmodSync(script, 0o644);
+    chmodSync(join(bed.dir, 'installed'), 0o777);
+    await refused(/\/installed can be written by anybody/);
+    // Nobody can replace what is another's there.
+    chmodSync(join(bed.dir, 'installed'), 0o1777);
+    await usesLibrary(program, library);
+    chownSync(library, 65534, 65534);
+    await refused(/lib\/lamina belongs to user 65534/);
+    chownSync(library, 0, 0);
+    // What a link leads to is what counts.
+    symlinkSync(bed.dir, join(bed.dir, 'way'));
+    const foreign = makeLibrary('foreign');
+    chownSync(foreign, 65534, 65534);
+    rmSync(script);
+    symlinkSync(join(bed.dir, 'way/foreign/engine.cjs'), script);
+    await refused(/\/foreign belongs to user 65534/);
   });
 
   it('accepts unknown flags with a value and says so in the log only', async () => {

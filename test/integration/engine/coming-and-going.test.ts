@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import type { Box } from '../../lib/box.js';
+import { IMAGE } from '../../lib/image.js';
 import { shimSuite } from '../../lib/parity.js';
 import { isAlive } from '../../lib/proc.js';
 import { engines, keepers, stateFiles, theEngine } from '../../lib/processes.js';
+import { LAMINA_BIN } from '../../lib/repo.js';
 import { laminaOnly } from '../../lib/survive.js';
 import { until } from '../../lib/wait.js';
 
@@ -142,6 +145,17 @@ shimSuite('a broken configuration', (suite) => {
     } finally {
       writeFileSync(configPath(box), good);
     }
+  });
+});
+
+shimSuite('a shim that was copied elsewhere and is named by its path', (suite) => {
+  laminaOnly(suite)('serves with the engine that it was installed with', async (box) => {
+    const program = join(box.daemon.dir, 'copy/containerd-shim-lamina-v2');
+    mkdirSync(dirname(program));
+    copyFileSync(join(LAMINA_BIN, 'containerd-shim-lamina-v2'), program);
+    const args = ['run', '--rm', '--runtime', program, '--snapshotter', box.snapshotter, IMAGE, box.id()];
+    const { stdout, stderr, code } = await box.ctr([...args, 'sh', '-c', 'echo served; exit 5']);
+    assert.deepEqual({ stdout, stderr, code }, { stdout: 'served\n', stderr: '', code: 5 });
   });
 });
 

@@ -11,6 +11,7 @@ describe('configuration', () => {
 
   it('takes every documented key', async () => {
     const text = `
+      library = "/opt/lamina/lib/lamina"
       engine = "dedicated"
       runtime = "/usr/bin/crun"
       io = "copy"
@@ -40,6 +41,7 @@ describe('configuration', () => {
   });
 
   const bad: readonly (readonly [text: string, message: RegExp])[] = [
+    ['library = "lib"', /^x\.toml: library is "lib", expected an absolute path$/],
     ['colour = "red"', /^x\.toml: unknown key "colour"$/],
     ['engine = "both"', /^x\.toml: engine is "both", expected one of "shared", "dedicated"$/],
     ['runtime = 3', /^x\.toml: runtime is 3, expected a program name or path$/],
