@@ -12,6 +12,9 @@ import { Limits } from './limits.js';
 import type { ContainerRecord, ContainerSettings } from './record.js';
 import { WatchedCgroup, type WatchedCgroupOptions } from './watched-cgroup.js';
 
+/** How long Delete may take longer for it. */
+const REST_MS = 1_000;
+
 export interface ContainerCgroupOptions {
   readonly settings: ContainerSettings;
   readonly runc: Runc;
@@ -187,6 +190,18 @@ export class ContainerCgroup {
   /** Init has ended: takes the last statistics and reports OOM kills not yet reported. */
   end(exit: InitEnd): void {
     this.#watched?.end(exit);
+  }
+
+  /**
+   * Removes what the runtime has left of a group whose container it has deleted: it gives up, and says nothing, where groups
+   * are nested deeper than a path can be long. Ends before a container of the same path can be created.
+   */
+  async removeRest(): Promise<void> {
+    try {
+      await this.#group?.remove(REST_MS);
+    } catch (error) {
+      this.#options.log.warn({ error: messageOf(error) }, 'remove what the runtime has left of the cgroup');
+    }
   }
 
   /** Removes the group of a container that the runtime does not know, or not any more. */

@@ -422,6 +422,7 @@ export class Container {
     try {
       this.#initExit.wasKillAsked = true;
       await this.#runc.delete(this.id, { bundle: this.settings.bundle });
+      await this.#cgroup.removeRest();
     } catch (error) {
       if (!messageOf(error).includes('does not exist')) throw error;
       await this.#cgroup.removeLeft();

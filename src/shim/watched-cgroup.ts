@@ -150,6 +150,11 @@ export class WatchedCgroup {
     }
   }
 
+  /** Removes what is empty of the group and of those below. @throws {LaminaError} FailedPrecondition when some is left in time */
+  async remove(timeoutMs: number): Promise<void> {
+    await this.#cgroup.destroy({ timeoutMs });
+  }
+
   close(): void {
     this.#oom?.[Symbol.dispose]();
     this.#cgroup.close();

@@ -5,6 +5,7 @@ import { after, before, describe, it } from 'node:test';
 import * as api from '../../../src/api/index.js';
 import { SIGKILL, SIGTERM } from '../../../src/sys/index.js';
 import { LAMINA } from '../../lib/box.js';
+import { nestGroups, plainHierarchy } from '../../lib/deep-groups.js';
 import { childrenOf, isAlive } from '../../lib/proc.js';
 import { killEngine } from '../../lib/processes.js';
 import { cgroupMode, requires } from '../../lib/requires.js';
@@ -94,6 +95,17 @@ describe('a container', { skip: requires({ root: true, runc: '1.1' }) || LAMINA.
       await end(shim);
     });
   }
+
+  it('leaves no group behind, however deep it has nested some', async () => {
+    const { shim, pid } = await launch({ args: ['/bin/sleep', '1000'] });
+    const init = { id: shim.id, execId: '' };
+    const dir = memoryGroup(pid).replace('/memory/', `${plainHierarchy().slice('/sys/fs/cgroup'.length)}/`);
+    nestGroups(dir, 700, 'nesting');
+    await shim.task.kill({ ...init, signal: SIGKILL, all: false });
+    await shim.task.wait(init);
+    await end(shim);
+    assert.equal(existsSync(dir), false);
+  });
 
   it('is told of once as out of memory with the OOM killer off, also by the next engine, and can be killed', {
     skip: isV2 && 'v2 has no OOM killer that can be off',
