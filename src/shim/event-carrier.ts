@@ -8,11 +8,12 @@
  */
 import { closeSync } from 'node:fs';
 import { Any, forward } from '../api/index.js';
-import { Code, LaminaError } from '../base/index.js';
+import { Code, codeOf, LaminaError, messageOf } from '../base/index.js';
 import { binding, SIGKILL } from '../sys/index.js';
-import { ClientConnection, connect, createClient, readHeader } from '../ttrpc/index.js';
+import { ClientConnection, connect, createClient, readHeader, StatusError } from '../ttrpc/index.js';
 import type { KeeperLink } from './keeper-link.js';
 import type { Hello } from './keeper-messages.js';
+import { RefusedError } from './publisher.js';
 
 /** The stock shim's limit for one attempt. */
 const FORWARD_TIMEOUT_MS = 5_000;
@@ -141,7 +142,11 @@ export class EventCarrier {
 
   async #ask(connection: ClientConnection, request: forward.ForwardRequest, timeoutMs: number): Promise<void> {
     const metadata = { [NAMESPACE_HEADER]: [this.#hello.namespace] };
-    await createClient(forward.EventsDefinition, connection).forward(request, { timeoutMs, metadata });
+    try {
+      await createClient(forward.EventsDefinition, connection).forward(request, { timeoutMs, metadata });
+    } catch (error) {
+      throw isAnswer(error) ? new RefusedError(codeOf(error), messageOf(error), { cause: error }) : error;
+    }
   }
 
   async #connect(): Promise<number> {
@@ -206,12 +211,32 @@ export class EventCarrier {
         fds: [[stdin, 0]],
       });
       const timer = setTimeout(() => child.kill(SIGKILL), FORWARD_TIMEOUT_MS);
-      const { code } = await child.exited;
+      const { code, signal } = await child.exited;
       clearTimeout(timer);
-      if (code !== 0) throw new LaminaError(Code.Unavailable, `${publishBinary} publish: exit status ${code}`);
+      if (code === 0) return;
+      const why = `${publishBinary} publish: exit status ${code}`;
+      // It says the same of a daemon that is away, and does not end by itself when one hangs.
+      const isRefused = signal === undefined && isListening(grpcAddress);
+      throw isRefused ? new RefusedError(Code.Unknown, why) : new LaminaError(Code.Unavailable, why);
     } finally {
       closeSync(stdin);
     }
+  }
+}
+
+/** The daemon has said no; or the event can never be sent to it, or its answer not be read, which comes to the same. */
+function isAnswer(error: unknown): boolean {
+  const code = codeOf(error);
+  return error instanceof StatusError || code === Code.ResourceExhausted || code === Code.Internal;
+}
+
+/** Somebody takes connections there. */
+function isListening(address: string): boolean {
+  try {
+    closeSync(binding().connectUnix(address.replace(/^unix:\/\//, ''), 'stream'));
+    return true;
+  } catch {
+    return false;
   }
 }
 

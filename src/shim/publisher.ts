@@ -4,9 +4,16 @@
  * Each event is stored in the keeper before it is sent and dropped from there after the daemon's answer, so a successor engine goes on where
  * this one stopped. While the daemon is away, events wait (bounded) and are tried again with growing pauses. An answer that is lost with the connection to the
  * daemon means that an event is sent twice, never that it is lost.
+ *
+ * INVARIANT: an event waits without limit only for a daemon that is away. One that the daemon has
+ * answered with a refusal a few times is dropped, with a line in the log: it would never be taken,
+ * and all that come after it would wait for ever.
  */
 import { type Any, forward } from '../api/index.js';
-import { type Logger, messageOf } from '../base/index.js';
+import { LaminaError, type Logger, messageOf } from '../base/index.js';
+
+/** The daemon has an event, and will not take it. Anything else that `Forward` rejects with means that it was not reached. */
+export class RefusedError extends LaminaError {}
 
 /** One event as it waits: the encoded ForwardRequest. */
 export interface PendingEvent {
@@ -15,7 +22,10 @@ export interface PendingEvent {
   readonly request: forward.ForwardRequest;
 }
 
-/** Takes one event to the daemon; rejects when it did not get there. The numbers rise, and none is used for two events. */
+/**
+ * Takes one event to the daemon; rejects when it did not get there, with RefusedError when the daemon has said no. The numbers rise, and none is used for
+ * two events.
+ */
 export type Forward = (request: forward.ForwardRequest, seq: number) => Promise<void>;
 
 /** Where events wait across the death of the engine. */
@@ -36,6 +46,9 @@ const QUEUE_LIMIT = 4096;
 const OOM_TOPIC = '/tasks/oom';
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 5_000;
+/** As often as the stock shim tries. */
+const REFUSALS_MAX = 5;
+const REFUSED_PAUSE_MS = 100;
 
 export class Publisher {
   readonly #options: PublisherOptions;
@@ -115,18 +128,28 @@ export class Publisher {
   }
 
   async #sendAll(): Promise<void> {
+    const { forward, log } = this.#options;
     let pauseMs = FIRST_PAUSE_MS;
+    let refusals = 0;
     for (let event = this.#queue[0]; event !== undefined && !this.#closed; event = this.#queue[0]) {
+      const { topic } = event;
       try {
-        await this.#options.forward(event.request, event.seq);
-        this.#queue.shift();
-        this.#options.store.del(event.seq);
-        pauseMs = FIRST_PAUSE_MS;
+        await forward(event.request, event.seq);
       } catch (error) {
-        this.#options.log.debug({ topic: event.topic, error: messageOf(error) }, 'event not delivered, trying again');
-        await this.#pause(pauseMs);
-        pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
+        const isRefused = error instanceof RefusedError;
+        if (isRefused) refusals += 1;
+        if (refusals < REFUSALS_MAX) {
+          log.debug({ topic, error: messageOf(error) }, 'event not delivered, trying again');
+          await this.#pause(isRefused ? REFUSED_PAUSE_MS * 2 ** (refusals - 1) : pauseMs);
+          if (!isRefused) pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
+          continue;
+        }
+        log.error({ topic, refusals, error: messageOf(error) }, 'the daemon refuses an event: it is dropped');
       }
+      this.#queue.shift();
+      this.#options.store.del(event.seq);
+      pauseMs = FIRST_PAUSE_MS;
+      refusals = 0;
     }
     // In the same turn as the last look at the queue: what is queued next begins anew.
     this.#sending = undefined;

@@ -8,6 +8,7 @@ import { once } from 'node:events';
 import { closeSync, constants, existsSync, mkdirSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { join, posix } from 'node:path';
 import * as api from '../../src/api/index.js';
+import { Code, LaminaError } from '../../src/base/index.js';
 import { sendSignal } from '../../src/sys/index.js';
 import {
   type ClientConnection,
@@ -76,6 +77,10 @@ export class FakeDaemon {
   readonly address = join(this.dir, 'containerd.sock');
   readonly events: ForwardedEvent[] = [];
   readonly env: NodeJS.ProcessEnv;
+  /** Which events this daemon answers with an error. */
+  refuses: (event: ForwardedEvent) => boolean = () => false;
+  /** How many it has answered so. */
+  refused = 0;
   readonly #program: string;
   readonly #router: Router;
   #server: Server;
@@ -103,7 +108,12 @@ export class FakeDaemon {
         const envelope = request.envelope;
         const { namespace = '', topic = '', timestamp } = envelope ?? {};
         const time = `${timestamp?.seconds}.${timestamp?.nanos}`;
-        this.events.push({ namespace, topic, time, event: decodeEvent(envelope?.event) });
+        const forwarded = { namespace, topic, time, event: decodeEvent(envelope?.event) };
+        if (this.refuses(forwarded)) {
+          this.refused += 1;
+          throw new LaminaError(Code.InvalidArgument, `topic ${topic}: invalid argument`);
+        }
+        this.events.push(forwarded);
         return {};
       },
     });

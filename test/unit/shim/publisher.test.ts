@@ -1,22 +1,23 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { type forward, packAny } from '../../../src/api/index.js';
-import { createDeferred, silentLogger } from '../../../src/base/index.js';
-import { Publisher } from '../../../src/shim/publisher.js';
+import { Code, createDeferred, silentLogger } from '../../../src/base/index.js';
+import { Publisher, RefusedError } from '../../../src/shim/publisher.js';
 
 const EVENT = packAny('containerd.events.TaskStart', new Uint8Array());
 
-/** A daemon that refuses while `down`, and a store, both of which remember. */
+/** A daemon that is away while `down` and says no to what it `refuses`, and a store, both of which remember. */
 function harness() {
   const received: string[] = [];
   const stored = new Map<number, Uint8Array>();
-  const state = { down: false, attempts: 0, attempted: createDeferred<void>() };
+  const state = { down: false, refuses: '', attempts: 0, attempted: createDeferred<void>() };
   const publisher = new Publisher({
     namespace: 'test',
     forward: async (request: forward.ForwardRequest) => {
       state.attempts += 1;
       state.attempted.resolve();
       if (state.down) throw new Error('connection refused');
+      if (request.envelope?.topic === state.refuses) throw new RefusedError(Code.InvalidArgument, 'bad event');
       received.push(request.envelope?.topic ?? '');
     },
     store: { put: (seq, bytes) => stored.set(seq, bytes), del: (seq) => stored.delete(seq) },
@@ -86,6 +87,29 @@ describe('publisher', () => {
     await publisher.flush(20_000);
     const told = received.filter((topic) => topic !== '/tasks/oom');
     assert.deepEqual(told, ['/exit-0', '/exit-1', '/exit-2', '/exit-3', '/exit-4', '/exit-last']);
+  });
+
+  it('drops an event that the daemon has refused five times, and delivers those behind it', async () => {
+    const { publisher, received, stored, state } = harness();
+    state.refuses = '/bad';
+    for (const topic of ['/a', '/bad', '/c']) publisher.publish(topic, EVENT);
+    await publisher.flush(20_000);
+    assert.deepEqual(received, ['/a', '/c']);
+    assert.equal(state.attempts, 7);
+    assert.equal(stored.size, 0);
+  });
+
+  it('counts refusals only: a daemon that is away in between is waited for', async () => {
+    const { publisher, received, state } = harness();
+    state.refuses = '/bad';
+    state.down = true;
+    publisher.publish('/bad', EVENT);
+    await state.attempted.promise;
+    state.down = false;
+    publisher.publish('/c', EVENT);
+    await publisher.flush(20_000);
+    assert.deepEqual(received, ['/c']);
+    assert.ok(state.attempts >= 7, `${state.attempts} attempts`);
   });
 
   it('gives up waiting when flush runs out of time', async () => {
