@@ -1,3 +1,4 @@
+export * from './async-context.js';
 export * from './byte-path.js';
 export * from './deferred.js';
 export * from './errors.js';

@@ -4,7 +4,7 @@
  */
 import { closeSync } from 'node:fs';
 import { posix } from 'node:path';
-import { createDeferred, isErrno } from '../base/index.js';
+import { apart, createDeferred, isErrno, ownWork } from '../base/index.js';
 import { CgroupFileError } from './errors.js';
 import type { CgroupKernel } from './kernel.js';
 
@@ -57,8 +57,8 @@ export class FileChanges {
     const wd = this.#add(fd, path, mask);
     const listeners = this.#listeners.get(wd) ?? new Set();
     this.#listeners.set(wd, listeners);
-    // Wrapped, so that the same function may watch twice.
-    const listener: Listener = (names) => onEvent(names);
+    // Wrapped, so that the same function may watch twice, and as the watcher's own work: all share one instance.
+    const listener: Listener = ownWork((names) => onEvent(names));
     listeners.add(listener);
     return {
       [Symbol.dispose]: () => {
@@ -104,7 +104,7 @@ export class FileChanges {
 
   #open(): Instance {
     const fd = this.kernel.inotifyInit();
-    return { fd, poll: this.kernel.watchReadable(fd, () => this.#dispatch(fd)) };
+    return { fd, poll: apart(() => this.kernel.watchReadable(fd, () => this.#dispatch(fd))) };
   }
 
   #add(fd: number, path: string, mask: number): number {

@@ -35,7 +35,7 @@ import * as events from './task-events.js';
 
 /** How long Delete waits for the exit report of an init that `runc delete` should have killed, and then of one that it has killed itself. */
 const DELETED_EXIT_MS = 1_000;
-const KILLED_EXIT_MS = 5_000;
+const KILLED_EXIT_MS = 1_000;
 
 /** How long State waits for a start under way. */
 const STATE_WAIT_MS = 1_000;
@@ -178,12 +178,10 @@ export class Container {
     if (!(error instanceof RuncError) || error.signal === undefined) return;
     if (this.init.pid === 0 || this.init.reaped !== undefined) return;
     this.#log.error({ pid: this.init.pid, error: messageOf(error) }, 'start was interrupted: killing init');
-    try {
-      this.init.signal(SIGKILL);
-    } catch (failure) {
+    this.init.signal(SIGKILL).catch((failure: unknown) => {
       // It has ended in this moment.
-      if (codeOf(failure) !== Code.NotFound) throw failure;
-    }
+      if (codeOf(failure) !== Code.NotFound) this.#log.error({ error: messageOf(failure) }, 'kill init');
+    });
   }
 
   /** Runs an exec that was added. */
@@ -250,14 +248,14 @@ export class Container {
       const exec = this.execs.get(execId);
       await exec.starting;
       if (exec.pid === 0) throw new LaminaError(Code.FailedPrecondition, 'process not created: failed precondition');
-      exec.signal(signal, 'exec kill error: ');
+      await exec.signal(signal, 'exec kill error: ');
       return;
     }
     requireInit(this.#ledger.state, 'kill');
     if (this.init.pid === 0) throw new LaminaError(Code.NotFound, 'process already finished: not found');
     if (signal === SIGKILL) this.#initExit.wasKillAsked = true;
     if (all && this.init.reaped === undefined) await this.#cgroup.signalAll(signal);
-    else this.init.signal(signal);
+    else await this.init.signal(signal);
     await this.#cgroup.letDie(signal);
   }
 
@@ -293,6 +291,8 @@ export class Container {
    */
   delete(): Promise<Exit | undefined> {
     return this.#queue.run(async () => {
+      // Asked again by somebody who has not waited for the answer.
+      if (this.#ledger.state === 'deleted') return this.init.exit;
       requireInit(this.#ledger.state, 'delete');
       this.#ledger.step = 'delete';
       this.#ledger.save();
@@ -305,7 +305,7 @@ export class Container {
       this.#ledger.state = 'deleted';
       const { pid, exit } = this.init;
       this.#context.publish(events.taskDelete(this.id, pid, exit ?? { code: 0, timeNs: 0n }));
-      this.#context.remember(this.id, { pid, exit });
+      this.#context.deleted.remember(this.id, { pid, exit });
       this.dispose();
       return exit;
     });

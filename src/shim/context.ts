@@ -1,9 +1,9 @@
 /** What a container needs of the session it lives in. */
 import type { Logger } from '../base/index.js';
 import type { Config } from './config.js';
+import type { DeletedProcesses } from './deleted.js';
 import type { ExitRouter } from './exits.js';
 import type { KeeperLink } from './keeper-link.js';
-import type { DeletedProcess } from './record.js';
 import type { TaskEvent } from './task-events.js';
 
 export interface ContainerContext {
@@ -14,8 +14,7 @@ export interface ContainerContext {
   readonly log: Logger;
   readonly link: KeeperLink;
   readonly exits: ExitRouter;
-  /** Keeps the answer to a Delete until it has certainly been sent; `key` is a container's id, or that and an exec's. */
-  remember(key: string, deleted: DeletedProcess): void;
+  readonly deleted: DeletedProcesses;
   /** Where a process's terminal is to be sent; undefined: in a folder of its own. @param name of the process in the keeper */
   consolePath(name: string): string | undefined;
   /** Queues an event for the daemon. */

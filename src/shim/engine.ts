@@ -7,10 +7,12 @@
 import { closeSync, openSync, unlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Code, codeOf, isErrno, messageOf, VERSION } from '../base/index.js';
+import { apart, Code, codeOf, isErrno, messageOf, VERSION } from '../base/index.js';
 import { closeSpareFiles } from '../cgroups/index.js';
 import { binding, LM_PROTOCOL, POLLIN, type Registration, sharedPoller } from '../sys/index.js';
+import { Boundary } from './boundary.js';
 import type { ConfigFile } from './config.js';
+import { IsolatedKeepers } from './isolated-keepers.js';
 import { KeeperLink } from './keeper-link.js';
 import type { EngineStatus } from './services/engine.js';
 import { Session } from './session.js';
@@ -32,6 +34,7 @@ export class Engine {
   readonly #config: ConfigFile;
   /** Sessions of living keepers. */
   readonly #sessions = new Set<Session>();
+  readonly #isolated = new IsolatedKeepers();
   #listener: Listener | undefined;
   #idle: NodeJS.Timeout | undefined;
   #hasServed = false;
@@ -53,24 +56,48 @@ export class Engine {
     this.#watchIdle();
   }
 
-  /** Serves one keeper. */
-  serve(fd: number): void {
-    const link = new KeeperLink(fd, (hello) => {
-      if (this.#config.current.engine === 'dedicated' && this.#sessions.size > 0) return undefined;
-      const session: Session = new Session(hello, link, {
-        config: this.#config,
-        engineStatus: () => this.#status(),
-        onEnd: () => {
-          this.#sessions.delete(session);
-          this.#watchIdle();
-        },
-      });
-      clearTimeout(this.#idle);
-      this.#sessions.add(session);
-      if (!this.#hasServed) releaseWhenIdle();
-      this.#hasServed = true;
-      return session;
+  /**
+   * Serves one keeper. An error that nobody expected ends its session and no other: that keeper is to
+   * start an engine of its own.
+   * @param keeperPid as the kernel says; undefined where this engine serves no other
+   */
+  serve(fd: number, keeperPid?: number): void {
+    let link: KeeperLink | undefined;
+    let session: Session | undefined;
+    const end = (): void => {
+      if (session !== undefined) this.#sessions.delete(session);
+      apart(() => this.#watchIdle());
+    };
+    const boundary = new Boundary((error) => {
+      const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+      process.stderr.write(`engine: keeper ${keeperPid ?? ''}: ${text}\n`);
+      if (keeperPid !== undefined) this.#isolated.add(keeperPid);
+      try {
+        link?.abandon(messageOf(error));
+      } finally {
+        end();
+      }
     });
+    boundary.run(() => {
+      link = new KeeperLink(fd, (hello, from) => {
+        if (!this.#takes(keeperPid)) return undefined;
+        session = new Session(hello, from, {
+          config: this.#config,
+          engineStatus: () => this.#status(),
+          onEnd: end,
+        });
+        clearTimeout(this.#idle);
+        this.#sessions.add(session);
+        if (!this.#hasServed) apart(releaseWhenIdle);
+        this.#hasServed = true;
+        return session;
+      });
+    });
+  }
+
+  #takes(keeperPid: number | undefined): boolean {
+    if (keeperPid !== undefined && this.#isolated.has(keeperPid)) return false;
+    return this.#config.current.engine !== 'dedicated' || this.#sessions.size === 0;
   }
 
   /**
@@ -110,8 +137,8 @@ export class Engine {
       const fd = this.#listener === undefined ? null : this.#acceptOne(this.#listener);
       if (fd === null) return count;
       // The folder is root's alone, and so should be whoever got here.
-      const { uid } = binding().peerCredentials(fd);
-      if (uid === process.geteuid?.() || uid === 0) this.serve(fd);
+      const { uid, pid } = binding().peerCredentials(fd);
+      if (uid === process.geteuid?.() || uid === 0) this.serve(fd, pid);
       else closeSync(fd);
     }
   }

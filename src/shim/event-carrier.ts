@@ -23,6 +23,8 @@ const IDLE_MS = 1_000;
 /** Request metadata that tells the daemon whose event it is. */
 const NAMESPACE_HEADER = 'containerd-namespace-ttrpc';
 const SENT = 'daemon/sent';
+/** An event's number, and when it was sent. Anything else was written by nobody: nothing is known then. */
+const NOTE = /^(\d{1,15}) (\d{1,15})$/;
 
 /** A frame that the keeper keeps until it is released. */
 interface Answer {
@@ -56,7 +58,8 @@ export class EventCarrier {
    * @returns the number of the last event that was sent on it; those to come must be greater
    */
   restore(stored: ReadonlyMap<string, { readonly bytes: Buffer }>): number {
-    const [seq = 0, sentMs = 0] = (stored.get(SENT)?.bytes.toString() ?? '').split(' ').map(Number);
+    const [, seqText = '0', sentText = '0'] = NOTE.exec(stored.get(SENT)?.bytes.toString() ?? '') ?? [];
+    const [seq, sentMs] = [Number(seqText), Number(sentText)];
     if (this.#connection === undefined) return seq;
     this.#left = { seq, sentMs };
     this.#disconnectLater();

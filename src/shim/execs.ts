@@ -6,6 +6,7 @@
 import { Code, createDeferred, LaminaError } from '../base/index.js';
 import { bundlePaths, parseProcess, type Runc, removeIfThere } from '../oci/index.js';
 import type { ContainerContext } from './context.js';
+import { DeletedProcesses } from './deleted.js';
 import type { StdioRequest } from './io/stdio.js';
 import { ExecProcess } from './process/exec.js';
 import type { RunRuntime } from './process/launch.js';
@@ -64,6 +65,7 @@ export class Execs {
     // A spec may be megabytes: it is stored once, not with every change of the container's record.
     context.link.put(this.#specEntry(id), Buffer.from(JSON.stringify(process)));
     this.#byId.set(id, new ExecProcess(id, process, stdio));
+    context.deleted.forget(DeletedProcesses.key(containerId, id));
     this.#host.save();
     context.publish(events.taskExecAdded(containerId, id));
   }
@@ -74,7 +76,7 @@ export class Execs {
     try {
       this.#checkStart(exec);
     } catch (error) {
-      if (this.#host.initIsReaped()) this.#giveUp(exec);
+      if (this.#host.initIsReaped() || error === exec.unreadable) this.#giveUp(exec);
       throw error;
     }
     const { context, containerId, bundle, runc } = this.#host;
@@ -106,13 +108,17 @@ export class Execs {
   async delete(id: string): Promise<DeletedProcess> {
     const exec = this.get(id);
     await exec.starting;
-    requireExec(exec.state, 'delete');
     const { context } = this.#host;
-    await exec.io?.drain(context.config.timeouts.drainMs);
+    if (exec.state !== 'deleted') {
+      requireExec(exec.state, 'delete');
+      await exec.io?.drain(context.config.timeouts.drainMs);
+    }
+    // Meanwhile asked again, by somebody who has not waited for the answer.
+    if (exec.state === 'deleted') return { pid: exec.pid, exit: exec.exit };
     if (this.#byId.get(id) !== exec) throw new LaminaError(Code.NotFound, `process does not exist ${id}: not found`);
     exec.state = 'deleted';
     const deleted = { pid: exec.pid, exit: exec.exit };
-    context.remember(`${this.#host.containerId}/${id}`, deleted);
+    context.deleted.remember(DeletedProcesses.key(this.#host.containerId, id), deleted);
     this.#remove(exec);
     this.#host.save();
     return deleted;
@@ -149,6 +155,7 @@ export class Execs {
 
   #checkStart(exec: ExecProcess): void {
     requireExec(exec.state, 'start');
+    if (exec.unreadable !== undefined) throw exec.unreadable;
     if (exec.failed || exec.step !== undefined) {
       throw new LaminaError(Code.FailedPrecondition, `exec ${exec.id} has been started before: failed precondition`);
     }

@@ -6,12 +6,17 @@
  * when none is, they are strangers (orphans of the containers) and are forgotten.
  */
 import { Code, codeOf, LaminaError } from '../base/index.js';
-import type { HeldProcess } from './keeper-children.js';
 import type { KeeperLink } from './keeper-link.js';
 import type { ExitReport } from './keeper-messages.js';
 
 /** Gets the exit of one process, at most once. Must record it before returning: the keeper then forgets it. */
 export type ExitHandler = (report: ExitReport) => void;
+
+/** A process that has its name in the keeper, and is held if there was room for that. */
+export interface AdoptedProcess {
+  readonly pid: number;
+  readonly pidfd: number | undefined;
+}
 
 export class ExitRouter {
   readonly #link: KeeperLink;
@@ -41,10 +46,10 @@ export class ExitRouter {
 
   /**
    * Ties a handler to a child the runtime has just started.
-   * @returns the held process, or undefined when it has ended already: the handler has then been called
+   * @returns the held process, without a pidfd where there is no room for one; or undefined when it has ended already: the handler has then been called
    * @throws LaminaError DataLoss when the pid is no child of the keeper and never was, or another's
    */
-  async adopt(pid: number, name: string, handler: ExitHandler): Promise<HeldProcess | undefined> {
+  async adopt(pid: number, name: string, handler: ExitHandler): Promise<AdoptedProcess | undefined> {
     this.#handlers.set(name, handler);
     try {
       const held = await this.#link.children.adopt(pid, name);
@@ -52,6 +57,10 @@ export class ExitRouter {
       for (const report of this.#of(pid, name)) this.#forget(report);
       return held;
     } catch (error) {
+      if (codeOf(error) === Code.ResourceExhausted) {
+        for (const report of this.#of(pid, name)) this.#forget(report);
+        return { pid, pidfd: undefined };
+      }
       this.#handlers.delete(name);
       if (codeOf(error) !== Code.NotFound) throw error;
       // Of several the last: the others had ended before this one could get their pid.

@@ -2,10 +2,12 @@
  * The keeper's children as an engine deals with them: the programs that the keeper was told to run, by this engine or by a predecessor, and the processes
  * that those leave behind, which become the keeper's children too.
  *
- * INVARIANT: a program is signalled only until its exit was reported, so never a process that has its pid since.
+ * INVARIANT: no process is ever signalled by its number, which may be another's by then; always by a pidfd. The keeper sends one with a child's pid, unless
+ * it has no descriptor left; then one is opened here (`#hold`), and without room for that either, the signal waits or fails.
  */
 import { closeSync } from 'node:fs';
-import { Code, codeOf, createDeferred, type Deferred, isErrno } from '../base/index.js';
+import { setTimeout as delay } from 'node:timers/promises';
+import { Code, codeOf, createDeferred, type Deferred, isErrno, LaminaError, messageOf } from '../base/index.js';
 import type { ExitStatus, SpawnedProcess, Spawner, SpawnRequest } from '../oci/index.js';
 import {
   binding,
@@ -22,8 +24,16 @@ import type { KeeperRequests } from './keeper-requests.js';
 /** A process of the keeper that this engine holds by pidfd. */
 export interface HeldProcess {
   readonly pid: number;
-  /** -1 when there was no room for a descriptor. */
   readonly pidfd: number;
+}
+
+/** A program that the keeper runs. */
+interface Program {
+  readonly pid: number;
+  /** In the keeper. */
+  readonly name: string;
+  /** Ours; undefined while there was no room for one. */
+  pidfd: number | undefined;
 }
 
 export interface KeeperChildrenOptions {
@@ -35,6 +45,9 @@ export interface KeeperChildrenOptions {
 const NUL = Buffer.of(0);
 /** What the names of programs begin with in the keeper. */
 const PROGRAM = 'run:';
+/** How often a program is tried to be signalled while there is no descriptor to do it with. */
+const NO_ROOM_MS = 100;
+const STRAY_TRIES = 20;
 
 export class KeeperChildren implements Spawner {
   readonly #requests: KeeperRequests;
@@ -44,6 +57,8 @@ export class KeeperChildren implements Spawner {
   /** pid → a program that a predecessor had spawned and that lives; removed when it was reaped, or taken over. */
   readonly #inherited = new Map<number, { readonly name: string; readonly exited: Promise<ExitStatus> }>();
   #isReplaying = true;
+  /** pid → name of any other child that had one when the keeper was linked up, and was not reaped since. */
+  readonly #processes = new Map<number, string>();
 
   constructor({ requests, flush }: KeeperChildrenOptions) {
     this.#requests = requests;
@@ -60,16 +75,8 @@ export class KeeperChildren implements Spawner {
     // It takes longer than anything else that is to be done in this turn.
     this.#flush();
     const { pid, pidfd, exited } = await spawned;
-    void exited.then(() => {
-      if (pidfd >= 0) closeSync(pidfd);
-    });
-    return {
-      pid,
-      exited,
-      kill: (signal) => this.#signalRunning(pid, () => signalHeld({ pid, pidfd }, signal)),
-      // The keeper makes every program it spawns the leader of a group of its own.
-      killGroup: (signal) => this.#signalRunning(pid, () => binding().kill(-pid, signal)),
-    };
+    const program: Program = { pid, name: PROGRAM + request.name, pidfd: pidfd < 0 ? undefined : pidfd };
+    return this.#handle(program, exited);
   }
 
   /**
@@ -79,7 +86,9 @@ export class KeeperChildren implements Spawner {
   async inheritedRuns(id: string, timeoutMs: number): Promise<void> {
     const runs = [...this.#inherited].filter(([, { name }]) => name.endsWith(` ${id}`));
     const timer = setTimeout(() => {
-      for (const [pid] of runs) this.#signalRunning(pid, () => binding().kill(-pid, SIGKILL));
+      for (const [pid, { name, exited }] of runs) {
+        this.#handle({ pid, name, pidfd: undefined }, exited).killGroup?.(SIGKILL);
+      }
     }, timeoutMs);
     await Promise.all(runs.map(([, { exited }]) => exited));
     clearTimeout(timer);
@@ -96,16 +105,12 @@ export class KeeperChildren implements Spawner {
     const [pid, run] = [...this.#inherited].findLast(([, run]) => run.name === PROGRAM + name) ?? [];
     if (pid === undefined || run === undefined) return undefined;
     this.#inherited.delete(pid);
-    // By a pidfd, so that no other process can be meant.
-    const held = this.adopt(pid, run.name).catch(() => ({ pid, pidfd: -1 }));
-    void Promise.all([held, run.exited]).then(([{ pidfd }]) => {
-      if (pidfd >= 0) closeSync(pidfd);
-    });
-    return {
-      pid,
-      exited: run.exited,
-      kill: (signal) => void held.then((process) => this.#signalRunning(pid, () => signalHeld(process, signal))),
-    };
+    return this.#handle({ pid, name: run.name, pidfd: undefined }, run.exited);
+  }
+
+  /** Of processes other than programs that had a name in the keeper before this engine came, and live, those whose names begin so. */
+  *inheritedProcesses(prefix: string): IterableIterator<[name: string, pid: number]> {
+    for (const [pid, name] of this.#processes) if (name.startsWith(prefix)) yield [name, pid];
   }
 
   /**
@@ -113,22 +118,33 @@ export class KeeperChildren implements Spawner {
    * of the keeper, or has a name there.
    */
   async killStray(pid: number): Promise<void> {
-    try {
-      const { pidfd } = await this.adopt(pid, 'stray');
-      if (pidfd < 0) return;
-      signalHeld({ pid, pidfd }, SIGKILL);
-      closeSync(pidfd);
-    } catch (error) {
-      if (codeOf(error) !== Code.NotFound) throw error;
+    for (let tries = 1; ; tries += 1) {
+      try {
+        const held = await this.adopt(pid, 'stray');
+        this.signal(held, SIGKILL);
+        closeSync(held.pidfd);
+        return;
+      } catch (error) {
+        if (codeOf(error) === Code.NotFound) return;
+        if (codeOf(error) !== Code.ResourceExhausted || tries === STRAY_TRIES) throw error;
+        await delay(NO_ROOM_MS);
+      }
     }
   }
 
   /**
-   * Gives a name to a child that the OCI runtime started, and holds it by a pidfd which the caller closes.
-   * @throws LaminaError NotFound when it has been reaped already (its exit report was delivered before), never was a child, or has another name
+   * Gives a name to a child that the OCI runtime started, or that has this name already, and holds it by a pidfd which the caller closes.
+   * @throws LaminaError NotFound when it has been reaped already (its exit report was delivered before), never was a child, or has another name;
+   *   ResourceExhausted when neither the keeper nor this engine has room for a descriptor: the child has its name all the same
    */
-  adopt(pid: number, name: string): Promise<HeldProcess> {
-    return this.#requests.send({ type: LM_MSG_ADOPT, arg: pid, fields: [name] }, heldProcess);
+  async adopt(pid: number, name: string): Promise<HeldProcess> {
+    const pidfd = await this.#ask(pid, name);
+    return { pid, pidfd: pidfd ?? (await this.#hold(pid, name)) };
+  }
+
+  /** Signals a process that is held; does nothing once it was reaped. */
+  signal({ pidfd }: HeldProcess, signal: number): void {
+    ifThere(() => binding().pidfdSendSignal(pidfd, signal));
   }
 
   /** The keeper's replay is over. */
@@ -138,12 +154,13 @@ export class KeeperChildren implements Spawner {
 
   /** The keeper tells, in its replay, of a child that lives. */
   inherit(pid: number, name: string): void {
-    if (!name.startsWith(PROGRAM)) return;
-    this.#inherited.set(pid, { name, exited: this.#begun(pid) });
+    if (name.startsWith(PROGRAM)) this.#inherited.set(pid, { name, exited: this.#begun(pid) });
+    else if (name !== '') this.#processes.set(pid, name);
   }
 
   /** A child was reaped. @returns true for a program, whose report nobody else needs */
   exited(report: ExitReport): boolean {
+    this.#processes.delete(report.pid);
     if (!report.name.startsWith(PROGRAM)) return false;
     // What is replayed was reaped before: a child that lives under that pid is another.
     if (this.#isReplaying) return true;
@@ -167,14 +184,86 @@ export class KeeperChildren implements Spawner {
     return exited.promise;
   }
 
-  #signalRunning(pid: number, send: () => void): void {
-    if (!this.#running.has(pid)) return;
-    try {
-      send();
-    } catch (error) {
-      // It has ended in this moment; its exit report is on the way.
-      if (!isErrno(error, 'ESRCH')) throw error;
+  #handle(program: Program, exited: Promise<ExitStatus>): SpawnedProcess {
+    void exited.then(() => {
+      if (program.pidfd !== undefined) closeSync(program.pidfd);
+      program.pidfd = undefined;
+    });
+    const { pid } = program;
+    return {
+      pid,
+      exited,
+      kill: (signal) => this.#signal(program, (pidfd) => binding().pidfdSendSignal(pidfd, signal)),
+      // The keeper makes every program it spawns the leader of a group of its own.
+      killGroup: (signal) => this.#signal(program, (pidfd) => binding().pidfdSignalGroup(pidfd, pid, signal)),
+    };
+  }
+
+  #signal(program: Program, send: (pidfd: number) => void): void {
+    if (!this.#running.has(program.pid)) return;
+    const { pidfd } = program;
+    if (pidfd !== undefined) ifThere(() => send(pidfd));
+    else void this.#signalOnceHeld(program, send);
+  }
+
+  /** Whoever kills a program counts on it, and its end may be what gives descriptors back. */
+  async #signalOnceHeld(program: Program, send: (pidfd: number) => void): Promise<void> {
+    const exited = this.#running.get(program.pid);
+    while (exited !== undefined && this.#running.get(program.pid) === exited) {
+      try {
+        const pidfd = program.pidfd ?? (await this.#hold(program.pid, program.name));
+        if (this.#running.get(program.pid) !== exited) {
+          closeSync(pidfd);
+          return;
+        }
+        program.pidfd = pidfd;
+        ifThere(() => send(pidfd));
+        return;
+      } catch (error) {
+        if (codeOf(error) !== Code.ResourceExhausted) return;
+        await delay(NO_ROOM_MS);
+      }
     }
+  }
+
+  /**
+   * A pidfd that is opened here. The keeper, whose child it is, says after that that it has not reaped it: so it had not before, and the number was
+   * nobody else's.
+   * @throws LaminaError as adopt
+   */
+  async #hold(pid: number, name: string): Promise<number> {
+    const opened = openPidfd(pid);
+    try {
+      const sent = await this.#ask(pid, name);
+      if (sent !== undefined) closeSync(sent);
+      return opened;
+    } catch (error) {
+      closeSync(opened);
+      throw error;
+    }
+  }
+
+  /** @returns the pidfd that the keeper has sent, if it had one left, and this process room for it */
+  #ask(pid: number, name: string): Promise<number | undefined> {
+    return this.#requests.send({ type: LM_MSG_ADOPT, arg: pid, fields: [name] }, (_, fds) => fds.shift());
+  }
+}
+
+function openPidfd(pid: number): number {
+  try {
+    return binding().pidfdOpen(pid);
+  } catch (error) {
+    const why = `hold process ${pid}: ${messageOf(error)}`;
+    throw new LaminaError(codeOf(error), why, { subject: String(pid), cause: error });
+  }
+}
+
+function ifThere(send: () => void): void {
+  try {
+    send();
+  } catch (error) {
+    // It has ended in this moment; its exit report is on the way.
+    if (!isErrno(error, 'ESRCH')) throw error;
   }
 }
 
@@ -199,14 +288,4 @@ function spawnMessage(request: SpawnRequest): OutgoingMessage {
 /** Field lists of the protocol are NUL-terminated strings. */
 function nulTerminated(strings: readonly string[]): Buffer {
   return Buffer.concat(strings.flatMap((text) => [Buffer.from(text), NUL]));
-}
-
-function heldProcess(pid: number, fds: number[]): HeldProcess {
-  return { pid, pidfd: fds.shift() ?? -1 };
-}
-
-/** Signals a child of the keeper that was not reaped when this was last known; by its pid only if the keeper had no descriptor left for a pidfd. */
-function signalHeld({ pid, pidfd }: HeldProcess, signal: number): void {
-  if (pidfd >= 0) binding().pidfdSendSignal(pidfd, signal);
-  else binding().kill(pid, signal);
 }

@@ -69,7 +69,8 @@ export class KeeperEnd {
   /** Goes on with what a predecessor engine had begun. To be called when the containers are back and repeated requests have begun. */
   restore(stored: StoredEntries): void {
     const since = stored.get(IDLE)?.bytes.toString();
-    if (since !== undefined) this.#idleSince = Number(since);
+    // With anything else the while begins anew.
+    if (since !== undefined && /^-?\d{1,15}$/.test(since)) this.#idleSince = Number(since);
     this.watch();
     if (!stored.has(SHUTDOWN)) return;
     if (this.#host.isEmpty()) this.shutdown();

@@ -110,18 +110,31 @@ export class KeeperLink {
     });
     this.#requests = new KeeperRequests({
       send: (message) => this.#send(message),
-      isClosed: () => this.#socket.closed,
+      isClosed: () => this.closed,
     });
     this.children = new KeeperChildren({ requests: this.#requests, flush: () => this.flush() });
   }
 
   get closed(): boolean {
-    return this.#socket.closed;
+    return this.#socket.closed || this.#isDeclined;
   }
 
   /** Ends the link; the keeper then looks for another engine. */
   close(): void {
     this.#socket.close();
+  }
+
+  /**
+   * Gives the keeper up: it starts an engine of its own, which finds all that was recorded. What this
+   * turn has not sent yet never is, as if this engine had died.
+   * @param why for the log
+   */
+  abandon(why: string): void {
+    if (this.closed) return;
+    this.#isDeclined = true;
+    this.#turn?.drop();
+    this.#decline();
+    this.#gone(new Error(why));
   }
 
   /** What a predecessor stored, once: the caller owns the descriptors. */
@@ -259,7 +272,7 @@ export class KeeperLink {
   }
 
   #send(message: OutgoingMessage): void {
-    if (this.#socket.closed) return;
+    if (this.closed) return;
     if (this.#turn === undefined) this.#socket.send(message);
     else this.#turn.send(message);
   }
@@ -267,7 +280,7 @@ export class KeeperLink {
   #receive(message: Message): void {
     const fds = [...message.fds];
     try {
-      if (this.#isDeclined) return;
+      if (this.#isDeclined || this.#socket.closed) return;
       if (this.#events === undefined) this.#welcome(message);
       else if (message.lost === true && !DOES_WITHOUT.has(message.type)) {
         // It cannot be had again but from the replay of another link.
@@ -379,9 +392,8 @@ export class KeeperLink {
     this.#features = hello.features;
     this.#events = message.version === LM_PROTOCOL ? this.#onHello(hello, this) : undefined;
     if (this.#events === undefined) {
-      // The keeper closes: were it closed here with the replay unread, the keeper might never see the message.
       this.#isDeclined = true;
-      this.#send({ type: LM_MSG_DECLINE, arg: process.pid });
+      this.#decline();
     } else {
       this.#send({ type: LM_MSG_WELCOME, arg: process.pid });
       const send = (message: OutgoingMessage): void => this.#socket.send(message);
@@ -389,10 +401,18 @@ export class KeeperLink {
     }
   }
 
+  /** The keeper closes: were it closed here with the replay unread, the keeper might never see the message. */
+  #decline(): void {
+    this.#socket.send({ type: LM_MSG_DECLINE, arg: process.pid });
+  }
+
+  /** Once. */
   #gone(why: Error | undefined): void {
     this.#requests.end();
     this.children.end();
     for (const { fd } of this.takeEntries().values()) if (fd !== undefined) closeSync(fd);
-    this.#events?.onGone(why?.message);
+    const events = this.#events;
+    this.#events = undefined;
+    events?.onGone(why?.message);
   }
 }

@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { Any } from '../api/index.js';
 import { messageOf } from '../base/index.js';
+import { Boundary } from './boundary.js';
 import { check } from './check.js';
 import { ConfigFile, loadConfig } from './config.js';
 import { Engine } from './engine.js';
@@ -37,8 +38,9 @@ async function main(args: readonly string[]): Promise<void> {
 
 /** Runs the engine until its process ends. @param args of the command line */
 export function run(args: readonly string[]): void {
-  // The keeper keeps what the containers need and starts a successor; going on in an unknown state would be worse.
+  // What is no keeper's own: the keepers keep what the containers need and start a successor; going on in an unknown state would be worse.
   process.on('uncaughtException', (error) => {
+    if (Boundary.claim(error)) return;
     process.stderr.write(`engine: ${error.stack ?? error.message}\n`);
     process.exit(70);
   });

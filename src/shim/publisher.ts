@@ -88,9 +88,14 @@ export class Publisher {
   restore(stored: ReadonlyMap<number, Uint8Array>, lastSent = 0): void {
     this.#nextSeq = Math.max(this.#nextSeq, lastSent + 1);
     for (const seq of [...stored.keys()].sort((a, b) => a - b)) {
-      const request = forward.ForwardRequest.decode(stored.get(seq) ?? new Uint8Array());
       this.#nextSeq = Math.max(this.#nextSeq, seq + 1);
-      this.#enqueue({ seq, topic: request.envelope?.topic ?? '', request });
+      try {
+        const request = forward.ForwardRequest.decode(stored.get(seq) ?? new Uint8Array());
+        this.#enqueue({ seq, topic: request.envelope?.topic ?? '', request });
+      } catch (error) {
+        this.#options.log.error({ event: seq, error: messageOf(error) }, 'an event cannot be read: it is dropped');
+        this.#options.store.del(seq);
+      }
     }
   }
 

@@ -1,11 +1,13 @@
 /**
  * What a successor engine must know of a container: one JSON document in the keeper, rewritten before and after each step.
  */
+import { isAbsolute, normalize } from 'node:path';
 import type { LinuxResources } from '../oci/index.js';
+import { Fields, unreadable } from './fields.js';
 import type { StdioRequest } from './io/stdio.js';
 import type { EffectiveOptions } from './options.js';
 import type { ExecProcess } from './process/exec.js';
-import type { ExecState, InitState } from './process/state.js';
+import { EXEC_REFUSALS, type ExecState, INIT_REFUSALS, type InitState } from './process/state.js';
 import type { Exit, TrackedProcess } from './process/tracked.js';
 
 /** A step that was begun; absent when none is under way. */
@@ -28,9 +30,10 @@ export function toDeletedRecord({ pid, exit }: DeletedProcess): Buffer {
   return Buffer.from(JSON.stringify({ pid, exit: toExitRecord(exit) }));
 }
 
-export function fromDeletedRecord(bytes: Buffer): DeletedProcess {
-  const { pid, exit } = JSON.parse(bytes.toString()) as { pid: number; exit?: ExitRecord };
-  return { pid, exit: fromExitRecord(exit) };
+/** @param what it is called, for errors @throws LaminaError DataLoss */
+export function fromDeletedRecord(bytes: Buffer, what: string): DeletedProcess {
+  const record = Fields.parse(bytes, what);
+  return { pid: record.count('pid'), exit: fromExitRecord(record.optional('exit', exitRecord)) };
 }
 
 export interface ProcessRecord {
@@ -120,4 +123,92 @@ function toExitRecord(exit: Exit | undefined): ExitRecord | undefined {
 
 export function fromExitRecord(record: ExitRecord | undefined): Exit | undefined {
   return record === undefined ? undefined : { code: record.code, timeNs: BigInt(record.timeNs) };
+}
+
+const INIT_STATES = Object.keys(INIT_REFUSALS) as InitState[];
+const EXEC_STATES = Object.keys(EXEC_REFUSALS) as ExecState[];
+const STEPS: readonly PendingStep[] = ['create', 'start', 'delete'];
+/** By the key of what an option is if nobody has asked for anything. */
+const OPTIONS = {
+  texts: ['shimCgroup', 'criuPath', 'criuImagePath', 'criuWorkPath'],
+  flags: ['systemdCgroup', 'noPivotRoot', 'noNewKeyring'],
+  counts: ['ioUid', 'ioGid'],
+} as const;
+
+const flag = (fields: Fields, key: string): boolean => fields.flag(key);
+const text = (fields: Fields, key: string): string => fields.text(key);
+const count = (fields: Fields, key: string): number => fields.count(key);
+const digits = (fields: Fields, key: string): string => fields.digits(key);
+const step = (fields: Fields, key: string): PendingStep => fields.oneOf(key, STEPS);
+
+/**
+ * Reads the record of a container as this engine or an older one has written it.
+ * @param what it is called, for errors
+ * @throws LaminaError DataLoss naming the field that cannot be used
+ */
+export function fromContainerRecord(bytes: Buffer, what: string): ContainerRecord {
+  const fields = Fields.parse(bytes, what);
+  const execs: [string, ExecRecord][] = [];
+  for (const [id, exec] of fields.of('execs').each()) {
+    const state = exec.oneOf('state', EXEC_STATES);
+    execs.push([id, { ...processRecord(exec), state, failed: exec.flag('failed'), step: exec.optional('step', step) }]);
+  }
+  const isSignaling = fields.optional('isSignaling', flag);
+  return {
+    ...settingsRecord(fields),
+    isFresh: fields.flag('isFresh'),
+    cgroup: fields.optional('cgroup', text),
+    oomKills: fields.optional('oomKills', digits),
+    limits: fields.optional('limits', (of, key) => of.of(key).raw as LinuxResources),
+    ...(isSignaling === undefined ? {} : { isSignaling }),
+    state: fields.oneOf('state', INIT_STATES),
+    step: fields.optional('step', step),
+    init: processRecord(fields.of('init')),
+    execs: Object.fromEntries(execs),
+  };
+}
+
+function settingsRecord(fields: Fields): ContainerSettings {
+  const bundle = fields.text('bundle');
+  if (!isAbsolute(bundle) || normalize(bundle) !== bundle) throw unreadable('bundle', 'is not a plain absolute path');
+  return {
+    id: fields.text('id'),
+    bundle,
+    options: optionsRecord(fields.of('options')),
+    systemdCgroup: fields.flag('systemdCgroup'),
+    sharesPidNamespace: fields.flag('sharesPidNamespace'),
+    copyOutput: fields.flag('copyOutput'),
+    hasPoststopHooks: fields.optional('hasPoststopHooks', flag),
+    checkpoint: fields.text('checkpoint'),
+  };
+}
+
+function optionsRecord(fields: Fields): EffectiveOptions {
+  const options: Record<string, unknown> = { binaryName: fields.text('binaryName'), root: fields.text('root') };
+  for (const key of OPTIONS.texts) options[key] = fields.optional(key, text) ?? '';
+  for (const key of OPTIONS.flags) options[key] = fields.optional(key, flag) ?? false;
+  for (const key of OPTIONS.counts) options[key] = fields.optional(key, count) ?? 0;
+  return options as unknown as EffectiveOptions;
+}
+
+function processRecord(fields: Fields): ProcessRecord {
+  const stdio = fields.of('stdio');
+  const pid = fields.count('pid');
+  if (pid > 0x7fff_ffff) throw unreadable('pid', `${pid} is none`);
+  return {
+    stdio: {
+      stdin: stdio.text('stdin'),
+      stdout: stdio.text('stdout'),
+      stderr: stdio.text('stderr'),
+      terminal: stdio.flag('terminal'),
+    },
+    pid,
+    reaped: fields.optional('reaped', exitRecord),
+    exit: fields.optional('exit', exitRecord),
+  };
+}
+
+function exitRecord(fields: Fields, key: string): ExitRecord {
+  const exit = fields.of(key);
+  return { code: exit.count('code'), timeNs: exit.digits('timeNs') };
 }

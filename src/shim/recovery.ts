@@ -5,24 +5,27 @@
  * in the container's own queue (`Container.resolve`). A create that was under way is undone, and the Create request, which the keeper replays, makes it anew.
  */
 import { closeSync } from 'node:fs';
-import { messageOf } from '../base/index.js';
-import type { Process } from '../oci/index.js';
+import { basename, isAbsolute, normalize } from 'node:path';
+import { type LaminaError, messageOf } from '../base/index.js';
+import { type Process, parseProcess } from '../oci/index.js';
 import { unmountRecursive } from '../sys/index.js';
 import { Container } from './container.js';
 import type { ContainerContext } from './context.js';
 import { execSpecEntry } from './execs.js';
+import { unreadable } from './fields.js';
 import { endLeftLoggers } from './io/logger.js';
 import { ioPrefix, type LeftStreams, ProcessIo } from './io/process-io.js';
-import type { RelayState } from './keeper-messages.js';
-import type { ContainerRecord } from './record.js';
+import type { Hello, RelayState } from './keeper-messages.js';
+import { LostContainer } from './lost-container.js';
+import { fromContainerRecord } from './record.js';
 
 /** What the predecessor stored: bytes and descriptor by name. Descriptors that are not taken over are closed here. */
 export type StoredEntries = ReadonlyMap<string, { readonly bytes: Buffer; readonly fd: number | undefined }>;
 
 export interface Recovered {
   readonly containers: readonly Container[];
-  /** Ids whose record could not be used: their processes may be alive. */
-  readonly lost: readonly string[];
+  /** Those whose record cannot be used: their processes may be alive. */
+  readonly lost: readonly LostContainer[];
   /** By id. */
   readonly undoing: ReadonlyMap<string, Undoing>;
 }
@@ -40,11 +43,12 @@ const NOTHING: Undoing = { done: Promise.resolve(), streams: undefined };
 /** @param stored what the predecessor stored; descriptors that are not taken over are closed */
 export function recoverContainers(
   context: ContainerContext,
+  hello: Hello,
   stored: StoredEntries,
   relays: ReadonlyMap<string, RelayState>,
 ): Recovered {
   const containers: Container[] = [];
-  const lost: string[] = [];
+  const lost: LostContainer[] = [];
   const undoing = new Map<string, Undoing>();
   const taken = new Set<string>();
   const leftOf = (id: string): LeftStreams => ({ entries: stored, relays, taken, specs: storedSpecs(stored, id) });
@@ -52,19 +56,26 @@ export function recoverContainers(
     if (!name.startsWith('c/')) continue;
     const id = name.slice(2);
     try {
-      const record = JSON.parse(bytes.toString()) as ContainerRecord;
+      const record = fromContainerRecord(bytes, name);
+      if (record.id !== id) throw unreadable(name, `it is of ${record.id}`);
       const container = Container.restore(context, record, leftOf(id));
       if (record.step === 'create') undoing.set(id, container.abandon());
       else containers.push(container);
     } catch (error) {
-      lost.push(id);
-      context.log.error({ container: id, error: messageOf(error) }, 'recover a container');
+      lost.push(new LostContainer(id, messageOf(error), { context, hello, stored, relays: relays.keys() }));
+      context.log.error({ container: id, error: messageOf(error) }, 'what is recorded of a container cannot be read');
     }
   }
-  const known = new Set(containers.map(({ id }) => id));
+  const known = new Set([...containers, ...lost].map(({ id }) => id));
   for (const [name, { bytes }] of stored) {
     if (!name.startsWith('m/')) continue;
     const id = name.slice(2);
+    if (!isRootfs(bytes.toString())) {
+      const { message } = unreadable(name, 'it is no rootfs of a bundle');
+      context.log.error({ container: id, error: message }, 'what was mounted cannot be read: it stays mounted');
+      context.link.del(name);
+      continue;
+    }
     // Created after all: only the entry is left over.
     if (known.has(id)) context.link.del(name);
     else {
@@ -75,12 +86,13 @@ export function recoverContainers(
   // The predecessor had undone a create and not come to do it again.
   for (const name of stored.keys()) {
     const [folder, id = '', execId] = name.split('/');
-    if (folder !== 'io' || execId !== '' || known.has(id) || lost.includes(id)) continue;
+    if (folder !== 'io' || execId !== '' || known.has(id)) continue;
     const undone = undoing.get(id) ?? { ...NOTHING };
     undone.streams ??= ProcessIo.restore(context.link, ioPrefix(id, ''), leftOf(id)).carryOn();
     undoing.set(id, undone);
   }
-  endLeftLoggers(context.link, lost);
+  const lostIds = lost.map(({ id }) => id);
+  endLeftLoggers(context.link, lostIds);
   for (const [name, { fd }] of stored) if (fd !== undefined && !taken.has(name)) closeSync(fd);
   if (containers.length > 0) context.log.info({ containers: containers.length }, 'a new engine has taken over');
   return { containers, lost, undoing };
@@ -89,17 +101,33 @@ export function recoverContainers(
 /** Events a predecessor had stored and not delivered, by their numbers. */
 export function storedEvents(stored: StoredEntries): Map<number, Uint8Array> {
   const events = new Map<number, Uint8Array>();
-  for (const [name, { bytes }] of stored) if (name.startsWith('ev/')) events.set(Number(name.slice(3)), bytes);
+  for (const [name, { bytes }] of stored) {
+    const [, seq] = /^ev\/(\d{1,15})$/.exec(name) ?? [];
+    if (seq !== undefined) events.set(Number(seq), bytes);
+  }
   return events;
 }
 
-function storedSpecs(stored: StoredEntries, id: string): Map<string, Process> {
+function storedSpecs(stored: StoredEntries, id: string): Map<string, Process | LaminaError> {
   const prefix = execSpecEntry(id, '');
-  const specs = new Map<string, Process>();
+  const specs = new Map<string, Process | LaminaError>();
   for (const [name, { bytes }] of stored) {
-    if (name.startsWith(prefix)) specs.set(name.slice(prefix.length), JSON.parse(bytes.toString()) as Process);
+    if (name.startsWith(prefix)) specs.set(name.slice(prefix.length), storedSpec(name, bytes));
   }
   return specs;
+}
+
+function storedSpec(name: string, bytes: Buffer): Process | LaminaError {
+  try {
+    return parseProcess(bytes);
+  } catch (error) {
+    return unreadable(name, messageOf(error));
+  }
+}
+
+/** What is unmounted must be a bundle's rootfs, whatever an entry says. */
+function isRootfs(path: string): boolean {
+  return isAbsolute(path) && normalize(path) === path && basename(path) === 'rootfs';
 }
 
 /** A predecessor had mounted a rootfs for a container that it did not come to create. */

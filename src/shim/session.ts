@@ -13,23 +13,23 @@ import type { ConfigFile } from './config.js';
 import { consoleSocketPath } from './console-path.js';
 import { Container } from './container.js';
 import type { ContainerContext } from './context.js';
+import { DeletedProcesses } from './deleted.js';
 import { EventCarrier } from './event-carrier.js';
 import { ExitRouter } from './exits.js';
 import { KeeperEnd } from './keeper-end.js';
 import type { KeeperEvents, KeeperLink } from './keeper-link.js';
 import type { ExitReport, Hello, RelayState } from './keeper-messages.js';
 import { LogFifo } from './log-fifo.js';
+import type { LostContainer } from './lost-container.js';
 import { prepareContainer } from './preparation.js';
 import type { TrackedProcess } from './process/tracked.js';
 import { Publisher } from './publisher.js';
-import { type DeletedProcess, fromDeletedRecord, toDeletedRecord } from './record.js';
+import type { DeletedProcess } from './record.js';
 import { recoverContainers, storedEvents, type Undoing } from './recovery.js';
 import { createEngineService, type EngineStatus } from './services/engine.js';
 import { reportErrors } from './services/report-errors.js';
 import { createTaskService } from './services/task.js';
 
-/** After this an answer has certainly been sent, unless the engine died. */
-const ANSWER_SENT_MS = 1_000;
 /** Events go once no call has come for this long: whoever has got an answer often asks for the next thing at once, and that is urgent. */
 const CALLS_FIRST_MS = 2;
 /** With calls all the time, an event waits for so long. */
@@ -69,12 +69,11 @@ export class Session implements KeeperEvents {
   #held: (() => void)[] | undefined = [];
   /** Exit reports that came before the containers were put back. */
   #heldExits: ExitReport[] = [];
-  /** Containers a predecessor knew and this engine could not put back: the keeper must not end under them. */
-  readonly #lost = new Set<string>();
+  /** id → a container that a predecessor knew and this engine could not put back: the keeper must not end under it. Removed by its Delete. */
+  readonly #lost = new Map<string, LostContainer>();
   /** id → the undoing of a predecessor's create. */
   #undoing: ReadonlyMap<string, Undoing> = new Map();
-  /** What a predecessor had deleted just before it died, by the names of `remember`. */
-  readonly #deleted = new Map<string, DeletedProcess>();
+  readonly #deleted: DeletedProcesses;
   #isRepeat = false;
   /** Calls, and steps of a predecessor being resolved, that may change what State says. */
   #changing = 0;
@@ -92,6 +91,7 @@ export class Session implements KeeperEvents {
       namespace: hello.namespace,
     });
     this.#reportErrors = reportErrors(this.#log);
+    this.#deleted = new DeletedProcesses(link, this.#log);
     this.#carrier = new EventCarrier(hello, link);
     this.#publisher = new Publisher({
       namespace: hello.namespace,
@@ -129,17 +129,14 @@ export class Session implements KeeperEvents {
       log: this.#log,
       link,
       exits: new ExitRouter(link),
-      remember: (key, deleted) => {
-        link.put(`t/${key}`, toDeletedRecord(deleted));
-        setTimeout(() => link.del(`t/${key}`), ANSWER_SENT_MS).unref();
-      },
+      deleted: this.#deleted,
       consolePath: (name) => consoleSocketPath(hello, name),
       publish: ({ topic, event }) => this.#publisher.publish(topic, event),
     };
   }
 
   get containerCount(): number {
-    return this.#containers.size + this.#creating.size;
+    return this.#containers.size + this.#creating.size + this.#lost.size;
   }
 
   /** True if nothing is half done: no call that changes something is under way, no event, and the keeper knows all there is to know. */
@@ -152,11 +149,16 @@ export class Session implements KeeperEvents {
     return this.#containers.get(id);
   }
 
-  /** @throws LaminaError NotFound with the stock text */
+  /** A container of which nothing is known but that it is there. */
+  findLost(id: string): LostContainer | undefined {
+    return this.#lost.get(id);
+  }
+
+  /** @throws LaminaError NotFound with the stock text; DataLoss for one whose record cannot be read */
   container(id: string): Container {
     const container = this.#containers.get(id);
-    if (container === undefined) throw new LaminaError(Code.NotFound, 'container not created: not found');
-    return container;
+    if (container !== undefined) return container;
+    throw this.#lost.get(id)?.error ?? new LaminaError(Code.NotFound, 'container not created: not found');
   }
 
   /**
@@ -184,10 +186,13 @@ export class Session implements KeeperEvents {
     }
     await this.#options.config.check();
     await undoing?.done;
+    const lost = this.#lost.get(id);
+    if (lost !== undefined) throw lost.error;
     if (this.#containers.has(id) || this.#creating.has(id)) {
       throw new LaminaError(Code.AlreadyExists, `container ${id}: already exists`, { subject: id });
     }
     this.#creating.add(id);
+    this.#deleted.forget(id);
     try {
       const { keeperPid } = this.hello;
       const settings = await prepareContainer(request, { context: this.#context, keeperPid, undo });
@@ -215,16 +220,26 @@ export class Session implements KeeperEvents {
     }
   }
 
-  /** Removes a container, or with an exec's id that exec. */
+  /** Removes a container, or with an exec's id that exec. For a while the same answer is given again. */
   async delete(id: string, execId: string): Promise<DeletedProcess> {
-    const deleted = this.isRepeat ? this.#deleted.get(execId === '' ? id : `${id}/${execId}`) : undefined;
+    const container = this.#containers.get(id);
+    const isThere = execId === '' ? container !== undefined : container?.execs.find(execId) !== undefined;
+    const deleted = isThere ? undefined : this.#deleted.find(DeletedProcesses.key(id, execId));
     if (deleted !== undefined) return deleted;
-    const container = this.container(id);
-    if (execId !== '') return await container.execs.delete(execId);
-    const exit = await container.delete();
-    this.#containers.delete(id);
+    if (execId !== '') return await this.container(id).execs.delete(execId);
+    const lost = this.#lost.get(id);
+    const answer = lost === undefined ? await this.#delete(this.container(id)) : await lost.delete();
+    if (this.#lost.get(id) === lost) this.#lost.delete(id);
     this.#end.watch();
-    return { pid: container.init.pid, exit };
+    return answer;
+  }
+
+  async #delete(container: Container): Promise<DeletedProcess> {
+    const { id, init } = container;
+    const exit = await container.delete();
+    // It may have been deleted twice at once, and be another's id by now.
+    if (this.#containers.get(id) === container) this.#containers.delete(id);
+    return { pid: init.pid, exit };
   }
 
   /** Ends the keeper once nothing is left in it; with containers left nothing happens. */
@@ -286,25 +301,22 @@ export class Session implements KeeperEvents {
     const stored = this.#link.takeEntries();
     const lastSent = this.#carrier.restore(stored);
     this.#publisher.restore(storedEvents(stored), lastSent);
-    const { containers, lost, undoing } = recoverContainers(this.#context, stored, this.#relays);
+    this.#deleted.restore(stored);
+    const { containers, lost, undoing } = recoverContainers(this.#context, this.hello, stored, this.#relays);
     for (const container of containers) this.#containers.set(container.id, container);
-    for (const id of lost) this.#lost.add(id);
+    for (const container of lost) this.#lost.set(container.id, container);
     this.#undoing = undoing;
     this.#relays.clear();
     // Reports of children that a predecessor had started and not yet adopted are kept until its steps are resolved.
     const starting = this.#context.exits.begin();
     for (const report of this.#heldExits) this.#context.exits.deliver(report);
     this.#heldExits = [];
+    for (const container of lost) container.settle();
     this.#changing += 1;
     void Promise.all(containers.map((container) => container.resolve())).then(() => {
       starting[Symbol.dispose]();
       this.#changing -= 1;
     });
-    for (const [name, { bytes }] of stored) {
-      if (!name.startsWith('t/')) continue;
-      this.#deleted.set(name.slice(2), fromDeletedRecord(bytes));
-      this.#link.del(name);
-    }
     const held = this.#held ?? [];
     this.#held = undefined;
     this.#isRepeat = true;
@@ -312,7 +324,6 @@ export class Session implements KeeperEvents {
     this.#isRepeat = false;
     // Nobody asks for these any more.
     for (const { streams } of undoing.values()) streams?.dispose();
-    this.#deleted.clear();
     this.#end.restore(stored);
   }
 
@@ -322,7 +333,7 @@ export class Session implements KeeperEvents {
   }
 
   onGone(why: string | undefined): void {
-    if (why !== undefined) this.#log.warn({ error: why }, 'the link to the keeper is broken: it will be made anew');
+    if (why !== undefined) this.#log.error({ error: why }, 'this engine cannot go on with the keeper: another does');
     this.#end.close();
     this.#publisher.close();
     this.#carrier.close();
@@ -330,6 +341,8 @@ export class Session implements KeeperEvents {
     this.#connections.clear();
     for (const container of this.#containers.values()) container.dispose();
     this.#containers.clear();
+    for (const container of this.#lost.values()) container.dispose();
+    this.#deleted.close();
     this.#logFifo.close();
     this.#options.onEnd();
   }

@@ -2,7 +2,7 @@
  * What a new engine does with one container its predecessor knew: holds the living processes again, and finds out how far the steps came that were
  * under way. How a whole session is put back together is in recovery.ts.
  */
-import { type Logger, messageOf } from '../base/index.js';
+import { LaminaError, type Logger, messageOf } from '../base/index.js';
 import { bundlePaths, type Runc, readPidFile } from '../oci/index.js';
 import type { ContainerCgroup } from './container-cgroup.js';
 import type { ContainerContext } from './context.js';
@@ -98,7 +98,8 @@ export class Takeover {
 
   #restoreExec(execId: string, record: ExecRecord, left: LeftStreams): void {
     const spec = left.specs.get(execId) ?? { cwd: '/' };
-    const exec = new ExecProcess(execId, spec, record.stdio);
+    const exec = new ExecProcess(execId, spec instanceof LaminaError ? { cwd: '/' } : spec, record.stdio);
+    if (spec instanceof LaminaError) exec.unreadable = spec;
     exec.state = record.state;
     exec.failed = record.failed;
     exec.step = record.step;
@@ -124,7 +125,9 @@ export class Takeover {
     const name = exitName(process instanceof ExecProcess ? process.id : '');
     try {
       const held = await context.exits.adopt(process.pid, name, (report) => onReaped(process, report));
-      if (held !== undefined) process.hold(held.pid, held.pidfd);
+      if (held !== undefined) {
+        process.hold(held.pid, held.pidfd, () => context.link.children.adopt(held.pid, name));
+      }
     } catch (error) {
       if (process.reaped !== undefined) return;
       log.error({ pid: process.pid, error: messageOf(error) }, 'the exit of a process is not known');

@@ -70,6 +70,17 @@ export class Turn {
     await this.#sent.promise;
   }
 
+  /** Forgets what waits: it was to be done whole, and is not to be done at all. */
+  drop(): void {
+    if (this.#end !== undefined) clearImmediate(this.#end);
+    this.#end = undefined;
+    this.#bytes = 0;
+    this.#fds = 0;
+    closeAll(this.#parts.splice(0).flatMap((part) => part.fds ?? NO_FDS));
+    this.#sent?.resolve();
+    this.#sent = undefined;
+  }
+
   /** Sends what waits. */
   flush(): void {
     if (this.#end !== undefined) clearImmediate(this.#end);

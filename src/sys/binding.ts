@@ -95,8 +95,12 @@ export interface NativeBinding {
   pidfdSendSignal(pidfd: number, signal: number): void;
   /** Exit status in wait(2) format through PIDFD_GET_INFO (Linux 6.15), null when it is not (or not yet) available. */
   pidfdExitStatus(pidfd: number): number | null;
-  /** kill(2). */
-  kill(pid: number, signal: number): void;
+  /**
+   * Signals the process group that this process leads.
+   * @param pid its number, for kernels before 6.9, on which a leader that was reaped has no group any more
+   * @throws ESRCH when the group has ended
+   */
+  pidfdSignalGroup(pidfd: number, pid: number, signal: number): void;
 
   setWindowSize(fd: number, columns: number, rows: number): void;
   windowSize(fd: number): [columns: number, rows: number];

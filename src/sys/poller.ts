@@ -2,10 +2,11 @@
  * Readiness of descriptors, level-triggered: as long as a descriptor is ready and watched, its call-back is called again.
  *
  * INVARIANTS: no call-back of a registration runs after it was disposed, not even when its event was already on the way, and an
- * event of a closed descriptor never reaches whoever watches the same number next. A failing call-back does not keep the
- * others from running; its error becomes an uncaught exception. A registration must be disposed before its descriptor is closed.
+ * event of a closed descriptor never reaches whoever watches the same number next. A call-back runs in the async context
+ * in which its watch was begun; a failing one does not keep the others from running, and its error becomes an uncaught
+ * exception of that context. A registration must be disposed before its descriptor is closed.
  */
-import { Code, LaminaError } from '../base/index.js';
+import { Code, LaminaError, ownWork } from '../base/index.js';
 import type { NativePoller } from './binding.js';
 import { binding } from './load-binding.js';
 
@@ -72,7 +73,8 @@ export class Poller {
       });
     }
     this.#native.add(fd, events);
-    const watched: Watched = { fd, callback, ref: options.ref ?? true, since: this.#batch, events, armed: true };
+    const own = ownWork(callback);
+    const watched: Watched = { fd, callback: own, ref: options.ref ?? true, since: this.#batch, events, armed: true };
     this.#watched.set(fd, watched);
     if (watched.ref && this.#refs++ === 0) this.#native.ref();
     return {
@@ -120,14 +122,7 @@ export class Poller {
       watched.armed = false;
       const events = (ready[i + 1] ?? 0) & (watched.events | POLLERR | POLLHUP);
       if (watched.events === 0) continue;
-      try {
-        if (events !== 0) watched.callback(events);
-      } catch (error) {
-        // Outside this loop, so that the other descriptors of the batch are served.
-        process.nextTick(() => {
-          throw error;
-        });
-      }
+      if (events !== 0) watched.callback(events);
       if (this.#watched.get(fd) === watched && watched.events !== 0 && !watched.armed) this.#arm(watched);
     }
   }

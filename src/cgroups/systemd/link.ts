@@ -1,5 +1,5 @@
 /** The connection to systemd that several share: made when first needed, and again when it was lost. */
-import { Code, codeOf, LaminaError } from '../../base/index.js';
+import { apart, Code, codeOf, LaminaError } from '../../base/index.js';
 import { type AddressEnvironment, type BusAddress, type BusKind, busAddresses } from './address.js';
 import { BusConnection, type Deadline } from './connection.js';
 import { ConnectionLostError } from './errors.js';
@@ -42,7 +42,8 @@ export class BusLink {
 
   async #connect(deadline: Deadline): Promise<BusConnection> {
     if (this.#connection?.isLost === false) return this.#connection;
-    this.#connecting ??= this.#open(deadline).finally(() => {
+    // What comes on it is everybody's.
+    this.#connecting ??= apart(() => this.#open(deadline)).finally(() => {
       this.#connecting = undefined;
     });
     return await this.#connecting;

@@ -14,7 +14,7 @@
  * A successor engine finds them again by those names (`ProcessIo.restore`).
  */
 import { closeSync } from 'node:fs';
-import { createDeferred, type Deferred } from '../../base/index.js';
+import { createDeferred, type Deferred, type LaminaError } from '../../base/index.js';
 import { ConsoleSocket, type Process, type SpawnedProcess } from '../../oci/index.js';
 import { binding } from '../../sys/index.js';
 import type { KeeperLink } from '../keeper-link.js';
@@ -62,8 +62,8 @@ export interface LeftStreams {
   /** All entries; of those not taken over, the descriptors are closed. */
   readonly entries: ReadonlyMap<string, { readonly bytes: Buffer; readonly fd: number | undefined }>;
   readonly relays: ReadonlyMap<string, RelayState>;
-  /** exec id → OCI process, of those not yet started. */
-  readonly specs: ReadonlyMap<string, Process>;
+  /** exec id → OCI process, of those not yet started, or why it cannot be read. */
+  readonly specs: ReadonlyMap<string, Process | LaminaError>;
   /** Gets the names of the entries whose descriptors were taken over. */
   readonly taken: Set<string>;
 }

@@ -1,4 +1,5 @@
 /** A further process in a container, added by Exec and run by Start. */
+import type { LaminaError } from '../../base/index.js';
 import type { Process } from '../../oci/index.js';
 import type { StdioRequest } from '../io/stdio.js';
 import type { PendingStep } from '../record.js';
@@ -13,6 +14,8 @@ export class ExecProcess extends TrackedProcess {
   /** A start was tried and failed. */
   failed = false;
   step: PendingStep | undefined;
+  /** Why nobody knows any more what was to be run. */
+  unreadable: LaminaError | undefined;
 
   constructor(id: string, spec: Process, stdio: StdioRequest) {
     super(stdio);

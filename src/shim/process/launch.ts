@@ -7,6 +7,7 @@ import type { ExitHandler } from '../exits.js';
 import { connectTerminal, type OpenIoOptions, openIo } from '../io/open.js';
 import type { ProcessIo } from '../io/process-io.js';
 import type { StdioRequest } from '../io/stdio.js';
+import type { HeldProcess } from '../keeper-children.js';
 import type { TrackedProcess } from './tracked.js';
 
 /** Runs the runtime's create, exec or restore with these streams; resolves with the pid of the new process. */
@@ -56,7 +57,8 @@ export async function launch(context: ContainerContext, options: LaunchOptions):
     const pid = await run({ stdio: [stdin, stdout, stderr], consoleSocket: console?.path });
     io.releaseChildEnds();
     // Known before: its exit may be told at once.
-    process.hold(pid, undefined);
+    const holdAgain = (): Promise<HeldProcess> => context.link.children.adopt(pid, name);
+    process.hold(pid, undefined, holdAgain);
     const adopted = context.exits.adopt(pid, name, onReaped).catch((error: unknown) => {
       // Whoever that is, it is not to be killed.
       if (codeOf(error) === Code.DataLoss) process.hold(0, undefined);
@@ -66,7 +68,7 @@ export async function launch(context: ContainerContext, options: LaunchOptions):
     const late = io.startRelays(true);
     late.catch(() => undefined);
     const held = await adopted;
-    process.hold(pid, held?.pidfd);
+    process.hold(pid, held?.pidfd, holdAgain);
     if (master !== undefined) {
       console?.takeNow();
       const terminal = await master.catch((error: unknown) => {
@@ -86,19 +88,18 @@ export async function launch(context: ContainerContext, options: LaunchOptions):
       () => io.dispose(),
       () => undefined,
     );
-    killIfStarted(process);
+    killIfStarted(context, process);
     throw error;
   }
 }
 
 /** The runtime may have succeeded and what came after it failed: nobody would own the process. */
-function killIfStarted(process: TrackedProcess): void {
-  if (process.pid === 0) return;
-  try {
-    process.signal(SIGKILL);
-  } catch (error) {
-    if (codeOf(error) !== Code.NotFound) throw error;
-  }
+function killIfStarted({ log }: ContainerContext, process: TrackedProcess): void {
+  const { pid } = process;
+  if (pid === 0) return;
+  process.signal(SIGKILL).catch((error: unknown) => {
+    if (codeOf(error) !== Code.NotFound) log.error({ pid, error: messageOf(error) }, 'kill what was started');
+  });
 }
 
 async function openStreams(

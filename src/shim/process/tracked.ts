@@ -1,9 +1,10 @@
 /** What init and exec processes have in common: a pid held by pidfd, streams, and an exit that anybody may wait for. */
 import { closeSync } from 'node:fs';
-import { Code, isErrno, LaminaError, messageOf } from '../../base/index.js';
+import { Code, codeOf, isErrno, LaminaError, messageOf } from '../../base/index.js';
 import { binding } from '../../sys/index.js';
 import type { ProcessIo } from '../io/process-io.js';
 import type { StdioRequest } from '../io/stdio.js';
+import type { HeldProcess } from '../keeper-children.js';
 
 /** How a process ended, as clients see it. */
 export interface Exit {
@@ -32,6 +33,7 @@ export class TrackedProcess {
   /** Settles when the start under way has ended, however; undefined when none was begun by this engine. */
   starting: Promise<void> | undefined;
   #pidfd: number | undefined;
+  #holdAgain: (() => Promise<HeldProcess>) | undefined;
   /** What waiters get, once there is something. */
   #outcome: Exit | undefined;
   /** Called once each with the outcome; a waiter that gave up is removed. */
@@ -46,11 +48,16 @@ export class TrackedProcess {
     return this.reaped !== undefined && this.exit === undefined;
   }
 
-  /** Holds the running process. The descriptor, if there is one, belongs to this object from now on. */
-  hold(pid: number, pidfd: number | undefined): void {
+  /**
+   * Holds the running process.
+   * @param pidfd belongs to this object from now on; undefined while there is none
+   * @param holdAgain gets one then, when it is needed
+   */
+  hold(pid: number, pidfd: number | undefined, holdAgain?: () => Promise<HeldProcess>): void {
     this.#closePidfd();
     this.pid = pid;
-    this.#pidfd = pidfd !== undefined && pidfd >= 0 ? pidfd : undefined;
+    this.#pidfd = pidfd;
+    this.#holdAgain = holdAgain;
   }
 
   /** Announces the exit and wakes the waiters; only the first call counts. */
@@ -88,14 +95,14 @@ export class TrackedProcess {
   }
 
   /**
-   * Signals this very process, never another that got its pid later.
-   * @throws LaminaError NotFound `process already finished` when it has ended
+   * Signals this very process, never another that got its pid later. At once, if it is held.
+   * @throws LaminaError NotFound `process already finished` when it has ended; ResourceExhausted when there is no descriptor to hold it with
    */
-  signal(signal: number, prefix = ''): void {
-    if (this.reaped !== undefined || this.exit !== undefined) throw finished('');
+  async signal(signal: number, prefix = ''): Promise<void> {
+    if (this.#pidfd === undefined) await this.#ensureHeld(prefix);
+    if (this.reaped !== undefined || this.exit !== undefined || this.#pidfd === undefined) throw finished('');
     try {
-      if (this.#pidfd === undefined) binding().kill(this.pid, signal);
-      else binding().pidfdSendSignal(this.#pidfd, signal);
+      binding().pidfdSendSignal(this.#pidfd, signal);
     } catch (error) {
       if (isErrno(error, 'ESRCH')) throw finished(prefix);
       const why = isErrno(error, 'EINVAL') ? `invalid signal ${signal}` : messageOf(error);
@@ -108,6 +115,19 @@ export class TrackedProcess {
     this.io?.dispose();
     this.#closePidfd();
     this.giveUp({ code: UNKNOWN_EXIT_CODE, timeNs: nowNs() });
+  }
+
+  async #ensureHeld(prefix: string): Promise<void> {
+    if (this.reaped !== undefined || this.exit !== undefined) return;
+    try {
+      const held = await this.#holdAgain?.();
+      if (held === undefined) return;
+      if (this.#pidfd === undefined && this.reaped === undefined && held.pid === this.pid) this.#pidfd = held.pidfd;
+      else closeSync(held.pidfd);
+    } catch (error) {
+      if (codeOf(error) === Code.NotFound) throw finished(prefix);
+      throw error;
+    }
   }
 
   #closePidfd(): void {

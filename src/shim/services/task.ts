@@ -15,6 +15,7 @@ import {
 import { Code, LaminaError } from '../../base/index.js';
 import type { CallContext, ServiceHandlers } from '../../ttrpc/index.js';
 import type { Container } from '../container.js';
+import type { LostContainer } from '../lost-container.js';
 import { ExecProcess } from '../process/exec.js';
 import { type InitState, requireExec, requireInit } from '../process/state.js';
 import type { Exit, TrackedProcess } from '../process/tracked.js';
@@ -52,6 +53,11 @@ function exitFields(exit: Exit | undefined): { exitStatus: number; exitedAt: Ret
     : { exitStatus: exit.code, exitedAt: fromNs(exit.timeNs) };
 }
 
+function stateOfLost({ id, bundle, init }: LostContainer) {
+  const status = init.exit === undefined ? Status.RUNNING : Status.STOPPED;
+  return { id, bundle, pid: init.pid, status, ...init.stdio, ...exitFields(init.exit), execId: '' };
+}
+
 /**
  * Ids become file names and names in the keeper. containerd allows at most 76 letters and digits with single `.`, `_`, `-` between them.
  * @throws LaminaError InvalidArgument
@@ -71,6 +77,8 @@ export function createTaskService(session: Session) {
   const find = (id: string): Container => session.container(id);
   return {
     async state({ id, execId }, call: CallContext) {
+      const lost = execId === '' ? session.findLost(id) : undefined;
+      if (lost !== undefined) return stateOfLost(lost);
       const container = find(id);
       const process = container.process(execId);
       if (container.isStarting(process)) await container.startSettled(process);
@@ -137,7 +145,9 @@ export function createTaskService(session: Session) {
     },
 
     async kill({ id, execId, signal, all }) {
-      await find(id).kill(execId, signal, all, session.isRepeat);
+      const lost = execId === '' ? session.findLost(id) : undefined;
+      if (lost !== undefined) await lost.kill(signal);
+      else await find(id).kill(execId, signal, all, session.isRepeat);
       return {};
     },
 
@@ -172,6 +182,8 @@ export function createTaskService(session: Session) {
     },
 
     async wait({ id, execId }, { signal }: CallContext) {
+      const lost = execId === '' ? session.findLost(id) : undefined;
+      if (lost !== undefined) return exitFields(await lost.init.wait(signal));
       return exitFields(await find(id).process(execId).wait(signal));
     },
 
@@ -180,7 +192,11 @@ export function createTaskService(session: Session) {
     },
 
     async connect({ id }) {
-      return { shimPid: session.hello.keeperPid, taskPid: session.find(id)?.init.pid ?? 0, version: '' };
+      return {
+        shimPid: session.hello.keeperPid,
+        taskPid: (session.find(id) ?? session.findLost(id))?.init.pid ?? 0,
+        version: '',
+      };
     },
 
     async shutdown() {

@@ -9,6 +9,7 @@ import { KeeperLink } from '../../../src/shim/keeper-link.js';
 import {
   binding,
   LM_MSG_ADOPT,
+  LM_MSG_ADOPTED,
   LM_MSG_CHILD,
   LM_MSG_DONE,
   LM_MSG_EXITED,
@@ -25,7 +26,11 @@ import {
 import { IGNORED } from '../../lib/keeper-events.js';
 import { until } from '../../lib/wait.js';
 
-const EMFILE = 24;
+const ESRCH = 3;
+/** wait(2)'s status, and when. */
+const exitFields = Buffer.alloc(4);
+const exitTime = Buffer.alloc(8);
+
 describe('KeeperLink without pidfds', () => {
   const messages: Message[] = [];
   let keeper: MessageSocket;
@@ -56,23 +61,54 @@ describe('KeeperLink without pidfds', () => {
   const request = (type: number): Promise<Message> =>
     until('a request', () => messages.find((message) => message.type === type));
 
-  it('signals a program it has started by its pid', async () => {
+  const adopted = (serial: number): void => keeper.send({ type: LM_MSG_ADOPTED, serial, arg: child.pid ?? 0 });
+  const failed = (serial: number, errno: number): void =>
+    keeper.send({ type: LM_MSG_FAILED, serial, arg: errno, fields: ['adopt: No such process'] });
+
+  it('signals a program by a pidfd of its own, once the keeper has said that it is still its child', async () => {
     const spawned = link.children.spawn({ name: 'sleep', argv: ['sleep', '1000'] });
     const { serial } = await request(LM_MSG_SPAWN);
     keeper.send({ type: LM_MSG_SPAWNED, serial, arg: child.pid ?? 0 });
     const exit = once(child, 'exit');
     (await spawned).kill(15);
+    const asked = await request(LM_MSG_ADOPT);
+    assert.equal(asked.fields[0]?.toString(), 'run:sleep');
+    adopted(asked.serial);
     assert.deepEqual(await exit, [null, 'SIGTERM']);
   });
 
-  it('signals a program of its predecessor by its pid', async () => {
+  it('signals a program of its predecessor in the same way', async () => {
     keeper.send({ type: LM_MSG_CHILD, arg: child.pid ?? 0, fields: ['run:logger x'] });
     keeper.send({ type: LM_MSG_REPLAYED });
     const run = await until('the program is known', () => link.children.inheritedRun('logger x'));
-    const { serial } = await request(LM_MSG_ADOPT);
     const exit = once(child, 'exit');
     run.kill(15);
-    keeper.send({ type: LM_MSG_FAILED, serial, arg: EMFILE, fields: ['pidfd_open: Too many open files'] });
+    adopted((await request(LM_MSG_ADOPT)).serial);
+    assert.deepEqual(await exit, [null, 'SIGTERM']);
+  });
+
+  it('signals nobody when the keeper has reaped the program: its number may be another process by now', async () => {
+    const spawned = link.children.spawn({ name: 'sleep', argv: ['sleep', '1000'] });
+    const { serial } = await request(LM_MSG_SPAWN);
+    keeper.send({ type: LM_MSG_SPAWNED, serial, arg: child.pid ?? 0 });
+    const program = await spawned;
+    program.kill(15);
+    failed((await request(LM_MSG_ADOPT)).serial, ESRCH);
+    keeper.send({ type: LM_MSG_EXITED, serial: 1, arg: child.pid ?? 0, fields: ['run:sleep', exitFields, exitTime] });
+    await program.exited;
+    assert.equal(child.exitCode ?? child.signalCode, null);
+  });
+
+  it('holds a process that it adopts by a pidfd of its own', async () => {
+    const pid = child.pid ?? 0;
+    const held = link.children.adopt(pid, 'p/c/');
+    const first = await request(LM_MSG_ADOPT);
+    messages.length = 0;
+    adopted(first.serial);
+    adopted((await request(LM_MSG_ADOPT)).serial);
+    const exit = once(child, 'exit');
+    link.children.signal(await held, 15);
+    closeSync((await held).pidfd);
     assert.deepEqual(await exit, [null, 'SIGTERM']);
   });
 });
