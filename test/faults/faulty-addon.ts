@@ -58,6 +58,20 @@ module.exports = Object.create(real, {
   sendMessage: {
     value(fd, data, fds) {
       const point = at();
+      const wanted = point.slice(point.indexOf(' ') + 1);
+      if (point.startsWith('throw ') && data.includes(wanted)) {
+        renameSync(dir + '/at', dir + '/fired');
+        setTimeout(() => {
+          throw new Error('thrown by a test');
+        });
+      }
+      if (point.startsWith('spoil ') && data.includes(wanted)) {
+        renameSync(dir + '/at', dir + '/fired');
+        let end = data.indexOf(wanted) + wanted.length;
+        while (wanted.endsWith('/') && data[end] >= 0x30 && data[end] <= 0x39) end += 1;
+        // Behind the name comes the length of what is stored, and that.
+        data.fill(0xff, end + 4, end + 12);
+      }
       if (point.startsWith('sent ') && data.includes(point.slice(5))) {
         real.sendMessage(fd, data, fds);
         dieAt();
@@ -89,8 +103,9 @@ export type Fate = 'kill' | 'hang' | 'hoard' | 'heap';
 /**
  * `console`: it is about to read what the runtime sends on a connection for a terminal. `process.kill`: it is about to signal a process by its pid.
  * `signaled`: it has signaled one by its pidfd. `resized`: it has set a terminal's size. `sent TEXT`: it has sent a packet with this in it.
+ * `throw TEXT`: it sends such a packet, and a timer throws. `spoil NAME`: it stores an entry of this name, or of that and a number, with wrong bytes.
  */
-export type Point = 'console' | 'process.kill' | 'signaled' | 'resized' | `sent ${string}`;
+export type Point = 'console' | 'process.kill' | 'signaled' | 'resized' | `${'sent' | 'throw' | 'spoil'} ${string}`;
 
 export class FaultyAddon {
   readonly #dir = mkdtempSync(join(tmpdir(), 'lamina-fault-'));
