@@ -1,4 +1,9 @@
-/** Opens the streams of a process before it is started, and connects its terminal after. */
+/**
+ * Opens the streams of a process before it is started, and connects its terminal after.
+ *
+ * INVARIANT: what a process gets is the writing end of a FIFO, an end of a pipe that was made for it, or a terminal; never a file, device or socket of the
+ * host, which it could change, and which the runtime gives to its user (`ProcessIo.setChildFd` refuses anything else).
+ */
 import { closeSync, constants, fchownSync, fstatSync, mkdirSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { isatty } from 'node:tty';
@@ -45,7 +50,7 @@ export async function openIo(request: StdioRequest, options: OpenIoOptions, carr
       case 'null':
         break;
       case 'file':
-        if (!request.terminal) openLogFile(io, plan.path);
+        if (!request.terminal) openLogFile(io, plan.path, options);
         break;
       case 'logger':
         if (!request.terminal) await openLogger(io, plan, options);
@@ -100,8 +105,8 @@ export async function connectTerminal(
     secure(io, 'stdout-writer', TO_WRITE, stdout),
   ]);
   if (stdout !== '' && !io.hasRelay('out')) {
-    const fifo = openWriter(io, 'stdout-hold', stdout);
-    io.relayConsole('out', fifo);
+    const { fd } = openWriter(io, 'stdout-hold', stdout);
+    io.relayConsole('out', fd);
   }
   if (request.stdin !== '' && !io.hasRelay('in')) {
     io.relayConsole('in', openReader(io, fifoOnly(request.stdin)));
@@ -153,35 +158,45 @@ function openInput(io: ProcessIo, path: string, options: OpenIoOptions): void {
 }
 
 function openOutput(io: ProcessIo, index: 1 | 2, path: string, options: OpenIoOptions): void {
-  const hold = index === 1 ? 'stdout-hold' : 'stderr-hold';
+  const { fd, isFifo } = openWriter(io, index === 1 ? 'stdout-hold' : 'stderr-hold', path);
   // stderr is also where the runtime says why a start failed, which nobody is to read as the process's words: see startRelays.
-  if (!options.copy && index === 1) {
-    const fifo = openWriter(io, hold, path);
-    io.setChildFd(index, fifo);
+  if (!options.copy && index === 1 && isFifo) {
+    io.setChildFd(index, fd);
     // A blocking description of its own: the process must never see EAGAIN.
-    binding().setNonBlocking(fifo, false);
+    binding().setNonBlocking(fd, false);
     return;
   }
-  const [read, write] = ownedPipe(options);
+  const [read, write] = closing(fd, () => ownedPipe(options));
   io.setChildFd(index, write);
-  const fifo = closing(read, () => openWriter(io, hold, path));
-  io.relay(index === 1 ? 'out' : 'err', read, fifo);
+  io.relay(index === 1 ? 'out' : 'err', read, fd);
 }
 
-/** The write end of an output FIFO. A read end goes to the keeper for as long as the process lives. */
-function openWriter(io: ProcessIo, hold: 'stdout-hold' | 'stderr-hold', path: string): number {
+/** Where output goes. */
+interface Sink {
+  readonly fd: number;
+  readonly isFifo: boolean;
+}
+
+/** The write end of an output FIFO, or something else, to be appended to. A read end of a FIFO goes to the keeper for as long as the process lives. */
+function openWriter(io: ProcessIo, hold: 'stdout-hold' | 'stderr-hold', path: string): Sink {
   return naming(`${TO_WRITE} "${path}" failed`, () => {
-    const first = openSync(path, constants.O_RDONLY | QUIETLY);
-    if (!fstatSync(first).isFIFO()) {
-      closeSync(first);
-      return openSync(path, constants.O_WRONLY | constants.O_APPEND | QUIETLY);
-    }
-    io.keep(hold, first);
+    // Everything is opened from here: whatever the path means by then, it is what was looked at.
+    const place = openSync(path, O_PATH);
+    const again = `/proc/self/fd/${place}`;
     try {
-      return openSync(path, constants.O_WRONLY | QUIETLY);
+      if (!fstatSync(place).isFIFO()) {
+        return { fd: openSync(again, constants.O_WRONLY | constants.O_APPEND | QUIETLY), isFifo: false };
+      }
+      const reader = openSync(again, constants.O_RDONLY | QUIETLY);
+      io.keep(hold, reader);
+      try {
+        return { fd: openSync(again, constants.O_WRONLY | QUIETLY), isFifo: true };
+      } finally {
+        // Not before: the keeper may have refused it.
+        closeSync(reader);
+      }
     } finally {
-      // Not before: the keeper may have refused it.
-      closeSync(first);
+      closeSync(place);
     }
   });
 }
@@ -199,14 +214,18 @@ function openReader(io: ProcessIo, path: string): number {
   });
 }
 
-/** `file://`: both streams are appended to one file. */
-function openLogFile(io: ProcessIo, path: string): void {
+/**
+ * `file://`: both streams are appended to one file by the keeper, from one pipe, so that they stay in the order in which they were written. As stderr: what
+ * the runtime says of a failed start is not the process's.
+ */
+function openLogFile(io: ProcessIo, path: string, options: OpenIoOptions): void {
   naming(`containerd-shim: opening log file "${path}" failed`, () => {
     mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
-    const fd = openSync(path, constants.O_CREAT | constants.O_WRONLY | constants.O_APPEND | QUIETLY, 0o644);
-    io.setChildFd(1, fd);
-    io.setChildFd(2, fd);
-    binding().setNonBlocking(fd, false);
+    const file = openSync(path, constants.O_CREAT | constants.O_WRONLY | constants.O_APPEND | QUIETLY, 0o644);
+    const [read, write] = closing(file, () => ownedPipe(options));
+    io.setChildFd(1, write);
+    io.setChildFd(2, write);
+    io.relay('err', read, file);
   });
 }
 

@@ -13,8 +13,8 @@
  *   relays   `in`, `out`, `err`
  * A successor engine finds them again by those names (`ProcessIo.restore`).
  */
-import { closeSync } from 'node:fs';
-import { createDeferred, type Deferred, type LaminaError } from '../../base/index.js';
+import { closeSync, fstatSync } from 'node:fs';
+import { Code, createDeferred, type Deferred, LaminaError } from '../../base/index.js';
 import { ConsoleSocket, type Process, type SpawnedProcess } from '../../oci/index.js';
 import { binding } from '../../sys/index.js';
 import type { KeeperLink } from '../keeper-link.js';
@@ -101,9 +101,14 @@ export class ProcessIo {
     return this.#console !== undefined;
   }
 
-  /** Gives the process a descriptor of its own for 0, 1 or 2. It is closed here after the process was started. */
+  /**
+   * Gives the process a descriptor of its own for 0, 1 or 2. It is closed here after the process was started.
+   * @throws LaminaError Internal for anything but a pipe or FIFO: what else there is belongs to the host
+   */
   setChildFd(index: 0 | 1 | 2, fd: number): void {
     this.#child[index] = fd;
+    if (fstatSync(fd).isFIFO()) return;
+    throw new LaminaError(Code.Internal, `descriptor ${index} of a process would be something of the host's`);
   }
 
   /** Puts a descriptor into the keeper's keeping and closes it here. */
