@@ -22,7 +22,7 @@ export interface Config {
 export interface Timeouts {
   /** One run of the OCI runtime (create, start, exec, delete, ...). */
   readonly runtimeMs: number;
-  /** What Delete waits for output that nobody reads. */
+  /** What Delete waits for output that nobody reads: less than those wait who have asked for it. */
   readonly drainMs: number;
   /**
    * What a reader gets to take what a process has written last, before its exit is told: containerd's client closes its FIFOs when it hears of the exit,
@@ -44,7 +44,7 @@ export const DEFAULT_CONFIG: Config = {
   logLevel: 'info',
   timeouts: {
     runtimeMs: 120_000,
-    drainMs: 10_000,
+    drainMs: 2_000,
     readMs: 500,
     engineIdleMs: 60_000,
     keeperIdleMs: 60_000,
