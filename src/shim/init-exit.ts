@@ -13,6 +13,11 @@ import type { Exit, TrackedProcess } from './process/tracked.js';
 import type { ContainerSettings } from './record.js';
 import * as events from './task-events.js';
 
+/**
+ * How long the news of init's end waits for the end of others: what it has left, execs. They end at once unless something
+ * keeps them from it (sleeping in the kernel), and then for as long as that does.
+ */
+const OTHERS_MS = 500;
 /** The exit code of a process that SIGKILL ended. */
 const SIGKILL_CODE = 137;
 
@@ -55,12 +60,15 @@ export class InitExit {
   async #announce(exit: Exit): Promise<void> {
     const { context, settings, init, execs, cgroup, ledger } = this.#host;
     await this.#due;
-    if (settings.sharesPidNamespace) await cgroup.endLeftovers('kill');
-    else if (ledger.state === 'paused' || ledger.state === 'pausing') await cgroup.endLeftovers('thaw');
+    const { readMs } = context.config.timeouts;
+    if (settings.sharesPidNamespace) await atMost(OTHERS_MS, cgroup.endLeftovers('kill'));
+    else if (ledger.state === 'paused' || ledger.state === 'pausing')
+      await atMost(OTHERS_MS, cgroup.endLeftovers('thaw'));
     cgroup.end({ pid: init.pid, wasKilled: exit.code === SIGKILL_CODE, wasKillAsked: this.wasKillAsked });
     // What has ended only now may have written after init was reaped.
     if (settings.sharesPidNamespace) init.io?.reaped(true);
-    await Promise.all([execs.idle(), init.io?.outputRead(context.config.timeouts.readMs)]);
+    // An exec's exit waits for its readers itself.
+    await Promise.all([atMost(readMs + OTHERS_MS, execs.idle()), init.io?.outputRead(readMs)]);
     if (ledger.isClosed) return;
     ledger.state = 'stopped';
     init.settle(exit);
@@ -83,4 +91,14 @@ export class InitExit {
       log.warn({ error: messageOf(error) }, 'write the exit record: the delete verb will not know this exit');
     }
   }
+}
+
+/** Waits for a step, which goes on behind it if it takes longer. */
+async function atMost(ms: number, step: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const enough = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, ms);
+  });
+  await Promise.race([step, enough]);
+  clearTimeout(timer);
 }
