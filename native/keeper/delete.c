@@ -86,7 +86,8 @@ static void remove_left_cgroup(int bundle, int64_t deadline) {
   lm_json_free(&want, 1);
 }
 
-static void delete_container(int bundle, const char *namespace, const char *id, int64_t deadline) {
+/* @param path of the bundle, where the runtime, and with it its hooks, are to run */
+static void delete_container(int bundle, const char *path, const char *namespace, const char *id, int64_t deadline) {
   struct lm_json_want options[] = {
       {.path = {"root"}, .kind = LM_JSON_STRING},
       {.path = {"systemd_cgroup"}, .kind = LM_JSON_BOOL},
@@ -112,7 +113,8 @@ static void delete_container(int bundle, const char *namespace, const char *id, 
   argv[argc++] = force_flag;
   argv[argc++] = (char *)(uintptr_t)id;
   argv[argc] = NULL;
-  struct lm_run run = {.argv = argv, .input = -1, .budget_ms = RUNTIME_BUDGET_MS};
+  struct lm_run run = {
+      .argv = argv, .cwd = bundle >= 0 ? path : NULL, .input = -1, .budget_ms = RUNTIME_BUDGET_MS};
   struct lm_error err;
   if (lm_run(&run, &err) < 0) {
     warn("delete of %s: %s", id, err.text);
@@ -203,7 +205,7 @@ int lm_delete(const struct lm_flags *flags, struct lm_error *err) {
   LM_CLEANUP_FREE char *path = bundle_of(flags);
   LM_CLEANUP_CLOSE int bundle = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
   if (bundle < 0 && errno != ENOENT) warn("%s: %s", path, strerror(errno));
-  delete_container(bundle, flags->namespace, flags->id, deadline);
+  delete_container(bundle, path, flags->namespace, flags->id, deadline);
   if (bundle >= 0) {
     unmount_rootfs(path);
     remove_dead_socket(bundle);

@@ -60,7 +60,7 @@ int lm_run(struct lm_run *run, struct lm_error *err) {
       .argv = run->argv,
       .env = run->env != NULL ? run->env : environ,
       .confined = run->confined,
-      .cwd = ".",
+      .cwd = run->cwd != NULL ? run->cwd : ".",
       .from = from,
       .to = to,
       .fd_count = run->input >= 0 ? 3 : 2,

@@ -10,6 +10,7 @@ struct lm_run {
   char *const *argv;
   char *const *env; /* NULL: ours */
   bool confined;    /* as for lm_spawn */
+  const char *cwd; /* NULL: ours */
   int input; /* descriptor for its stdin, -1: /dev/null */
   int budget_ms;
   /* results: */

@@ -5,5 +5,6 @@ export * from './errors.js';
 export * from './log.js';
 export * from './queue.js';
 export * from './random-name.js';
+export * from './time-limit.js';
 export * from './undo.js';
 export * from './version.js';

@@ -5,7 +5,16 @@
 import { closeSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
-import { Code, codeOf, createDeferred, type Deferred, isErrno, LaminaError, messageOf } from '../base/index.js';
+import {
+  Code,
+  codeOf,
+  createDeferred,
+  type Deferred,
+  isErrno,
+  LaminaError,
+  messageOf,
+  startTimeLimit,
+} from '../base/index.js';
 import { binding, POLLIN, type Poller, type Registration, sharedPoller } from '../sys/index.js';
 import { scratchDir } from './scratch.js';
 
@@ -76,7 +85,7 @@ export class ConsoleSocket {
   }
 
   /**
-   * Waits for the console, at most 30 s; the socket is then closed and removed, whatever came of it.
+   * Waits for the console, at most 30 s, with 0 as long as it takes; the socket is then closed and removed, whatever came of it.
    * @throws LaminaError DeadlineExceeded; Canceled when it is disposed of meanwhile; FailedPrecondition when something else than
    *   one descriptor and a name of less than 4096 bytes was sent
    */
@@ -85,15 +94,17 @@ export class ConsoleSocket {
       throw this.#error(Code.FailedPrecondition, 'it is closed');
     const waiting = createDeferred<ReceivedConsole>();
     this.#waiting = waiting;
-    const timer = setTimeout(() => {
-      waiting.reject(this.#error(Code.DeadlineExceeded, `nothing came within ${timeoutMs / 1000} s`));
-    }, timeoutMs);
+    const stop = startTimeLimit(
+      timeoutMs,
+      () => true,
+      () => waiting.reject(this.#error(Code.DeadlineExceeded, `nothing came within ${timeoutMs / 1000} s`)),
+    );
     try {
       const fd = this.#fd;
       this.#watch(fd, () => (this.#isConnected ? this.#read(fd) : this.#accept()));
       return await waiting.promise;
     } finally {
-      clearTimeout(timer);
+      stop();
       this[Symbol.dispose]();
     }
   }

@@ -1,8 +1,8 @@
 /** One run of the OCI runtime: descriptors, log, time limit, and what a failure is called. */
-import { closeSync, fstatSync, openSync, statfsSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, openSync, statfsSync } from 'node:fs';
 import { constants } from 'node:os';
 import { dirname, join } from 'node:path';
-import { Code, codeOf, messageOf, randomName } from '../base/index.js';
+import { Code, codeOf, messageOf, randomName, startTimeLimit } from '../base/index.js';
 import { removeIfThere } from './bundle.js';
 import { describeFailure, failurePrefix, RuncError, runtimeMessageOf } from './runc-error.js';
 import { readRuncLog, runcLogSize } from './runc-log.js';
@@ -21,7 +21,10 @@ export interface Run {
   readonly log?: string | undefined;
   /** Where the runtime keeps its state. */
   readonly root?: string | undefined;
+  /** Where it is gone, the spawner's own. */
   readonly cwd?: string | undefined;
+  /** False while what the run waits for is kept from running: no time of the limit passes then. */
+  readonly mayRun?: (() => boolean) | undefined;
   readonly timeoutMs?: number | undefined;
   /** With output `none`: the child's 0, 1 and 2. */
   readonly stdio?: readonly (number | undefined)[] | undefined;
@@ -111,7 +114,7 @@ export class RuncRunner {
       const argv = run.argv(log.path);
       const child = await this.#spawn(run, argv, fds);
       const printed = [stdout, stderr].filter((fd) => fd !== undefined);
-      const status = await waitFor(child, run.timeoutMs, () => printed.some((fd) => fstatSync(fd).size > OUTPUT_BYTES));
+      const status = await waitFor(child, run, () => printed.some((fd) => fstatSync(fd).size > OUTPUT_BYTES));
       if (typeof status !== 'string' && status.code === 0 && status.signal === undefined) {
         return run.output === 'split' && stdout !== undefined ? readScratchTail(stdout, OUTPUT_BYTES) : '';
       }
@@ -124,15 +127,17 @@ export class RuncRunner {
 
   async #spawn(run: Run, argv: readonly string[], fds: readonly [number, number][]): Promise<SpawnedProcess> {
     const name = [argv[0], run.command, run.id].join(' ').trim();
+    const request = { name, argv, env: this.#env, fds, dieWithParent: true };
+    const cwd = run.cwd !== undefined && existsSync(run.cwd) ? run.cwd : undefined;
     try {
-      return await this.#spawner.spawn({
-        name,
-        argv,
-        env: this.#env,
-        fds,
-        dieWithParent: true,
-        ...(run.cwd === undefined ? {} : { cwd: run.cwd }),
-      });
+      if (cwd === undefined) return await this.#spawner.spawn(request);
+      try {
+        return await this.#spawner.spawn({ ...request, cwd });
+      } catch (error) {
+        // Removed in this moment.
+        if (codeOf(error) !== Code.NotFound || existsSync(cwd)) throw error;
+        return await this.#spawner.spawn(request);
+      }
     } catch (error) {
       throw this.#spawnError(run, argv, error);
     }
@@ -166,19 +171,20 @@ type Excess = 'time' | 'output';
 /** The exit status, or why the process had to be killed. */
 async function waitFor(
   child: SpawnedProcess,
-  timeoutMs: number | undefined,
+  { timeoutMs = 0, mayRun = () => true }: Pick<Run, 'timeoutMs' | 'mayRun'>,
   hasPrintedTooMuch: () => boolean,
 ): Promise<ExitStatus | Excess> {
   let watch: NodeJS.Timeout | undefined;
+  let stop: (() => void) | undefined;
   const excess = new Promise<Excess>((resolve) => {
     watch = setInterval(() => {
       if (hasPrintedTooMuch()) resolve('output');
     }, OUTPUT_CHECK_MS);
+    stop = startTimeLimit(timeoutMs, mayRun, () => resolve('time'));
   });
-  const outcome = Promise.race([child.exited, excess]);
-  const isLimited = timeoutMs !== undefined && timeoutMs > 0;
-  const status = (isLimited ? await within(outcome, timeoutMs) : await outcome) ?? 'time';
+  const status = await Promise.race([child.exited, excess]);
   clearInterval(watch);
+  stop?.();
   if (typeof status !== 'string') return status;
   if (child.killGroup !== undefined) child.killGroup(constants.signals.SIGKILL);
   else child.kill(constants.signals.SIGKILL);

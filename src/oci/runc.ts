@@ -36,6 +36,13 @@ export interface RuncOptions {
   readonly log?: string;
   readonly systemdCgroup?: boolean;
   readonly debug?: boolean;
+  /**
+   * Where runs of the runtime are, as long as it is there: wrappers and hooks look for the files of the bundle there. Default: create and restore in their
+   * bundle, the others where the spawner says.
+   */
+  readonly cwd?: string;
+  /** Whether a container's processes may run now. While they may not, no time of a run's limit passes: the runtime waits for them. */
+  readonly mayRun?: () => boolean;
   /** Limit for each run in milliseconds; 0 or absent: none. Each call may give its own. */
   readonly timeoutMs?: number;
   /** Default: guessed by the binary's name. */
@@ -177,17 +184,12 @@ export class Runc {
 
   /**
    * Removes a stopped container, or with `force` any.
-   * @param options.bundle where poststop hooks run, if it is still there
    * @returns false when there was no such container
    */
-  async delete(
-    id: string,
-    options: CallOptions & { readonly force?: boolean | undefined; readonly bundle?: string | undefined } = {},
-  ): Promise<boolean> {
-    const { bundle, force, ...rest } = options;
-    const cwd = bundle !== undefined && existsSync(bundle) ? bundle : undefined;
+  async delete(id: string, options: CallOptions & { readonly force?: boolean | undefined } = {}): Promise<boolean> {
+    const { force, ...rest } = options;
     try {
-      await this.#run(checkId(id), ['delete', ...(force ? ['--force'] : []), id], { ...rest, cwd });
+      await this.#run(checkId(id), ['delete', ...(force ? ['--force'] : []), id], rest);
       return true;
     } catch (error) {
       // A container that left by itself (checkpoint with exit) or was deleted by another hand is deleted all the same.
@@ -274,10 +276,12 @@ export class Runc {
   }
 
   async #run(id: string, args: readonly string[], options: Partial<Run> = {}): Promise<string> {
-    const { root, log, systemdCgroup, debug } = this.#options;
+    const { root, log, systemdCgroup, debug, cwd, mayRun } = this.#options;
     const command = args[0] ?? '';
     return this.#runner.run({
       ...options,
+      cwd: options.cwd ?? cwd,
+      mayRun,
       id,
       command,
       log,

@@ -136,6 +136,16 @@ export class ContainerCgroup {
     return group.stats();
   }
 
+  /** Its processes are not frozen, by a pause or by somebody else, above it too; as far as that can be seen. */
+  get mayRun(): boolean {
+    try {
+      return this.#group?.frozen() !== true;
+    } catch {
+      // There is no group any more.
+      return true;
+    }
+  }
+
   /** Sends a signal to every process. @throws LaminaError */
   async signalAll(signal: number): Promise<void> {
     const group = this.#group;

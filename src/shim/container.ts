@@ -71,6 +71,8 @@ export class Container {
       log: bundlePaths(settings.bundle).runtimeLog,
       systemdCgroup: settings.systemdCgroup,
       debug: context.debug,
+      cwd: settings.bundle,
+      mayRun: () => this.#cgroup.mayRun,
       timeoutMs: context.config.timeouts.runtimeMs,
     });
     const log = this.#log;
@@ -421,7 +423,7 @@ export class Container {
   async #deleteFromRuntime(): Promise<void> {
     try {
       this.#initExit.wasKillAsked = true;
-      await this.#runc.delete(this.id, { bundle: this.settings.bundle });
+      await this.#runc.delete(this.id);
       await this.#cgroup.removeRest();
     } catch (error) {
       if (!messageOf(error).includes('does not exist')) throw error;

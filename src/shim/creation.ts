@@ -66,7 +66,7 @@ export class Creation {
     const { context, log, settings, runc, cgroup, ledger } = this.#host;
     if (!ledger.isFresh || ledger.step !== 'create') return;
     try {
-      await context.link.children.inheritedRuns(settings.id, context.config.timeouts.runtimeMs);
+      await context.link.children.inheritedRuns(settings.id, context.config.timeouts.runtimeMs, () => cgroup.mayRun);
       // A runtime that fails undoes what it did; one that was killed leaves its directory, and what it had not noted there.
       const isLeft = this.#wasInterrupted || this.#isKnown();
       await runc.delete(settings.id, { force: true, timeoutMs: Math.max(context.config.timeouts.runtimeMs, UNDO_MS) });

@@ -7,7 +7,16 @@
  */
 import { closeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { Code, codeOf, createDeferred, type Deferred, isErrno, LaminaError, messageOf } from '../base/index.js';
+import {
+  Code,
+  codeOf,
+  createDeferred,
+  type Deferred,
+  isErrno,
+  LaminaError,
+  messageOf,
+  startTimeLimit,
+} from '../base/index.js';
 import type { ExitStatus, SpawnedProcess, Spawner, SpawnRequest } from '../oci/index.js';
 import {
   binding,
@@ -81,17 +90,17 @@ export class KeeperChildren implements Spawner {
 
   /**
    * Waits for the programs that a predecessor engine had spawned for a container (their names end with its id): they are the keeper's children
-   * and go on without an engine. What takes longer than `timeoutMs` is killed.
+   * and go on without an engine. What takes longer than `timeoutMs`, not counting the time in which it may not run, is killed.
    */
-  async inheritedRuns(id: string, timeoutMs: number): Promise<void> {
+  async inheritedRuns(id: string, timeoutMs: number, mayRun: () => boolean): Promise<void> {
     const runs = [...this.#inherited].filter(([, { name }]) => name.endsWith(` ${id}`));
-    const timer = setTimeout(() => {
+    const stop = startTimeLimit(timeoutMs, mayRun, () => {
       for (const [pid, { name, exited }] of runs) {
         this.#handle({ pid, name, pidfd: undefined }, exited).killGroup?.(SIGKILL);
       }
-    }, timeoutMs);
+    });
     await Promise.all(runs.map(([, { exited }]) => exited));
-    clearTimeout(timer);
+    stop();
   }
 
   /** Of programs that a predecessor engine had spawned and that live and nobody has taken over, those whose names begin so. */

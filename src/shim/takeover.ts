@@ -62,11 +62,11 @@ export class Takeover {
 
   /** Resolves what was under way, once `attached`, and records it. */
   async resolveSteps(attached: Promise<void>): Promise<void> {
-    const { context, id, runc, init, execs, ledger } = this.#host;
+    const { context, id, runc, init, execs, cgroup, ledger } = this.#host;
     using _starting = context.exits.begin();
     const starting = [...execs].filter((exec) => exec.step === 'start');
     if (this.#isStarting || starting.length > 0) {
-      await context.link.children.inheritedRuns(id, context.config.timeouts.runtimeMs);
+      await context.link.children.inheritedRuns(id, context.config.timeouts.runtimeMs, () => cgroup.mayRun);
     }
     await attached;
     const isStarted = this.#isStarting && (await runc.state(id)).status !== 'created';

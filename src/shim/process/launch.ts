@@ -41,7 +41,8 @@ export async function launch(context: ContainerContext, options: LaunchOptions):
   if (console?.fd !== undefined) io.keep('console-socket', console.fd, Buffer.from(console.path));
   // Into the keeper at once: whoever has it last hangs up the process when it goes.
   const master = console
-    ?.receive(context.config.timeouts.runtimeMs)
+    // As long as the runtime runs, which has its limit.
+    ?.receive(0)
     .then(({ fd }) => {
       io.setConsole(fd);
       return fd;
@@ -71,6 +72,9 @@ export async function launch(context: ContainerContext, options: LaunchOptions):
     process.hold(pid, held?.pidfd, holdAgain);
     if (master !== undefined) {
       console?.takeNow();
+      // Somebody has connected and sent nothing yet.
+      const limit = setTimeout(() => console?.[Symbol.dispose](), context.config.timeouts.runtimeMs);
+      void master.catch(() => undefined).finally(() => clearTimeout(limit));
       const terminal = await master.catch((error: unknown) => {
         const why = `the runtime reported success, but ${messageOf(error)}`;
         const code = codeOf(error) === Code.ResourceExhausted ? Code.ResourceExhausted : Code.DataLoss;

@@ -169,7 +169,7 @@ describe('KeeperLink', () => {
       });
       assert.deepEqual(link.children.inheritedNames(''), ['new']);
       // Its own report, when it comes, counts.
-      const seen = link.children.inheritedRuns('new', 120_000);
+      const seen = link.children.inheritedRuns('new', 120_000, () => true);
       keeper.send({ ...report, serial: 5, fields: ['run:new', Buffer.alloc(4), Buffer.alloc(8)] });
       await until('it has ended', () => link.children.inheritedNames('').length === 0);
       await seen;
