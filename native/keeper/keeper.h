@@ -107,6 +107,7 @@ struct lm_relays {
   TAILQ_HEAD(, lm_port) shared; /* entries' descriptors that relays use */
   struct lm_room room;          /* for copying */
   unsigned runnable; /* relays that have work without waiting for an event */
+  struct lm_timer retry; /* while a file that one goes to is on a full disk */
 };
 
 /* Requests that are answered once output was read. */

@@ -21,6 +21,8 @@
  * write would have been appended to the last one. */
 #define SPLICE_MIN 16384
 #define COPY_MAX 65536
+/* How often a full disk is tried again. */
+#define ROOM_MS 500
 
 /* What a relay reads from or writes to. */
 struct lm_port {
@@ -40,6 +42,8 @@ struct lm_relay {
   dev_t dst_dev; /* of what dst is */
   ino_t dst_ino;
   bool splice;
+  bool to_file; /* dst is a regular file */
+  bool full;    /* it had no room */
   bool snapshot; /* finishing: at most `left` bytes more are read */
   bool finishing;
   bool ended;
@@ -147,13 +151,24 @@ static enum turn turn_splice(struct lm_relay *r) {
   return TURN_MORE;
 }
 
+/* A full disk is no reason to end a copy, and with it whoever writes: they wait, as for a reader, until there is room.
+ * Nothing tells of that, so it is tried again. */
+static bool waits_for_room(struct lm_relay *r, int error) {
+  if ((error != ENOSPC && error != EDQUOT) || !r->to_file) return false;
+  struct lm_keeper *keeper = r->keeper;
+  if (!r->full) lm_log("warning", "%.*s: %s: waiting for room", (int)r->name->len - 4, (const char *)r->name->bytes + 4, strerror(error));
+  r->full = true;
+  lm_timer_arm(&keeper->loop, &keeper->relays.retry, ROOM_MS);
+  return true;
+}
+
 /* Writes what a short write left over. true when nothing is left. */
 static bool write_rest(struct lm_relay *r, enum turn *result) {
   while (r->rest != NULL) {
     ssize_t n = write(r->dst->watch.fd, r->rest + r->rest_sent, r->rest_len - r->rest_sent);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) {
-      *result = errno == EAGAIN ? TURN_BLOCKED : ended(r, errno);
+      *result = errno == EAGAIN || waits_for_room(r, errno) ? TURN_BLOCKED : ended(r, errno);
       return false;
     }
     r->moved += (size_t)n;
@@ -161,6 +176,7 @@ static bool write_rest(struct lm_relay *r, enum turn *result) {
     if (r->rest_sent < r->rest_len) continue;
     free(r->rest);
     r->rest = NULL;
+    r->full = false;
   }
   return true;
 }
@@ -188,7 +204,7 @@ static enum turn copy_through(struct lm_relay *r, uint8_t *buffer, size_t size) 
     do {
       put = write(r->dst->watch.fd, buffer, (size_t)got);
     } while (put < 0 && errno == EINTR);
-    if (put < 0 && errno != EAGAIN) return ended(r, errno);
+    if (put < 0 && errno != EAGAIN && !waits_for_room(r, errno)) return ended(r, errno);
     if (put < 0) put = 0;
     r->moved += (uint64_t)put;
     if (put < got) {
@@ -308,6 +324,7 @@ static int begin(struct lm_relay *r, struct lm_relay_end src, struct lm_relay_en
   r->dst_dev = info.st_dev;
   r->dst_ino = info.st_ino;
   r->splice = is_fifo(r->src->watch.fd) && S_ISFIFO(info.st_mode);
+  r->to_file = S_ISREG(info.st_mode);
   result = watch_port(r->src);
   return result < 0 ? result : watch_port(r->dst);
 }
@@ -355,10 +372,20 @@ void lm_relay_finish(struct lm_keeper *keeper, struct lm_field name) {
   set_runnable(r, true);
 }
 
+static void try_again(struct lm_timer *timer) {
+  struct lm_keeper *keeper = LM_CONTAINER_OF(timer, struct lm_keeper, relays.retry);
+  struct lm_relay *r, *next;
+  for (r = TAILQ_FIRST(&keeper->relays.all); r != NULL; r = next) {
+    next = TAILQ_NEXT(r, entry);
+    if (r->full) run(r);
+  }
+}
+
 void lm_relays_init(struct lm_keeper *keeper) {
   TAILQ_INIT(&keeper->relays.all);
   TAILQ_INIT(&keeper->relays.shared);
   lm_room_make(&keeper->relays.room, COPY_MAX);
+  keeper->relays.retry.fire = try_again;
 }
 
 void lm_relays_replay(struct lm_keeper *keeper) {
@@ -401,6 +428,7 @@ bool lm_relays_push_into(struct lm_keeper *keeper, const struct stat *dst) {
 }
 
 void lm_relays_free(struct lm_keeper *keeper) {
+  lm_timer_stop(&keeper->relays.retry);
   while (!TAILQ_EMPTY(&keeper->relays.all)) drop(TAILQ_FIRST(&keeper->relays.all));
   lm_room_free(&keeper->relays.room);
 }

@@ -281,7 +281,6 @@ for (const runtime of testRuntimes()) {
       await note('kill when stopped', task.kill({ ...init, signal: 9, all: false }));
       await note('start of an exec when stopped', task.start({ id, execId: 'idle' }));
       await task.delete(init);
-      await note('delete twice', task.delete(init));
       await note('state after delete', task.state(init));
       await finish(shim);
     });

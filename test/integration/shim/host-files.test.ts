@@ -4,10 +4,14 @@ import { chmodSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'nod
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import * as api from '../../../src/api/index.js';
 import { type Runtime, testRuntimes } from '../../lib/box.js';
+import { readLog } from '../../lib/limits.js';
 import { requires } from '../../lib/requires.js';
 import { FakeDaemon, type ShimHandle } from '../../lib/shim-client.js';
+import { SmallDisk } from '../../lib/small-disk.js';
 import { addExec, failureOf, shutdown } from '../../lib/task-steps.js';
+import { until } from '../../lib/wait.js';
 
 const SHIMS = { stock: 'containerd-shim-runc-v2', lamina: 'containerd-shim-lamina-v2' } as const;
 const skip = requires({ root: true, runc: '1.1', programs: [SHIMS.stock] });
@@ -116,6 +120,29 @@ function files(runtime: Runtime): void {
         await shutdown(shim);
       }
       server.close();
+    });
+
+    // The stock shim gives up, and the process waits for ever.
+    it('waits for room on a full disk, and loses nothing', { skip: runtime.label === 'stock' }, async () => {
+      const disk = await SmallDisk.mount(join(dir, 'disk'));
+      try {
+        const path = join(disk.dir, 'log');
+        writeFileSync(path, '');
+        disk.fill();
+        const shim = await attacker(['/bin/sh', '-c', 'seq 1 40000']);
+        await daemon.create(shim, { stdout: path, stderr: path });
+        await shim.task.start({ id: shim.id, execId: '' });
+        await until('the keeper says why', () => readLog(shim.bundle).includes('waiting for room'));
+        assert.equal((await shim.task.state({ id: shim.id, execId: '' })).status, api.Status.RUNNING);
+        disk.free();
+        assert.equal((await shim.task.wait({ id: shim.id, execId: '' })).exitStatus, 0);
+        const numbers = readFileSync(path, 'utf8').trim().split('\n');
+        assert.ok(numbers.length === 40_000 && numbers.every((number, index) => Number(number) === index + 1));
+        await shim.task.delete({ id: shim.id, execId: '' });
+        await shutdown(shim);
+      } finally {
+        await disk.unmount();
+      }
     });
 
     it('writes all of a large output, in order', async () => {
