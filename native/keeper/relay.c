@@ -156,7 +156,10 @@ static enum turn turn_splice(struct lm_relay *r) {
 static bool waits_for_room(struct lm_relay *r, int error) {
   if ((error != ENOSPC && error != EDQUOT) || !r->to_file) return false;
   struct lm_keeper *keeper = r->keeper;
-  if (!r->full) lm_log("warning", "%.*s: %s: waiting for room", (int)r->name->len - 4, (const char *)r->name->bytes + 4, strerror(error));
+  const struct lm_blob *name = r->name;
+  if (!r->full) {
+    lm_log("warning", "%.*s: %s: waiting for room", (int)(name->len - 4), (const char *)name->bytes + 4, strerror(error));
+  }
   r->full = true;
   lm_timer_arm(&keeper->loop, &keeper->relays.retry, ROOM_MS);
   return true;
