@@ -105,7 +105,7 @@ function files(runtime: Runtime): void {
     it('keeps a device to the host: the process writes to a pipe', async () => {
       const path = hostFile('device');
       // What is written goes to the device; what the process has is told through its stderr.
-      const shim = await attacker(['/bin/sh', '-c', 'readlink /proc/self/fd/1 >&2; echo lost']);
+      const shim = await attacker(['/bin/sh', '-c', 'exec 3>&1; readlink /proc/self/fd/3 >&2; echo lost']);
       await run(shim, '/dev/null', path);
       assert.match(readFileSync(path, 'utf8'), /^before\npipe:\[\d+\]\n$/);
     });
