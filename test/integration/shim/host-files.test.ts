@@ -110,7 +110,9 @@ function files(runtime: Runtime): void {
       assert.match(readFileSync(path, 'utf8'), /^before\npipe:\[\d+\]\n$/);
     });
 
-    it('refuses a directory, a socket and what is not there, and names them', async () => {
+    // A stock shim whose create has failed stays.
+    const isStock = runtime.label === 'stock';
+    it('refuses a directory, a socket and what is not there, and names them', { skip: isStock }, async () => {
       const socket = join(dir, 'socket');
       const server = createServer().listen(socket);
       for (const path of [dir, socket, join(dir, 'nothing')]) {
@@ -123,7 +125,7 @@ function files(runtime: Runtime): void {
     });
 
     // The stock shim gives up, and the process waits for ever.
-    it('waits for room on a full disk, and loses nothing', { skip: runtime.label === 'stock' }, async () => {
+    it('waits for room on a full disk, and loses nothing', { skip: isStock }, async () => {
       const disk = await SmallDisk.mount(join(dir, 'disk'));
       try {
         const path = join(disk.dir, 'log');
