@@ -15,6 +15,8 @@ extern char **environ;
 
 #define ORPHANED_MS 5000
 #define EXIT_FLUSH_MS 1000
+/* So much may be free within the heap and still be kept. */
+#define FREE_MAX ((size_t)128 << 10)
 
 static void take_signal(struct lm_keeper *keeper, int sig) {
   keeper->signaled = sig;
@@ -121,6 +123,8 @@ void lm_keeper_trim(struct lm_keeper *keeper) {
   lm_room_trim(&keeper->link.room);
   lm_room_trim(&keeper->relays.room);
   lm_room_trim(&keeper->conns.room);
+  /* Whole pages between what is still in use. */
+  if (mallinfo2().fordblks > FREE_MAX) (void)malloc_trim(0);
 }
 
 static void free_identity(struct lm_identity *who) {
@@ -165,6 +169,9 @@ int lm_keeper_run(struct lm_identity identity, int listener, struct rlimit nofil
   /* What a burst of large frames took goes back to the system when it is freed. */
   (void)mallopt(M_MMAP_THRESHOLD, 65536);
   (void)mallopt(M_TRIM_THRESHOLD, 65536);
+  /* So does what one of small ones took: freed into the C library's "fast" lists, it would never be put together again
+   * and hold the heap's end where it is. */
+  (void)mallopt(M_MXFAST, 0);
   struct lm_error err;
   struct lm_keeper *keeper = lm_alloc(sizeof *keeper);
   keeper->identity = identity;

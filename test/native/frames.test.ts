@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import { Bed, type Engine, eventually, frame, isGone, lm } from './harness.js';
+import { Bed, type Engine, eventually, frame, isGone, KEEPER, lm } from './harness.js';
 
 /** Reads exactly n bytes. Never asks for more than there is: Node then says "readable" again and again, and reads nothing more. */
 async function bytes(socket: Socket, n: number): Promise<Buffer> {
@@ -137,6 +138,30 @@ describe('frames', () => {
     assert.ok(early <= 1, `${early} more than allowed`);
     for (const { serial } of taken) engine.send('RELEASE', { serial, arg: 1 });
     for (let i = 0; i < 8; i++) await engine.next('FRAME');
+  });
+
+  const noSize = /asan/.test(KEEPER) && 'the sanitizer keeps what was freed';
+  it('gives back the memory that a flood of small frames took', { skip: noSize }, async () => {
+    // What is left over goes with the next PING; an engine that does not listen is replaced after the fourth.
+    await bed.close();
+    bed = new Bed({ LAMINA_PING_MS: '3000' });
+    ({ engine, socket, pid: keeper } = await bed.keeper());
+    await engine.settled();
+    const kib = (): number => Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${keeper}/status`, 'utf8'))?.[1]);
+    const before = kib();
+    engine.command('hold 0');
+    const daemon = await bed.connect(socket);
+    const block = Buffer.concat(Array.from({ length: 5000 }, () => frame(1, Buffer.from('tiny'))));
+    // Until the keeper reads no more of it.
+    await eventually('20 MiB are held', () => {
+      if (daemon.writableLength === 0) daemon.write(block);
+      return kib() - before > 20 << 10;
+    });
+    // Behind all that, and it stays.
+    engine.send('PUT', { fields: ['kept', 'bytes'] });
+    daemon.destroy();
+    engine.command('go 0');
+    await eventually('as small as before', () => kib() - before < 1024);
   });
 
   it('stops reading a connection that does not take its answers', async () => {

@@ -5,8 +5,10 @@
  * keeper.c and children.c are included for their static functions. */
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -26,6 +28,7 @@ static int64_t now_ms = 1000;
 static pid_t next_pid = FIRST_PID;
 static pid_t dying; /* what waitpid(2) is to report */
 static int dying_status;
+static bool may_run; /* the input itself has such a command */
 
 int64_t __wrap_lm_now_ms(void);
 int64_t __wrap_lm_now_ms(void) {
@@ -34,6 +37,8 @@ int64_t __wrap_lm_now_ms(void) {
 
 pid_t __wrap_lm_spawn(const struct lm_spawn *spawn, struct lm_error *err);
 pid_t __wrap_lm_spawn(const struct lm_spawn *spawn, struct lm_error *err) {
+  /* The command of write_commands(), which no input can say. */
+  if (spawn->argv[0][0] == '!' && spawn->argv[0][1] == '\0' && !may_run) abort();
   if (spawn->argv[0][0] == 'x') return lm_fail(err, ENOENT, "execve %s", spawn->argv[0]);
   return next_pid++;
 }
@@ -122,8 +127,46 @@ static void part(struct bed *bed) {
   lm_close(&bed->engine);
 }
 
+/* What a container writes: a batch that runs a program, over and over, so that it lies wherever a message is looked for.
+ * The length of its parts is a divisor of the whole's. */
+static void write_commands(int fd, uint8_t how) {
+  static const char spawn[] = {
+      LM_MAGIC, LM_PROTOCOL, LM_MSG_SPAWN, 0, 0, 0, 0, 0, 9, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+      1,        0,           0,            0, 'c',                                               /* name */
+      0,        0,           0,            0,                                                    /* cwd */
+      2,        0,           0,            0, '!', 0,                                            /* argv */
+      0,        0,           0,            0, 0, 0, 0, 0,                                        /* env, map */
+  };
+  static const uint16_t sizes[] = {1, 8, 40, 200, 1000, 4000, 15000, 40000};
+  size_t size = sizes[how % 8];
+  char *text = lm_alloc(size);
+  size_t shift = how / 8;
+  for (size_t i = 0; i < size; i++) text[i] = i < shift ? ' ' : spawn[(i - shift) % sizeof spawn];
+  (void)!write(fd, text, size);
+  free(text);
+}
+
+/* Both ends of a terminal; what is written into it waits at the master. */
+static int some_terminal(uint8_t how) {
+  int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+  if (master < 0) return open("/dev/null", O_RDWR | O_CLOEXEC);
+  if (unlockpt(master) < 0) abort();
+  int slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+  if (slave < 0) abort();
+  if (how % 2 == 0) write_commands(slave, how);
+  (void)close(slave);
+  return master;
+}
+
 static int some_file(uint8_t kind) {
   int ends[2];
+  if (kind >= 128 && kind < 192) {
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0) abort();
+    write_commands(ends[1], kind);
+    (void)close(ends[1]);
+    return ends[0];
+  }
+  if (kind >= 192 && kind < 224) return some_terminal(kind);
   switch (kind % 7) {
   case 0:
     return open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -174,6 +217,7 @@ static struct lm_header some_header(const struct bed *bed, struct input *in, uns
   head.serial = (numbers & 1) != 0 ? bed->seq : take8(in);
   head.arg = (numbers & 2) != 0 ? bed->conn : (numbers & 4) != 0 ? (uint64_t)(FIRST_PID + take8(in)) : take8(in);
   head.count = take8(in) % 8;
+  if (head.type == LM_MSG_BATCH && (numbers & 8) != 0) head.flags |= LM_F_COUNTED;
   return head;
 }
 
@@ -235,6 +279,40 @@ static void say(const struct bed *bed, struct input *in) {
   lm_buf_append(&packet, &head, sizeof head);
   lm_buf_append(&packet, body.data, body.len);
   send_packet(bed, packet.data, packet.len, fds, count);
+}
+
+static void add_part(struct lm_buf *body, uint16_t type, const struct lm_field *fields, uint32_t count, uint64_t arg) {
+  struct lm_header head = {.magic = LM_MAGIC, .version = LM_PROTOCOL, .type = type, .serial = 7, .count = count};
+  head.arg = arg;
+  struct lm_blob *blob = lm_blob_make(fields, count, -1);
+  uint32_t len = (uint32_t)sizeof head + blob->len;
+  lm_buf_append(body, &len, 4);
+  lm_buf_append(body, &head, sizeof head);
+  lm_buf_append(body, blob->bytes, blob->len);
+  lm_blob_unref(blob);
+}
+
+/* A batch that connects a process's streams, with bytes waiting in them, and goes on; a terminal by its entry's name. */
+static void connect_streams(const struct bed *bed, struct input *in) {
+  LM_CLEANUP_BUF struct lm_buf packet = {0};
+  uint8_t how = take8(in), source = take8(in), sink = take8(in), fill = take8(in);
+  static const char *names[] = {"io/a", "io/b", "io/c", "io/d"};
+  struct lm_field name = {names[how % 4], 4}, tty = {"io/tty", 6}, none = {"", 0};
+  bool terminal = (how & 4) != 0;
+  int fds[] = {some_file(terminal ? 192 | source : 128 | source % 64), some_file(sink)};
+  uint8_t counts[] = {terminal ? 1 : 0, terminal ? 1 : 2, 0, 0};
+  uint32_t len = sizeof counts;
+  struct lm_header head = {.magic = LM_MAGIC, .version = LM_PROTOCOL, .type = LM_MSG_BATCH, .flags = LM_F_COUNTED};
+  head.count = 5;
+  lm_buf_append(&packet, &head, sizeof head);
+  lm_buf_append(&packet, &len, 4);
+  lm_buf_append(&packet, counts, sizeof counts);
+  LM_CLEANUP_FREE uint8_t *bytes = lm_alloc((size_t)fill * 64 + 1);
+  add_part(&packet, LM_MSG_PUT, (struct lm_field[]){tty, none}, 2, 0);
+  add_part(&packet, LM_MSG_RELAY, (struct lm_field[]){name, terminal ? tty : none, none}, 3, 0);
+  add_part(&packet, LM_MSG_READ_OUT, &(struct lm_field){"io/", 3}, 1, fill);
+  add_part(&packet, LM_MSG_PUT, (struct lm_field[]){{"kept", 4}, {bytes, (uint32_t)fill * 64}}, 2, 0);
+  send_packet(bed, packet.data, packet.len, fds, 2);
 }
 
 static void shout(const struct bed *bed, struct input *in) {
@@ -306,8 +384,10 @@ static void step(struct bed *bed, struct input *in) {
   case 0:
   case 1:
   case 2:
-  case 3:
     say(bed, in);
+    break;
+  case 3:
+    connect_streams(bed, in);
     break;
   case 4:
     shout(bed, in);
@@ -368,6 +448,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   bool inherited[FDS_CHECKED];
   for (int fd = 0; fd < FDS_CHECKED; fd++) inherited[fd] = fcntl(fd, F_GETFD) >= 0;
   struct input in = {data, data + size};
+  may_run = memchr(data, '!', size) != NULL;
   struct bed bed = {.engine = -1, .conns = {-1, -1, -1, -1}};
   set_up(&bed);
   join(&bed);
