@@ -7,11 +7,21 @@
  */
 import assert from 'node:assert/strict';
 import { randomInt } from 'node:crypto';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import { Bed, type Engine, eventually, frame, lm } from '../native/harness.js';
+import { isErrno } from '../../src/base/index.js';
+import { Bed, type Engine, eventually, frame, lm, run } from '../native/harness.js';
 
 const SECONDS = Number(process.env['LAMINA_FUZZ_SECONDS'] ?? 5);
 const ROUND_MESSAGES = 400;
@@ -64,8 +74,20 @@ function packet(
   return { bytes: Buffer.concat([header, ...parts]), fds: head.fds ?? [] };
 }
 
-/** One of everything an engine says, with a body in `file` among them. */
-function sayings(file: string): Packet[] {
+/** A batch that connects a stream which holds something, and goes on. */
+function connecting(source: string, name: string): Packet {
+  const parts = [
+    packet('RELAY', [name]),
+    packet('PUT', ['kept', Buffer.alloc(300, 'y')]),
+    packet('READ_OUT', ['io/'], { serial: 5, arg: 1 }),
+    packet('DEL', ['kept']),
+  ].map(({ bytes }) => bytes);
+  const fields = [Buffer.of(2, 0, 0, 0), ...parts];
+  return packet('BATCH', fields, { flags: lm('F_COUNTED'), fds: [`r:${source}`, 'w:/dev/null'] });
+}
+
+/** One of everything an engine says, with a body in `file` among them; `source` is a FIFO that holds something. */
+function sayings(file: string, source: string): Packet[] {
   const map = Buffer.from([5, 0, 0, 0]);
   return [
     packet('PUT', ['a', 'bytes'], { serial: 1 }),
@@ -80,6 +102,9 @@ function sayings(file: string): Packet[] {
     packet('SHUT', [], { arg: 2 }),
     packet('RELAY', ['r'], { serial: 4, fds: ['r:/proc/self/status', 'w:/dev/null'] }),
     packet('RELAY', ['z'], { fds: ['r:/dev/null', 'rw:/dev/null'] }),
+    connecting(source, 'r'),
+    connecting(source, 'io/z'),
+    packet('UNRELAY', ['io/z']),
     packet('UNRELAY', ['r'], { flags: lm('F_FINISH') }),
     packet('UNRELAY', ['r']),
     packet('PONG', []),
@@ -134,6 +159,15 @@ async function talk(bed: Bed, socket: string, chance: Chance, daemons: Socket[])
   } else if (daemon.writable) daemon.write(speech(chance));
 }
 
+/** Lets a FIFO hold this, as far as it has room. */
+function fill(fifo: number, text: Buffer): void {
+  try {
+    writeSync(fifo, text);
+  } catch (error) {
+    if (!isErrno(error, 'EAGAIN')) throw error;
+  }
+}
+
 /** A sane successor: clears up what the mad one has left in the keeper. */
 async function clearUp(bed: Bed, mad: Engine): Promise<Engine> {
   mad.kill();
@@ -151,11 +185,19 @@ describe('a keeper among the mad', () => {
     const chance = new Chance(seed);
     const end = performance.now() + SECONDS * 1000;
     const bed = new Bed();
+    const marker = join(bed.dir, 'made-by-a-container');
+    const command = packet('SPAWN', ['run', '/', `/usr/bin/touch\0${marker}\0`, '', '']).bytes;
+    // Messages everywhere, each a byte further than a multiple of its length.
+    const commands = Buffer.concat(Array.from({ length: 100 }, () => Buffer.concat([command, Buffer.of(32)])));
+    let held: number | undefined;
     let messages = 0;
     let rounds = 0;
     try {
       const file = join(bed.dir, 'body');
       writeFileSync(file, packet('PUT', ['in a file', Buffer.alloc(40_000, 'x')]).bytes.subarray(lm('HEADER_SIZE')));
+      const source = join(bed.dir, 'source');
+      assert.equal((await run('mkfifo', [source])).code, 0);
+      held = openSync(source, constants.O_RDWR | constants.O_NONBLOCK);
       const { socket, engine: first, pid } = await bed.keeper();
       const openFds = (): number => readdirSync(`/proc/${pid}/fd`).length;
       let engine = first;
@@ -163,11 +205,12 @@ describe('a keeper among the mad', () => {
       const before = openFds();
       for (; rounds === 0 || performance.now() < end; rounds += 1) {
         const daemons: Socket[] = [];
-        const base = sayings(file);
+        const base = sayings(file, source);
         for (let i = 0; i < ROUND_MESSAGES; i += 1) {
           if (chance.below(4) === 0) await talk(bed, socket, chance, daemons);
           const { bytes, fds } = mutate(chance, chance.of(base));
           if (isForbidden({ bytes, fds })) continue;
+          fill(held, commands.subarray(0, chance.of([1, 8, 40, 200, 4000])));
           engine.command(`raw 0 ${bytes.toString('hex')} ${fds.join(',') || '-'}`);
           messages += 1;
         }
@@ -178,10 +221,12 @@ describe('a keeper among the mad', () => {
         engine = await clearUp(bed, engine);
         await eventually('as few descriptors as before', () => openFds() === before);
       }
+      assert.equal(existsSync(marker), false, 'what a container says is not done');
       assert.doesNotMatch(readFileSync(`/proc/${pid}/status`, 'utf8'), /^State:\s[ZX]/m);
     } catch (error) {
       throw new Error(`with LAMINA_FUZZ_SEED=${seed}, round ${rounds}`, { cause: error });
     } finally {
+      if (held !== undefined) closeSync(held);
       await bed.close();
     }
     t.diagnostic(`seed ${seed}: ${rounds} rounds, ${messages} messages`);
