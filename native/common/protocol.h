@@ -36,6 +36,10 @@
 #define LM_MSG_DONE 15
 #define LM_MSG_CHILD 16
 
+/* the lamina command to the engine, and its answer */
+#define LM_MSG_ASK 32
+#define LM_MSG_STATUS 96
+
 /* engine to keeper */
 #define LM_MSG_WELCOME 64
 #define LM_MSG_DECLINE 65

@@ -110,6 +110,31 @@ int lm_write_file_atomic(int dirfd, const char *name, const char *temp, const vo
   return result;
 }
 
+#define TAIL_SIZE 8192
+#define WORDS_MAX 300
+
+char *lm_last_words(const char *path) {
+  char tail[TAIL_SIZE + 1];
+  LM_CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  off_t size = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
+  ssize_t n = size <= 0 ? 0 : pread(fd, tail, TAIL_SIZE, size > TAIL_SIZE ? size - TAIL_SIZE : 0);
+  tail[n < 0 ? 0 : n] = '\0';
+  const char *last = "";
+  bool is_error = false;
+  char *rest = NULL;
+  for (char *line = strtok_r(tail, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest)) {
+    bool tells = lm_after(line, "engine: ") != NULL || strstr(line, "Error: ") != NULL;
+    if (is_error && !tells) continue;
+    last = line;
+    is_error = tells;
+  }
+  char *words = lm_format("%.*s", WORDS_MAX, last);
+  for (char *c = words; *c != '\0'; c++) {
+    if ((unsigned char)*c < ' ' || *c == '"' || (unsigned char)*c == 127) *c = ' ';
+  }
+  return words;
+}
+
 int64_t lm_now_ms(void) {
   struct timespec now;
   (void)clock_gettime(CLOCK_MONOTONIC, &now);

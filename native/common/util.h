@@ -52,6 +52,10 @@ int lm_read_file(int dirfd, const char *path, size_t max, struct lm_buf *out);
 /* Writes dirfd/name through dirfd/temp and rename(2), so that readers see all or nothing. 0 or -errno. */
 int lm_write_file_atomic(int dirfd, const char *name, const char *temp, const void *data, size_t len, mode_t mode);
 
+/* Of the end of a log: the last line that tells of an error, else the last that is not empty. Printable and short; empty
+ * when there is none. To be freed. */
+char *lm_last_words(const char *path);
+
 /* Milliseconds of CLOCK_MONOTONIC. */
 int64_t lm_now_ms(void);
 

@@ -14,6 +14,7 @@
 #include "json.h"
 #include "paths.h"
 #include "proto.h"
+#include "registration.h"
 #include "run.h"
 #include "socket.h"
 #include "unmount.h"
@@ -138,8 +139,11 @@ static void unmount_rootfs(const char *bundle) {
 static void remove_dead_socket(int bundle) {
   LM_CLEANUP_FREE char *address = read_text(bundle, "address");
   const char *path = address == NULL ? NULL : lm_after(address, "unix://");
+  if (path == NULL || *path != '/') return;
   /* In a pod the others' shim may still answer there. */
-  if (path != NULL && *path == '/' && lm_socket_probe(path) == 0) (void)unlink(path);
+  int live = lm_socket_probe(path);
+  if (live == 0 || live == -ENOENT) lm_unregister_socket(path);
+  if (live == 0) (void)unlink(path);
 }
 
 static int64_t integer(const char *text) {

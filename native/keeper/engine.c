@@ -47,13 +47,18 @@ static void seek_later(struct lm_keeper *keeper) {
   if (engine->delay > DELAY_MAX_MS) engine->delay = DELAY_MAX_MS;
 }
 
-/* An engine did not start, or did not serve. Said ever more rarely: the 1st, 2nd, 4th, 8th time. */
+/* An engine did not start, or did not serve. Said ever more rarely: the 1st, 2nd, 4th, 8th time. Those who wait are told
+ * the last words of its log, too: they may see nothing else. */
 static void count_failure(struct lm_keeper *keeper, const char *what) {
   struct lm_engine *engine = &keeper->engine;
   unsigned n = ++engine->failures;
-  if ((n & (n - 1)) == 0) lm_log("error", "no engine: %s (%u in a row; its log: %s)", what, n, engine->log);
+  const bool has_log = engine->log != NULL && access(engine->log, R_OK) == 0;
+  LM_CLEANUP_FREE char *where = has_log ? lm_format("; its log: %s", engine->log) : lm_strdup("");
+  if ((n & (n - 1)) == 0) lm_log("error", "no engine: %s (%u in a row%s)", what, n, where);
   if (n < FAILURES_MAX || engine->served) return;
-  LM_CLEANUP_FREE char *why = lm_format("no engine after %u tries: %s; its log: %s", n, what, engine->log);
+  LM_CLEANUP_FREE char *words = has_log ? lm_last_words(engine->log) : lm_strdup("");
+  LM_CLEANUP_FREE char *why = lm_format("no engine after %u tries: %s%s%s%s", n, what, where,
+                                        *words == '\0' ? "" : ", which ends: ", words);
   lm_conns_refuse(keeper, why);
 }
 
@@ -164,7 +169,10 @@ void lm_engine_declined(struct lm_keeper *keeper, unsigned version) {
 static pid_t start_engine(struct lm_keeper *keeper, int sock, bool dedicated, struct lm_error *err) {
   struct lm_engine *engine = &keeper->engine;
   LM_CLEANUP_FREE char *node = lm_node_path(engine->library);
-  if (node == NULL) return lm_fail(err, ENOENT, "node");
+  if (node == NULL) {
+    return lm_fail(err, 0, "node: not found in %s: install Lamina again, or let LAMINA_NODE name a node",
+                   engine->library);
+  }
   if (lm_library_check(engine->library, err) < 0) return -1;
   LM_CLEANUP_CLOSE int log = open(engine->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
   struct stat info;

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "log.h"
+#include "registration.h"
 
 extern char **environ;
 
@@ -85,6 +86,7 @@ static void unlink_if_ours(const struct lm_keeper *keeper, const char *path) {
 /* The daemon may look for the socket where it was told, or where the bundle's link `s` leads: neither may remain. */
 static void unlink_socket(struct lm_keeper *keeper) {
   const struct lm_identity *who = &keeper->identity;
+  lm_unregister(keeper);
   unlink_if_ours(keeper, who->socket);
   const char *name = strrchr(who->socket, '/');
   LM_CLEANUP_FREE char *other = lm_format("%s/s%s", who->bundle, name == NULL ? "" : name);
@@ -195,6 +197,7 @@ int lm_keeper_run(struct lm_identity identity, int listener, struct rlimit nofil
     unlink_socket(keeper);
     return 1;
   }
+  lm_register(keeper);
   lm_engine_seek(keeper);
   while (!keeper->done) {
     lm_loop_round(&keeper->loop, keeper->relays.runnable > 0);

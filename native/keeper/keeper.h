@@ -163,6 +163,7 @@ struct lm_keeper {
   struct lm_conns conns;
   struct lm_answers answers;
   struct lm_watch signals;
+  bool registered;          /* there is a file of ours in the state directory, see registration.h */
   int signaled;             /* SIGTERM or SIGINT that came; told to every engine until one ends the keeper */
   struct lm_timer orphaned; /* signaled, and no engine comes */
   bool exiting;

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include "keeper.h"
+#include "registration.h"
 #include "version.h"
 
 #define READ_TURNS 64
@@ -169,6 +170,7 @@ void lm_link_open(struct lm_keeper *keeper, int fd) {
   lm_conns_replay(keeper);
   lm_children_replay(keeper);
   lm_link_post(keeper, LM_MSG_REPLAYED, 0, 0, 0, NULL);
+  lm_register(keeper);
   lm_engine_linked(keeper);
 }
 

@@ -41,6 +41,32 @@ char *lm_state_dir(void) {
   return runtime == NULL ? NULL : lm_format("%s/lamina", runtime);
 }
 
+int lm_check_state_dir(const char *directory, struct lm_error *err) {
+  static const char elsewhere[] = "let LAMINA_STATE_DIR in the daemon's environment name another directory";
+  if (directory == NULL) {
+    return lm_fail(err, 0, "no state directory: set LAMINA_STATE_DIR or XDG_RUNTIME_DIR in the daemon's environment");
+  }
+  if (*directory != '/') return lm_fail(err, 0, "state directory %s is not absolute: %s", directory, elsewhere);
+  struct stat info;
+  if (lstat(directory, &info) < 0) {
+    return errno == ENOENT ? 0 : lm_fail(err, 0, "state directory %s: %s: %s", directory, strerror(errno), elsewhere);
+  }
+  /* A link's owner may turn it elsewhere. */
+  if (!S_ISDIR(info.st_mode)) {
+    return lm_fail(err, 0, "state directory %s is %s, not a directory: remove it, or %s", directory,
+                   S_ISLNK(info.st_mode) ? "a symbolic link" : "a file", elsewhere);
+  }
+  if (info.st_uid != geteuid()) {
+    return lm_fail(err, 0, "state directory %s belongs to uid %u, not to uid %u: remove it or change its owner, or %s",
+                   directory, (unsigned)info.st_uid, (unsigned)geteuid(), elsewhere);
+  }
+  if ((info.st_mode & 022) != 0) {
+    return lm_fail(err, 0, "state directory %s has mode %04o, so others may write there: chmod 0700 %s", directory,
+                   (unsigned)info.st_mode & 07777, directory);
+  }
+  return 0;
+}
+
 void lm_engine_key(const char *library, char out[17]) {
   LM_CLEANUP_BUF struct lm_buf text = {0};
   const char *config = getenv("LAMINA_CONFIG");

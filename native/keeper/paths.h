@@ -11,6 +11,9 @@
 char *lm_node_path(const char *library);
 /* LAMINA_STATE_DIR, /run/lamina or $XDG_RUNTIME_DIR/lamina; to be freed; NULL when none of these is known. */
 char *lm_state_dir(void);
+/* That nobody else can create files in the state directory, who could pose as the engine there. One that is not there
+ * yet is fine. 0, or -1 with err: what is wrong with which directory, and what to do. */
+int lm_check_state_dir(const char *directory, struct lm_error *err);
 /* 16 hex digits of what makes engines different. */
 void lm_engine_key(const char *library, char out[17]);
 

@@ -85,7 +85,7 @@ static int bind_at(const char *path) {
   LM_CLEANUP_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0) return -errno;
   /* Before listen(): nobody can connect while the mode is still the umask's. */
-  if (chmod(path, 0600) < 0 || listen(fd, 4096) < 0) {
+  if (chmod(path, 0600) < 0 || listen(fd, LM_BACKLOG) < 0) {
     int result = -errno;
     (void)unlink(path);
     return result;

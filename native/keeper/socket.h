@@ -9,6 +9,8 @@
 
 #define LM_SOCKET_DIR "/run/containerd/s"
 #define LM_SOCKET_PATH_MAX 106
+/* Connections that may wait to be accepted. */
+#define LM_BACKLOG 4096
 
 struct lm_socket {
   char *path;

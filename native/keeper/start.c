@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 #include "bootstrap.h"
@@ -126,6 +127,9 @@ static _Noreturn void become_keeper(struct lm_identity who, int listener, int go
     (void)unlink(who.socket);
     _exit(1);
   }
+  /* Once more, for the credentials alone: those who connect see in SO_PEERCRED who has called listen(2) last, and
+   * `start` will be gone. */
+  (void)listen(LISTENER_FD, LM_BACKLOG);
 #ifdef __SANITIZE_ADDRESS__
   exit(lm_keeper_run(who, LISTENER_FD, nofile));
 #else
@@ -208,11 +212,37 @@ static int check_path_text(const char *what, const char *text, struct lm_error *
   return *text == '/' ? 0 : lm_fail(err, 0, "%s %s is not absolute", what, text);
 }
 
+/* The parts of an installed engine lie in one folder, to which engine.cjs leads. Where neither of the others is there,
+ * it is no release of ours that is to be run: it has to say itself what it lacks. */
+static int check_parts(const char *script, struct lm_error *err) {
+  static const char *const parts[] = {"engine.js", "lamina.node"};
+  LM_CLEANUP_FREE char *real = realpath(script, NULL);
+  char *slash = real == NULL ? NULL : strrchr(real, '/');
+  if (slash == NULL) return lm_fail(err, errno, "engine: %s", script);
+  *slash = '\0';
+  LM_CLEANUP_FREE char *missing = NULL;
+  int count = 0;
+  for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+    char *path = lm_format("%s/%s", real, parts[i]);
+    if (access(path, R_OK) < 0) {
+      count++;
+      free(missing);
+      missing = path;
+    } else {
+      free(path);
+    }
+  }
+  if (count != 1) return 0;
+  return lm_fail(err, 0, "engine: %s is missing: install Lamina again (scripts/install PREFIX)", missing);
+}
+
 /* Without Node, or without the engine, there would be a shim that never answers: better to say so before there is one.
  */
 static int check_engine(struct lm_error *err) {
   LM_CLEANUP_FREE char *library = lm_library_find(err);
   if (library == NULL) return -1;
+  LM_CLEANUP_FREE char *script = lm_format("%s/engine.cjs", library);
+  if (check_parts(script, err) < 0) return -1;
   LM_CLEANUP_FREE char *node = lm_node_path(library);
   if (node != NULL && access(node, X_OK) == 0) return 0;
   const char *given = getenv("LAMINA_NODE");
@@ -223,7 +253,10 @@ static int check_engine(struct lm_error *err) {
 static int start_with(const struct lm_flags *flags, const struct lm_bootstrap *bootstrap, const char *bundle,
                       struct lm_error *err) {
   LM_CLEANUP_FREE char *group = NULL;
+  LM_CLEANUP_FREE char *state_dir = lm_state_dir();
   if (grouping_id(bundle, flags->id, &group, err) < 0 || check_engine(err) < 0) return -1;
+  /* What the keeper could not do better later, and would say only after a while. */
+  if (lm_check_state_dir(state_dir, err) < 0 || lm_make_dirs(state_dir, 0700, NULL, err) < 0) return -1;
   const char *dir = bootstrap->socket_dir != NULL ? bootstrap->socket_dir : LM_SOCKET_DIR;
   if (check_path_text("socket directory", dir, err) < 0) return -1;
   LM_CLEANUP_FREE char *path = lm_socket_path(dir, flags->address, flags->namespace, group);

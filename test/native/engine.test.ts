@@ -3,7 +3,6 @@ import {
   chmodSync,
   closeSync,
   existsSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -28,9 +27,9 @@ describe('engine', () => {
     assert.equal(statSync(bed.stateDir).mode & 0o777, 0o700);
     assert.deepEqual(
       readdirSync(bed.stateDir)
-        .map((name) => name.replace(/-[0-9a-f]{16}\./, '-KEY.'))
+        .map((name) => name.replace(/-[0-9a-f]{16}/, '-KEY'))
         .sort(),
-      ['engine-KEY.lock', 'engine-KEY.log', 'engine-KEY.sock'],
+      ['engine-KEY.lock', 'engine-KEY.log', 'engine-KEY.sock', 'keeper-KEY'],
     );
     const second = join(bed.dir, 'second');
     bed.config({}, second);
@@ -148,13 +147,12 @@ describe('engine', () => {
 
   it('is not looked for in a directory that others can write to', async () => {
     bed = new Bed();
-    mkdirSync(bed.stateDir);
-    chmodSync(bed.stateDir, 0o777);
     const log = join(bed.bundle, 'log');
     writeFileSync(log, '');
-    await bed.start();
+    const { engine } = await bed.keeper();
+    chmodSync(bed.stateDir, 0o777);
+    engine.kill();
     await eventually('a line in the log', () => readFileSync(log, 'utf8').includes('not ours alone'));
-    assert.deepEqual(readdirSync(bed.stateDir), []);
     chmodSync(bed.stateDir, 0o700);
     await bed.replayed(await bed.engine());
   });

@@ -1,7 +1,7 @@
 /** Engines that hang before they say a word, and a node on which there is none. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, it } from 'node:test';
 import { Bed, eventually, FAKE_ENGINE, isGone, type Message } from './harness.js';
@@ -78,5 +78,24 @@ describe('start without an engine', () => {
     );
     assert.equal(existsSync(join(bed.bundle, 'address')), false);
     assert.equal(existsSync(bed.socketDir), false);
+  });
+
+  it('fails where a part of it is missing beside the file that its link leads to', async () => {
+    bed = new Bed();
+    const release = join(bed.dir, 'releases/one');
+    mkdirSync(release, { recursive: true });
+    for (const name of ['engine.cjs', 'engine.js', 'lamina.node']) writeFileSync(join(release, name), '');
+    rmSync(join(bed.dir, 'lib/engine.cjs'));
+    symlinkSync(join(release, 'engine.cjs'), join(bed.dir, 'lib/engine.cjs'));
+    for (const part of ['lamina.node', 'engine.js']) {
+      renameSync(join(release, part), join(release, 'away'));
+      const { code, stderr } = await bed.verb('start', { input: bed.params() });
+      assert.equal(code, 1);
+      assert.match(stderr, /^containerd-shim-lamina-v2: engine: \S+ is missing: install Lamina again/);
+      assert.ok(stderr.includes(join(release, part)), stderr);
+      assert.equal(existsSync(bed.socketDir), false);
+      renameSync(join(release, 'away'), join(release, part));
+    }
+    await bed.keeper();
   });
 });

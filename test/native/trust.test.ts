@@ -4,6 +4,8 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   chmodSync,
+  chownSync,
+  closeSync,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -11,6 +13,7 @@ import {
   readFileSync,
   readlinkSync,
   renameSync,
+  rmSync,
   statSync,
   symlinkSync,
   unlinkSync,
@@ -20,7 +23,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { binding } from '../../src/sys/index.js';
-import { Bed, eventually } from './harness.js';
+import { Bed, eventually, isGone } from './harness.js';
 
 const NOBODY = 65534;
 const VICTIM = 'not ours to touch\n';
@@ -51,9 +54,9 @@ describe('places of the keeper', () => {
     assert.equal(mode(bed.socketDir), '700');
     assert.equal(mode(socket), '600');
     const modes = readdirSync(bed.stateDir).map(
-      (name) => `${name.replace(/-.*\./, '.')} ${mode(join(bed.stateDir, name))}`,
+      (name) => `${name.replace(/-[0-9a-f]{16}/, '')} ${mode(join(bed.stateDir, name))}`,
     );
-    assert.deepEqual(modes.toSorted(), ['engine.lock 600', 'engine.log 600', 'engine.sock 600']);
+    assert.deepEqual(modes.toSorted(), ['engine.lock 600', 'engine.log 600', 'engine.sock 600', 'keeper 600']);
   });
 
   it('have no descriptor that a program run by the keeper inherits', async () => {
@@ -110,14 +113,89 @@ describe('places of the keeper', () => {
   it('are not behind a link', async () => {
     const elsewhere = join(bed.dir, 'elsewhere');
     mkdirSync(elsewhere, { mode: 0o700 });
-    symlinkSync(elsewhere, bed.stateDir);
     const log = join(bed.bundle, 'log');
     writeFileSync(log, '');
-    await bed.start();
+    const { engine } = await bed.keeper();
+    renameSync(bed.stateDir, join(bed.dir, 'was'));
+    symlinkSync(elsewhere, bed.stateDir);
+    engine.kill();
     await eventually('a line in the log', () => readFileSync(log, 'utf8').includes('not ours alone'));
     assert.deepEqual(readdirSync(elsewhere), []);
     unlinkSync(bed.stateDir);
     await bed.replayed(await bed.engine());
+    assert.equal(readdirSync(bed.stateDir).filter((name) => name.startsWith('keeper-')).length, 1);
+  });
+
+  it('have start fail at once where others can write: what is wrong with which directory, and what to do', async () => {
+    const places: readonly (readonly [RegExp, () => void])[] = [
+      [/has mode 0777, so others may write there: chmod 0700 /, () => mkdirSync(bed.stateDir)],
+      [/is a file, not a directory: remove it, or let LAMINA_STATE_DIR/, () => writeFileSync(bed.stateDir, '')],
+      [/is a symbolic link, not a directory: remove it/, () => symlinkSync(bed.dir, bed.stateDir)],
+      [/belongs to uid 65534, not to uid 0: /, () => mkdirSync(bed.stateDir, { mode: 0o700 })],
+    ];
+    for (const [pattern, make] of places) {
+      make();
+      if (pattern.source.includes('0777')) chmodSync(bed.stateDir, 0o777);
+      if (pattern.source.includes('65534')) chownSync(bed.stateDir, NOBODY, NOBODY);
+      const { code, stdout, stderr } = await bed.verb('start', { input: bed.params() });
+      assert.equal(code, 1);
+      assert.equal(stdout.length, 0);
+      assert.match(stderr, pattern);
+      assert.ok(stderr.includes(`state directory ${bed.stateDir} `), stderr);
+      assert.deepEqual(readdirSync(bed.bundle), ['config.json']);
+      assert.ok(!existsSync(bed.socketDir));
+      rmSync(bed.stateDir, { recursive: true });
+    }
+    const relative = await bed.verb('start', { input: bed.params(), env: { LAMINA_STATE_DIR: 'state' } });
+    assert.match(relative.stderr, /state directory state is not absolute/);
+  });
+});
+
+describe('the registration of a keeper', () => {
+  let bed: Bed;
+  beforeEach(() => {
+    bed = new Bed();
+  });
+  afterEach(() => bed.close());
+  const files = (): string[] => readdirSync(bed.stateDir).filter((name) => name.includes('keeper-'));
+
+  it('says who it is, from its start to its end', async () => {
+    const { socket, engine, pid } = await bed.keeper();
+    const [name = '', ...more] = files();
+    assert.deepEqual(more, []);
+    const fields = readFileSync(join(bed.stateDir, name), 'utf8').split('\0');
+    for (const field of [`pid=${pid}`, 'namespace=test', 'id=one', `socket=${socket}`, `library=${bed.dir}/lib`]) {
+      assert.ok(fields.includes(field), `${field} in ${fields}`);
+    }
+    engine.send('EXIT');
+    await eventually('the end', () => isGone(pid));
+    assert.deepEqual(files(), []);
+  });
+
+  it('comes back after it was lost', async () => {
+    const { engine } = await bed.keeper();
+    const [name = ''] = files();
+    unlinkSync(join(bed.stateDir, name));
+    engine.kill();
+    await bed.replayed(await bed.engine());
+    assert.deepEqual(files(), [name]);
+  });
+
+  it('is removed by delete after a keeper that was killed, and never under one that lives', async () => {
+    const { pid } = await bed.keeper();
+    assert.equal((await bed.verb('delete')).code, 0);
+    assert.equal(files().length, 1);
+    process.kill(pid, 'SIGKILL');
+    await eventually('the end', () => isGone(pid));
+    assert.equal((await bed.verb('delete')).code, 0);
+    assert.deepEqual(files(), []);
+  });
+
+  it('has the pid that the kernel names to those who connect', async () => {
+    const { socket, pid } = await bed.keeper();
+    const fd = binding().connectUnix(socket, 'stream');
+    assert.equal(binding().peerCredentials(fd).pid, pid);
+    closeSync(fd);
   });
 });
 
