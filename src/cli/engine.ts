@@ -1,16 +1,18 @@
 /** `lamina engine`: the engines of this node. */
 import { parseArgs } from 'node:util';
-import type { lamina } from '../api/index.js';
 import { messageOf } from '../base/index.js';
-import { libraryDir, releases } from './installation.js';
-import { count, describeKeeper, type Survey, survey } from './survey.js';
+import { libraryDir } from './installation.js';
+import { checkedStateDir } from './state-dir.js';
+import { exitStatusOf, linesOf, reportOf } from './status.js';
+import { survey } from './survey.js';
 import { upgrade } from './upgrade.js';
 import { UsageError } from './usage.js';
 
 const HELP = `usage: lamina engine status [--json] [--timeout SECONDS]
        lamina engine upgrade [--to RELEASE] [--force] [--dry-run] [--timeout SECONDS]
 
-status     lists the engines, what they serve, and the releases that are installed. Exit status 1 if a keeper is not served.
+status     lists the engines, what they serve, the build of each keeper, and the releases that are installed. Exit status 1 if a keeper is not
+           served, or the configuration cannot be used.
 upgrade    starts the installed engine for a trial, then lets the running ones hand over to it, one at first, and waits until every keeper is
            served again. Containers, their output, and calls under way go on. If the trial fails, nothing is changed.
 
@@ -20,7 +22,8 @@ upgrade    starts the installed engine for a trial, then lets the running ones h
   --timeout SECONDS  how long a keeper may take to answer (status: 5) or to be served again (upgrade: 30)
   --json             as JSON
 
-Only keepers and engines of one state directory are seen: LAMINA_STATE_DIR, else /run/lamina. Run it as root.
+Only keepers and engines of one state directory are seen: LAMINA_STATE_DIR, else /run/lamina. Run it as the user that they run as, usually root,
+in the same namespaces. The trial has this command's PATH, LAMINA_NODE and LAMINA_CONFIG; a running engine's LAMINA_CONFIG goes before.
 `;
 
 const print = (line: string): void => {
@@ -59,6 +62,7 @@ export async function runEngine(args: readonly string[]): Promise<number> {
   if (command !== 'upgrade') throw new UsageError(`unknown command engine ${command ?? ''}`.trimEnd(), HELP);
   await upgrade({
     library: libraryDir(),
+    stateDir: checkedStateDir(),
     timeoutMs: seconds(values.timeout, 30),
     release: values.to,
     force: values.force === true,
@@ -76,45 +80,10 @@ function seconds(text: string | undefined, standard: number): number {
   return Math.round(value * 1000);
 }
 
-/** What is shown of one engine. */
-interface Row {
-  readonly pid: number;
-  readonly mode: 'shared' | 'dedicated';
-  readonly library: string;
-  /** Null for one that serves nobody or does not answer. */
-  readonly status: Omit<lamina.EngineStatus, 'keeperPid' | 'pid'> | null;
-}
-
-function rows({ engines, served }: Survey): Row[] {
-  return engines.map(({ pid, isDedicated, library }) => {
-    const found = served.find(({ engine }) => engine.pid === pid)?.engine;
-    const mode = isDedicated ? 'dedicated' : 'shared';
-    if (found === undefined) return { pid, mode, library, status: null };
-    const { version, directory, protocol, keepers, containers } = found;
-    return { pid, mode, library, status: { version, directory, protocol, keepers, containers } };
-  });
-}
-
 async function status(timeoutMs: number, asJson: boolean): Promise<number> {
   const library = libraryDir();
-  const found = await survey(timeoutMs);
-  const installed = releases(library);
-  if (asJson) {
-    const unserved = found.unserved.map(({ keeper, why }) => ({ ...keeper, why }));
-    print(
-      JSON.stringify({ engines: rows(found), unserved, current: installed.current ?? null, releases: installed.all }),
-    );
-  } else {
-    for (const { pid, mode, status } of rows(found)) {
-      const what =
-        status === null
-          ? 'serves nobody, or does not answer'
-          : `${status.version}, ${count(status.keepers, 'keeper')}, ${count(status.containers, 'container')}, ${status.directory}`;
-      print(`engine ${pid}: ${mode}, ${what}`);
-    }
-    if (found.engines.length === 0) print('no engine runs');
-    for (const { keeper, why } of found.unserved) print(`${describeKeeper(keeper)} is not served: ${why}`);
-    for (const name of installed.all) print(`release ${name}${name === installed.current ? ' (installed)' : ''}`);
-  }
-  return found.unserved.length === 0 ? 0 : 1;
+  const report = await reportOf(await survey({ stateDir: checkedStateDir(), library, timeoutMs }), library);
+  if (asJson) print(JSON.stringify(report));
+  else for (const line of linesOf(report)) print(line);
+  return exitStatusOf(report);
 }

@@ -1,12 +1,24 @@
 /** What is installed beside this command: PREFIX/lib/lamina, as scripts/install makes it. */
-import { execFile } from 'node:child_process';
-import { accessSync, constants, existsSync, readdirSync, realpathSync, renameSync, rmSync, symlinkSync } from 'node:fs';
+import { execFile, execFileSync } from 'node:child_process';
+import {
+  accessSync,
+  constants,
+  copyFileSync,
+  existsSync,
+  readdirSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+} from 'node:fs';
 import { basename, delimiter, dirname, join } from 'node:path';
 import { Code, isErrno, LaminaError } from '../base/index.js';
 import type { CheckReport } from '../shim/check.js';
 import { LM_ENGINE_OPTIONS, LM_ENGINE_VARIABLES } from '../sys/index.js';
 
 const CHECK_TIMEOUT_MS = 60_000;
+const SHIM = 'containerd-shim-lamina-v2';
+/** What a trial gets of this command's environment, beside LAMINA_*: as keepers pass on to engines. No other process's is ever used. */
 const VARIABLES: ReadonlySet<string> = new Set(LM_ENGINE_VARIABLES.split(' '));
 
 /** The library directory: LAMINA_LIB, else where this program was called from. */
@@ -14,15 +26,22 @@ export function libraryDir(): string {
   return process.env['LAMINA_LIB'] ?? dirname(process.argv[1] ?? '');
 }
 
+/** The folder of a release. @throws LaminaError NotFound with the list of those there are */
 export function releaseDir(library: string, release: string): string {
-  return join(library, 'releases', release);
+  const dir = join(library, 'releases', release);
+  const { all } = releases(library);
+  if (all.includes(release) && existsSync(join(dir, 'engine.cjs'))) return dir;
+  const list = all.length === 0 ? 'there are none' : `there are: ${all.join(', ')}`;
+  throw new LaminaError(Code.NotFound, `${release} is no release in ${join(library, 'releases')}; ${list}`, {
+    subject: release,
+  });
 }
 
 /** The releases that are there, and which of them the next engine is. */
 export function releases(library: string): { readonly current: string | undefined; readonly all: readonly string[] } {
   const folder = join(library, 'releases');
   const all = existsSync(folder) ? readdirSync(folder).filter((name) => !name.startsWith('.')) : [];
-  const current = all.find((name) => currentDir(library) === realpathOf(releaseDir(library, name)));
+  const current = all.find((name) => currentDir(library) === realpathOf(join(folder, name)));
   return { current, all: all.toSorted((a, b) => a.localeCompare(b)) };
 }
 
@@ -32,7 +51,8 @@ export function currentDir(library: string): string | undefined {
   return script === undefined ? undefined : dirname(script);
 }
 
-function realpathOf(path: string): string | undefined {
+/** A path with its links resolved; undefined when there is nothing. */
+export function realpathOf(path: string): string | undefined {
   try {
     return realpathSync(path);
   } catch (error) {
@@ -41,30 +61,49 @@ function realpathOf(path: string): string | undefined {
   }
 }
 
+/** The build of the keepers that the installed release starts; undefined when it does not say. */
+export function installedBuild(library: string): string | undefined {
+  const shim = join(currentDir(library) ?? library, SHIM);
+  if (!existsSync(shim)) return undefined;
+  const said = execFileSync(shim, ['-v'], { env: {}, encoding: 'utf8', timeout: CHECK_TIMEOUT_MS });
+  return /^ *Build: +(\S+)$/m.exec(said)?.[1];
+}
+
 /** Lets the installed names lead to a release that is there, each in one step. @throws LaminaError NotFound */
 export function switchTo(library: string, release: string): void {
   const dir = releaseDir(library, release);
-  if (basename(dir) !== release || !existsSync(join(dir, 'engine.cjs'))) {
-    throw new LaminaError(Code.NotFound, `${dir} is no release; there are: ${releases(library).all.join(', ')}`, {
-      subject: release,
-    });
-  }
   const names = ['node', 'engine.cjs', 'lamina.mjs'];
   // A release of before node was part of each runs on the node that is there.
   for (const name of names.filter((name) => existsSync(join(dir, name)))) {
-    const link = join(library, name);
-    const fresh = `${link}.new.${process.pid}`;
-    symlinkSync(join('releases', release, name), fresh);
-    try {
-      renameSync(fresh, link);
-    } catch (error) {
-      rmSync(fresh, { force: true });
-      throw error;
-    }
+    replace(join(library, name), (fresh) => symlinkSync(join('releases', release, name), fresh));
+  }
+  const shim = shimOf(library);
+  // Nor had it a keeper of its own.
+  if (shim === undefined || !existsSync(join(dir, SHIM))) return;
+  replace(shim, (fresh) => copyFileSync(join(dir, SHIM), fresh, constants.COPYFILE_EXCL));
+}
+
+/** The keepers' program of an installation: PREFIX/bin beside PREFIX/lib/lamina; undefined when that is not where this library lies. */
+function shimOf(library: string): string | undefined {
+  const path = realpathOf(library) ?? library;
+  if (basename(path) !== 'lamina' || basename(dirname(path)) !== 'lib') return undefined;
+  const shim = join(path, '../../bin', SHIM);
+  return existsSync(shim) ? shim : undefined;
+}
+
+/** Puts something new under a name in one step. */
+function replace(path: string, make: (fresh: string) => void): void {
+  const fresh = `${path}.new.${process.pid}`;
+  try {
+    make(fresh);
+    renameSync(fresh, path);
+  } catch (error) {
+    rmSync(fresh, { force: true });
+    throw error;
   }
 }
 
-/** Node as a keeper with this environment finds it: native/README.md, "Finding an engine". @throws LaminaError NotFound */
+/** Node as a keeper with this command's environment finds it: native/README.md, "Finding an engine". @throws LaminaError NotFound */
 function findNode(library: string, script: string, env: NodeJS.ProcessEnv): string {
   const given = env['LAMINA_NODE'] ?? '';
   const folders = (env['PATH'] ?? '').split(delimiter).filter(Boolean);
@@ -72,7 +111,10 @@ function findNode(library: string, script: string, env: NodeJS.ProcessEnv): stri
   const named = given.includes('/') ? [given] : folders.map((folder) => join(folder, given));
   const candidates = given === '' ? beside : named;
   const found = candidates.find(isExecutable);
-  if (found === undefined) throw new LaminaError(Code.NotFound, `node: not found: ${candidates.join(', ')}`);
+  if (found === undefined) {
+    const remedy = given === '' ? 'install Lamina again' : `LAMINA_NODE is ${given}: unset it, or let it name a node`;
+    throw new LaminaError(Code.NotFound, `node: not found: ${candidates.join(', ')}: ${remedy}`);
+  }
   return found;
 }
 
@@ -86,20 +128,23 @@ function isExecutable(path: string): boolean {
 }
 
 /**
- * Starts an engine for a moment that serves nobody but itself, in the environment its keepers would start it in.
+ * Starts an engine for a moment that serves nobody but itself.
  * @param script its engine.cjs
+ * @param config its LAMINA_CONFIG; undefined: this command's
  * @throws LaminaError FailedPrecondition with what it said
  */
-export async function dryStart(library: string, script: string, env: NodeJS.ProcessEnv): Promise<CheckReport> {
-  const node = findNode(library, script, env);
-  const wanted = Object.entries(env).filter(([name]) => VARIABLES.has(name) || name.startsWith('LAMINA_'));
-  const passed = { ...Object.fromEntries(wanted), UV_USE_IO_URING: '0' };
+export async function dryStart(library: string, script: string, config: string | undefined): Promise<CheckReport> {
+  const node = findNode(library, script, process.env);
+  const own = Object.entries(process.env).filter(([name]) => VARIABLES.has(name) || name.startsWith('LAMINA_'));
+  const env: NodeJS.ProcessEnv = { ...Object.fromEntries(own), UV_USE_IO_URING: '0' };
+  if (config === '') delete env['LAMINA_CONFIG'];
+  else if (config !== undefined) env['LAMINA_CONFIG'] = config;
   const { failure, stdout, stderr } = await new Promise<{ failure: Error | null; stdout: string; stderr: string }>(
     (resolve) => {
       execFile(
         node,
         [...LM_ENGINE_OPTIONS.split(' '), script, '--check'],
-        { env: passed, cwd: '/', timeout: CHECK_TIMEOUT_MS, killSignal: 'SIGKILL' },
+        { env, cwd: '/', timeout: CHECK_TIMEOUT_MS, killSignal: 'SIGKILL' },
         (failure, stdout, stderr) => resolve({ failure, stdout, stderr }),
       );
     },

@@ -1,15 +1,17 @@
 /** The `lamina` command: one file per command group. Exit status 0, 1 for an error, 2 for a wrong command line. */
 import { LaminaError, messageOf, VERSION } from '../base/index.js';
 import { runEngine } from './engine.js';
+import { runUninstall } from './uninstall.js';
 import { UsageError } from './usage.js';
 
 const HELP = `usage: lamina COMMAND
 
   lamina engine status     the engines that serve the containers of this node
   lamina engine upgrade    let them hand over to the release that is installed now
+  lamina uninstall         remove this installation, once no container needs it
   lamina --version
 
-lamina engine --help says more.
+lamina engine --help and lamina uninstall --help say more.
 `;
 
 async function main(args: readonly string[]): Promise<number> {
@@ -17,6 +19,8 @@ async function main(args: readonly string[]): Promise<number> {
   switch (command) {
     case 'engine':
       return await runEngine(rest);
+    case 'uninstall':
+      return await runUninstall(rest);
     case '--version':
     case 'version':
       process.stdout.write(`lamina ${VERSION}\n`);

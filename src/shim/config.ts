@@ -91,14 +91,23 @@ export class ConfigFile {
   }
 }
 
-/** Reads the configuration. @throws LaminaError InvalidArgument naming the file and key */
-export async function loadConfig(path = process.env['LAMINA_CONFIG'] ?? DEFAULT_CONFIG_PATH): Promise<Config> {
+/**
+ * Reads the configuration.
+ * @param given the file that must be there; null: the standard place, where there may be none
+ * @throws LaminaError InvalidArgument naming the file and key
+ */
+export async function loadConfig(given: string | null = process.env['LAMINA_CONFIG'] ?? null): Promise<Config> {
+  const path = given ?? DEFAULT_CONFIG_PATH;
   let text: string;
   try {
     text = readFileSync(path, 'utf8');
   } catch (error) {
-    if (isErrno(error, 'ENOENT') && process.env['LAMINA_CONFIG'] === undefined) return DEFAULT_CONFIG;
-    throw new LaminaError(Code.InvalidArgument, `read ${path}: ${messageOf(error)}`, { subject: path, cause: error });
+    if (isErrno(error, 'ENOENT') && given === null) return DEFAULT_CONFIG;
+    const remedy = given === null ? '' : " (LAMINA_CONFIG of the daemon's environment names this file)";
+    throw new LaminaError(Code.InvalidArgument, `read ${path}: ${messageOf(error)}${remedy}`, {
+      subject: path,
+      cause: error,
+    });
   }
   return parseConfig(text, path);
 }

@@ -7,13 +7,15 @@
 import { closeSync, openSync, unlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { lamina } from '../api/index.js';
 import { apart, Code, codeOf, isErrno, messageOf, VERSION } from '../base/index.js';
 import { closeSpareFiles } from '../cgroups/index.js';
 import { binding, LM_PROTOCOL, POLLIN, type Registration, sharedPoller } from '../sys/index.js';
 import { Boundary } from './boundary.js';
 import type { ConfigFile } from './config.js';
 import { IsolatedKeepers } from './isolated-keepers.js';
-import { KeeperLink } from './keeper-link.js';
+import { type KeeperEvents, KeeperLink } from './keeper-link.js';
+import type { Hello } from './keeper-messages.js';
 import type { EngineStatus } from './services/engine.js';
 import { Session } from './session.js';
 import { releaseWhenIdle } from './working-set.js';
@@ -78,20 +80,22 @@ export class Engine {
         end();
       }
     });
-    boundary.run(() => {
-      link = new KeeperLink(fd, (hello, from) => {
-        if (!this.#takes(keeperPid)) return undefined;
-        session = new Session(hello, from, {
-          config: this.#config,
-          engineStatus: () => this.#status(),
-          onEnd: end,
-        });
-        clearTimeout(this.#idle);
-        this.#sessions.add(session);
-        if (!this.#hasServed) apart(releaseWhenIdle);
-        this.#hasServed = true;
-        return session;
+    const onHello = (hello: Hello, from: KeeperLink): KeeperEvents | undefined => {
+      if (!this.#takes(keeperPid)) return undefined;
+      session = new Session(hello, from, {
+        config: this.#config,
+        engineStatus: () => this.#status(),
+        onEnd: end,
       });
+      clearTimeout(this.#idle);
+      this.#sessions.add(session);
+      if (!this.#hasServed) apart(releaseWhenIdle);
+      this.#hasServed = true;
+      return session;
+    };
+    const onAsk = (): Uint8Array => lamina.EngineStatus.encode(lamina.EngineStatus.create(this.#status())).finish();
+    boundary.run(() => {
+      link = new KeeperLink(fd, onHello, onAsk);
     });
   }
 
@@ -128,6 +132,10 @@ export class Engine {
       protocol: LM_PROTOCOL,
       keepers: this.#sessions.size,
       containers,
+      node: process.version,
+      config: process.env['LAMINA_CONFIG'] ?? '',
+      givenNode: process.env['LAMINA_NODE'] ?? '',
+      configError: this.#config.error === undefined ? '' : messageOf(this.#config.error),
     };
   }
 

@@ -15,6 +15,7 @@ import {
   LM_MSG_ACCEPTED,
   LM_MSG_ACK,
   LM_MSG_ADOPTED,
+  LM_MSG_ASK,
   LM_MSG_ATTACH,
   LM_MSG_CHILD,
   LM_MSG_CLOSED,
@@ -40,6 +41,7 @@ import {
   LM_MSG_SHUT,
   LM_MSG_SIGNALED,
   LM_MSG_SPAWNED,
+  LM_MSG_STATUS,
   LM_MSG_UNRELAY,
   LM_MSG_WELCOME,
   LM_PROTOCOL,
@@ -86,6 +88,7 @@ const ONE = Buffer.from(new BigUint64Array([1n]).buffer);
 export class KeeperLink {
   readonly #socket: MessageSocket;
   readonly #onHello: (hello: Hello, link: KeeperLink) => KeeperEvents | undefined;
+  readonly #onAsk: (() => Uint8Array) | undefined;
   #events: KeeperEvents | undefined;
   #isDeclined = false;
   #features: ReadonlySet<string> = new Set();
@@ -99,10 +102,16 @@ export class KeeperLink {
   #entries = new Map<string, { bytes: Buffer; fd: number | undefined }>();
 
   /**
-   * @param onHello called once with the first message; undefined declines the keeper
+   * @param onHello called once with the keeper's first message; undefined declines the keeper
+   * @param onAsk what to say to the `lamina` command, which connects as keepers do and asks who this is
    */
-  constructor(fd: number, onHello: (hello: Hello, link: KeeperLink) => KeeperEvents | undefined) {
+  constructor(
+    fd: number,
+    onHello: (hello: Hello, link: KeeperLink) => KeeperEvents | undefined,
+    onAsk?: () => Uint8Array,
+  ) {
     this.#onHello = onHello;
+    this.#onAsk = onAsk;
     this.#socket = new MessageSocket({
       fd,
       onMessage: (message) => this.#receive(message),
@@ -384,6 +393,10 @@ export class KeeperLink {
   }
 
   #welcome(message: Message): void {
+    if (message.type === LM_MSG_ASK && this.#onAsk !== undefined) {
+      this.#send({ type: LM_MSG_STATUS, fields: [this.#onAsk()] });
+      return;
+    }
     if (message.type !== LM_MSG_HELLO) {
       this.close();
       return;

@@ -119,7 +119,7 @@ export class Session implements KeeperEvents {
     this.#router = new Router();
     this.#router.add(taskV2.TaskDefinition, service);
     this.#router.add(taskV3.TaskDefinition, service);
-    this.#router.add(lamina.EngineDefinition, createEngineService(options.engineStatus, hello.keeperPid));
+    this.#router.add(lamina.EngineDefinition, createEngineService(options.engineStatus, hello));
     this.#context = {
       namespace: hello.namespace,
       get config() {

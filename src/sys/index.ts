@@ -11,3 +11,4 @@ export * from './poller.js';
 export * from './procfs.js';
 export * from './signals.js';
 export * from './socket.js';
+export * from './unix-sockets.js';
