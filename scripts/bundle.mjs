@@ -7,6 +7,7 @@
  */
 import { readFileSync, rmSync } from 'node:fs';
 import { build } from 'esbuild';
+import { writeLicences } from './licences.mjs';
 
 rmSync('build/lib', { recursive: true, force: true });
 const { version } = JSON.parse(readFileSync('package.json', 'utf8'));
@@ -17,10 +18,11 @@ const common = {
   platform: 'node',
   target: 'node24',
   sourcemap: true,
+  metafile: true,
   logLevel: 'warning',
 };
 
-await build({
+const boot = await build({
   ...common,
   entryPoints: { engine: 'src/shim/boot.ts' },
   outExtension: { '.js': '.cjs' },
@@ -28,7 +30,7 @@ await build({
   banner: { js: 'const $url = require("node:url").pathToFileURL(__filename).href;' },
   define: { 'import.meta.url': '$url' },
 });
-await build({
+const engine = await build({
   ...common,
   entryPoints: { engine: 'src/shim/main.ts' },
   format: 'cjs',
@@ -39,10 +41,11 @@ await build({
   // A script has no import(); require() of a part of the bundle is as lazy.
   supported: { 'dynamic-import': false },
 });
-await build({
+const command = await build({
   ...common,
   entryPoints: { lamina: 'src/cli/main.ts' },
   outExtension: { '.js': '.mjs' },
   format: 'esm',
   define: versionDefine,
 });
+writeLicences([boot, engine, command].map(({ metafile }) => metafile));
