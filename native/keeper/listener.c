@@ -13,7 +13,8 @@ static void accept_one(struct lm_keeper *keeper, int fd) {
   struct ucred peer;
   socklen_t len = sizeof peer;
   if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 || (peer.uid != geteuid() && peer.uid != 0)) {
-    lm_log("warning", "refused a connection from uid %u", (unsigned)peer.uid);
+    lm_log("warning", "refused a connection from uid %u: only root and uid %u may", (unsigned)peer.uid,
+           (unsigned)geteuid());
     (void)close(fd);
     return;
   }

@@ -98,7 +98,8 @@ static int bind_at(const char *path) {
 int lm_socket_open(struct lm_socket *sock, const char *dir, const char *path, struct lm_error *err) {
   *sock = (struct lm_socket){.fd = -1};
   if (strlen(path) > LM_SOCKET_PATH_MAX) {
-    return lm_fail(err, 0, "socket path %s is longer than %d bytes", path, LM_SOCKET_PATH_MAX);
+    return lm_fail(err, 0, "socket path %s is longer than %d bytes: give the daemon a shorter socket directory", path,
+                   LM_SOCKET_PATH_MAX);
   }
   struct lm_made made = {0};
   if (lm_make_dirs(dir, 0700, &made, err) < 0) return -1;
@@ -119,6 +120,7 @@ int lm_socket_open(struct lm_socket *sock, const char *dir, const char *path, st
   }
   if (fd < 0 && !joined) {
     lm_unmake_dirs(&made);
+    if (fd == -ENOTSOCK) return lm_fail(err, 0, "bind %s: what is there is no socket: remove it", path);
     return lm_fail(err, -fd, "bind %s", path);
   }
   *sock = (struct lm_socket){.path = lm_strdup(path), .fd = joined ? -1 : fd, .joined = joined, .made = made};

@@ -74,7 +74,7 @@ static int core_schedule(struct lm_error *err) {
   const char *wish = getenv("SCHED_CORE");
   if (wish == NULL || *wish == '\0') return 0;
   if (prctl(PR_SCHED_CORE, PR_SCHED_CORE_CREATE, 0, SCHED_CORE_PROCESS_GROUP, 0) < 0) {
-    return lm_fail(err, errno, "core scheduling");
+    return lm_fail(err, errno, "core scheduling, for which SCHED_CORE in the daemon's environment asks");
   }
   return 0;
 }

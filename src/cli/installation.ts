@@ -1,5 +1,5 @@
 /** What is installed beside this command: PREFIX/lib/lamina, as scripts/install makes it. */
-import { execFile, execFileSync } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import {
   accessSync,
   constants,
@@ -64,9 +64,16 @@ export function realpathOf(path: string): string | undefined {
 /** The build of the keepers that the installed release starts; undefined when it does not say. */
 export function installedBuild(library: string): string | undefined {
   const shim = join(currentDir(library) ?? library, SHIM);
-  if (!existsSync(shim)) return undefined;
-  const said = execFileSync(shim, ['-v'], { env: {}, encoding: 'utf8', timeout: CHECK_TIMEOUT_MS });
-  return /^ *Build: +(\S+)$/m.exec(said)?.[1];
+  // One that is missing or damaged says nothing, and is told of where it is run.
+  const { stdout } = spawnSync(shim, ['-v'], { env: {}, encoding: 'utf8', timeout: CHECK_TIMEOUT_MS });
+  return /^ *Build: +(\S+)$/m.exec(stdout ?? '')?.[1];
+}
+
+/** What an engine needs and is not installed: paths. */
+export function missingParts(library: string): string[] {
+  const dir = currentDir(library);
+  if (dir === undefined) return [join(library, 'engine.cjs')];
+  return ['engine.js', 'lamina.node'].map((name) => join(dir, name)).filter((path) => !existsSync(path));
 }
 
 /** Lets the installed names lead to a release that is there, each in one step. @throws LaminaError NotFound */
@@ -134,6 +141,10 @@ function isExecutable(path: string): boolean {
  * @throws LaminaError FailedPrecondition with what it said
  */
 export async function dryStart(library: string, script: string, config: string | undefined): Promise<CheckReport> {
+  if (!existsSync(script)) {
+    const others = releases(library).all.map((release) => ` or lamina engine upgrade --to ${release}`);
+    throw new LaminaError(Code.NotFound, `${script} is missing: install Lamina again,${others.slice(0, 1).join('')}`);
+  }
   const node = findNode(library, script, process.env);
   const own = Object.entries(process.env).filter(([name]) => VARIABLES.has(name) || name.startsWith('LAMINA_'));
   const env: NodeJS.ProcessEnv = { ...Object.fromEntries(own), UV_USE_IO_URING: '0' };

@@ -1,5 +1,6 @@
 /** The `lamina` command: one file per command group. Exit status 0, 1 for an error, 2 for a wrong command line. */
-import { LaminaError, messageOf, VERSION } from '../base/index.js';
+import { constants } from 'node:os';
+import { isErrno, LaminaError, messageOf, VERSION } from '../base/index.js';
 import { runEngine } from './engine.js';
 import { runUninstall } from './uninstall.js';
 import { UsageError } from './usage.js';
@@ -34,6 +35,12 @@ async function main(args: readonly string[]): Promise<number> {
       throw new UsageError(command === undefined ? 'no command' : `unknown command ${command}`, HELP);
   }
 }
+
+// `lamina engine status | head -1`: nobody reads on, which is no fault. As if the signal had not been ignored by Node.
+process.stdout.on('error', (error) => {
+  if (!isErrno(error, 'EPIPE')) throw error;
+  process.exit(128 + constants.signals.SIGPIPE);
+});
 
 try {
   process.exitCode = await main(process.argv.slice(2));

@@ -26,6 +26,7 @@ export function checkedStateDir(env: NodeJS.ProcessEnv = process.env): string | 
   const directory = stateDir(env);
   const isRoot = process.geteuid?.() === 0;
   if (directory === undefined) throw needsRoot('this user has no state directory');
+  if (!directory.startsWith('/')) throw wrong(directory, 'is not an absolute path', 'let LAMINA_STATE_DIR be one');
   let info: Stats | undefined;
   try {
     info = lstatSync(directory, { throwIfNoEntry: false });

@@ -2,7 +2,7 @@
 import { messageOf } from '../base/index.js';
 import { DEFAULT_CONFIG_PATH, loadConfig } from '../shim/config.js';
 import { libraryOf } from './engines.js';
-import { installedBuild, releases } from './installation.js';
+import { installedBuild, missingParts, releases } from './installation.js';
 import { describeKeeper } from './keepers.js';
 import { count, type Survey } from './survey.js';
 
@@ -46,6 +46,8 @@ export interface StatusReport {
   /** Sockets of shims that neither answer nor register. */
   readonly silent: readonly string[];
   readonly configurations: readonly ConfigRow[];
+  /** Files that the next engine needs, and that are not installed. */
+  readonly missing: readonly string[];
   readonly current: string | null;
   readonly releases: readonly string[];
   /** Of the keepers that the installed release starts; null: it does not say. */
@@ -70,6 +72,7 @@ export async function reportOf(found: Survey, library: string): Promise<StatusRe
     unserved: keepers.filter(({ engine }) => engine === null),
     silent: found.silent,
     configurations: await readConfigurations(found),
+    missing: missingParts(library),
     current: installed.current ?? null,
     releases: installed.all,
     build: installedBuild(library) ?? null,
@@ -93,8 +96,9 @@ async function readConfigurations({ engines }: Survey): Promise<ConfigRow[]> {
 }
 
 /** Exit status of `status`: 1 when a keeper is not served, or no container can be made. */
-export function exitStatusOf({ unserved, configurations }: StatusReport): number {
-  return unserved.length === 0 && configurations.every(({ error }) => error === null) ? 0 : 1;
+export function exitStatusOf({ unserved, configurations, missing }: StatusReport): number {
+  const isReady = missing.length === 0 && configurations.every(({ error }) => error === null);
+  return unserved.length === 0 && isReady ? 0 : 1;
 }
 
 /** A report as lines. */
@@ -110,6 +114,7 @@ export function linesOf(report: StatusReport): string[] {
     ...report.configurations.flatMap(({ path, error }) =>
       error === null ? [] : [`configuration ${path} cannot be used, so containers cannot be created: ${error}`],
     ),
+    ...report.missing.map((path) => `${path} is missing, so containers cannot be created: install Lamina again`),
     ...report.releases.map((name) => `release ${name}${name === report.current ? ' (installed)' : ''}`),
   ];
 }

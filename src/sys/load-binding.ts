@@ -35,7 +35,7 @@ export function loadBinding(candidates: readonly string[]): NativeBinding {
     const tried = candidates.join(', ');
     throw new LaminaError(
       Code.Unavailable,
-      `load native addon: not found in ${tried}: run "npm run build:native" or set LAMINA_ADDON`,
+      `load native addon: not found in ${tried}: install Lamina again (in a checkout: npm run build:native), or let LAMINA_ADDON name it`,
       { subject: 'lamina.node' },
     );
   }

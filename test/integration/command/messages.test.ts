@@ -1,11 +1,11 @@
 /** What `lamina` says to somebody who has only the message: what is wrong, where, and what to do. */
 import assert from 'node:assert/strict';
-import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { type CommandResult, runCommand } from '../../lib/command.js';
-import { LAMINA_LIBRARY, releaseDir } from '../../lib/installed.js';
+import { copyInstalled, LAMINA_LIBRARY, releaseDir } from '../../lib/installed.js';
 import { keepers } from '../../lib/processes.js';
 import { LAMINA_BIN } from '../../lib/repo.js';
 import { FakeDaemon } from '../../lib/shim-client.js';
@@ -114,7 +114,7 @@ describe('lamina engine status', () => {
   it('shows each keeper with its build, the engine that serves it, and the build that is installed', async () => {
     const shims = [await daemon.launch({ args: ['true'] }), await daemon.launch({ args: ['true'] })];
     const found = await report();
-    assert.deepEqual(found.keepers.map(({ id }) => id).toSorted(), shims.map(({ id }) => id).toSorted());
+    assert.deepEqual(new Set(found.keepers.map(({ id }) => id)), new Set(shims.map(({ id }) => id)));
     assert.deepEqual(new Set(found.keepers.map(({ pid }) => pid)), new Set(keepers(daemon)));
     assert.match(found.build, /^[0-9a-f]{16}$/);
     for (const keeper of found.keepers) {
@@ -193,6 +193,70 @@ describe('lamina engine status', () => {
     } finally {
       process.kill(engine?.pid ?? 0, 'SIGCONT');
     }
+  });
+});
+
+describe('lamina, with an installation that lacks something', () => {
+  let dir: string;
+  let library: string;
+  let release: string;
+  beforeEach(() => {
+    dir = mkdtempSync(join(tmpdir(), 'lamina-lacks-'));
+    library = join(dir, 'lib/lamina');
+    copyInstalled(LAMINA_LIBRARY, library);
+    release = releaseDir(library);
+  });
+  afterEach(() => rmSync(dir, { recursive: true, force: true }));
+
+  const lamina = async (args: readonly string[], env: Record<string, string> = {}): Promise<CommandResult> =>
+    await runCommand([COMMAND, ...args], {
+      env: { LAMINA_LIB: library, LAMINA_STATE_DIR: join(dir, 'state'), ...env },
+    });
+
+  it('says in status which part of the engine, and that no container can be made', async () => {
+    for (const [path, missing] of [
+      [join(release, 'lamina.node'), join(release, 'lamina.node')],
+      [join(release, 'engine.js'), join(release, 'engine.js')],
+      [join(library, 'engine.cjs'), join(library, 'engine.cjs')],
+    ] as const) {
+      renameSync(path, join(dir, 'away'));
+      const { code, stdout } = await lamina(['engine', 'status']);
+      assert.equal(code, 1);
+      assert.ok(
+        stdout.includes(`${missing} is missing, so containers cannot be created: install Lamina again\n`),
+        stdout,
+      );
+      const upgraded = await lamina(['engine', 'upgrade', '--dry-run']);
+      assert.equal(upgraded.code, 1);
+      assert.match(upgraded.stderr, /missing: install Lamina again|does not start/);
+      renameSync(join(dir, 'away'), path);
+    }
+    assert.equal((await lamina(['engine', 'status'])).code, 0);
+  });
+
+  it('says what of the command itself, without a stack trace', async () => {
+    const cases: readonly (readonly [RegExp, Record<string, string>])[] = [
+      [
+        /^lamina: no \/nonexistent\/lamina\.mjs: install Lamina again, or let LAMINA_LIB/,
+        { LAMINA_LIB: '/nonexistent' },
+      ],
+      [/^lamina: LAMINA_NODE is \/nonexistent: no such program: unset it/, { LAMINA_NODE: '/nonexistent' }],
+      [/^lamina: state directory state is not an absolute path/, { LAMINA_STATE_DIR: 'state' }],
+    ];
+    for (const [pattern, env] of cases) {
+      const { code, stderr } = await lamina(['engine', 'status'], env);
+      assert.equal(code, 1, stderr);
+      assert.match(stderr, pattern);
+      assert.equal(stderr.trim().split('\n').length, 1, stderr);
+    }
+  });
+
+  it('ends quietly when nobody reads on', async () => {
+    const script = `"$0" --help | true; "$0" engine --help | true; "$0" engine status | true`;
+    const { stderr } = await runCommand(['sh', '-c', script, COMMAND], {
+      env: { LAMINA_LIB: library, LAMINA_STATE_DIR: join(dir, 'state') },
+    });
+    assert.equal(stderr, '');
   });
 });
 
