@@ -120,7 +120,7 @@ int lm_socket_open(struct lm_socket *sock, const char *dir, const char *path, st
   }
   if (fd < 0 && !joined) {
     lm_unmake_dirs(&made);
-    if (fd == -ENOTSOCK) return lm_fail(err, 0, "bind %s: what is there is no socket: remove it", path);
+    if (fd == -ENOTSOCK) return lm_fail(err, 0, "bind %s: %s: remove what is there", path, strerror(-fd));
     return lm_fail(err, -fd, "bind %s", path);
   }
   *sock = (struct lm_socket){.path = lm_strdup(path), .fd = joined ? -1 : fd, .joined = joined, .made = made};

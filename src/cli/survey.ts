@@ -85,7 +85,10 @@ export async function survey({ stateDir, library, timeoutMs }: SurveyOptions): P
     for (let socket = waiting.shift(); socket !== undefined; socket = waiting.shift()) await look(socket);
   };
   await Promise.all(Array.from({ length: AT_ONCE }, work));
-  return { engines: enginesOf(listening, found), ...found, elsewhere };
+  const engines = enginesOf(listening, found);
+  found.served.sort(byPid);
+  found.unserved.sort(byPid);
+  return { engines, ...found, elsewhere };
 }
 
 /** All engines once, with what is known of each. Keepers of one that is no process of ours are not served by it. */
@@ -107,7 +110,11 @@ function enginesOf(
     });
     return false;
   });
-  return [...engines.values()];
+  return [...engines.values()].sort((a, b) => a.process.pid - b.process.pid);
+}
+
+function byPid(a: { readonly keeper: Keeper }, b: { readonly keeper: Keeper }): number {
+  return a.keeper.pid - b.keeper.pid;
 }
 
 function reason(error: unknown, timeoutMs: number): string {

@@ -130,7 +130,7 @@ describe('an installation', () => {
     assert.equal(code, 0, stderr);
     assert.match(stdout, /left \S+\/lib\/lamina\/: not empty \(mine\)\n/);
     const left = ['', 'bin', 'bin/other', 'lib', 'lib/lamina', 'lib/lamina/mine'];
-    assert.deepEqual(all(prefix).toSorted(), left.map((name) => join(prefix, name)).toSorted());
+    assert.deepEqual(new Set(all(prefix)), new Set(left.map((name) => join(prefix, name))));
   });
 
   it('is removed by uninstall to the last folder where it was alone', async () => {
