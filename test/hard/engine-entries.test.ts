@@ -134,7 +134,18 @@ async function take(entries: readonly Action[], config: ConfigFile): Promise<rea
   process.setUncaughtExceptionCaptureCallback((error) => thrown.push(error));
   const [ours, theirs] = binding().socketPair('seqpacket');
   let hasEnded = false;
-  const status = { pid: 1, version: '', directory: '', protocol: 1, keepers: 1, containers: 0 };
+  const status = {
+    pid: 1,
+    version: '',
+    directory: '',
+    protocol: 1,
+    keepers: 1,
+    containers: 0,
+    node: '',
+    config: '',
+    givenNode: '',
+    configError: '',
+  };
   const boundary = new Boundary(() => undefined);
   const link = boundary.run(
     () =>
