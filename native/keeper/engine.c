@@ -1,10 +1,8 @@
-/* Finding an engine, starting one when there is none, and replacing one that hangs. See "Finding an engine" in
+/* Finding an engine, and starting one when there is none. See "Finding an engine" in
  * native/README.md. Nothing here waits: a lock held by another keeper, a refused connection, a failed start only arm a
  * timer. */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/pidfd.h>
@@ -67,47 +65,6 @@ static void forget_process(struct lm_engine *engine) {
   lm_close(&engine->pidfd);
 }
 
-static bool is_hung_up(int fd) {
-  struct pollfd poll_fd = {.fd = fd};
-  return poll(&poll_fd, 1, 0) > 0 && (poll_fd.revents & (POLLHUP | POLLERR)) != 0;
-}
-
-/* The engine's process, when WELCOME has not told it: its starter wrote it into the lock file. Believed only if that
- * process runs our engine, and as long as it is the one behind our link: another keeper may have replaced it a moment
- * ago. With the lock held nobody does, and had somebody before, our link would be dead. */
-static int pidfd_from_lock(const struct lm_keeper *keeper) {
-  const struct lm_engine *engine = &keeper->engine;
-  if (engine->lock == NULL || keeper->link.dedicated) return -1;
-  LM_CLEANUP_CLOSE int lock = lm_rendezvous_lock(engine->lock);
-  if (lock < 0 || is_hung_up(keeper->link.watch.fd)) return -1;
-  LM_CLEANUP_BUF struct lm_buf text = {0};
-  if (lm_read_file(AT_FDCWD, engine->lock, 64, &text) < 0) return -1;
-  lm_buf_append(&text, "", 1);
-  pid_t pid = (pid_t)strtol((const char *)text.data, NULL, 10);
-  if (pid <= 1 || pid == getpid()) return -1;
-  int fd = pidfd_open(pid, 0);
-  if (fd < 0) return -1;
-  /* Read after the pidfd was opened: what it says is then true of the process behind the pidfd. */
-  LM_CLEANUP_BUF struct lm_buf command = {0};
-  LM_CLEANUP_FREE char *path = lm_format("/proc/%d/cmdline", (int)pid);
-  LM_CLEANUP_FREE char *script = lm_format("%s/engine.cjs", engine->library);
-  if (lm_read_file(AT_FDCWD, path, 65536, &command) == 0 &&
-      memmem(command.data, command.len, script, strlen(script)) != NULL) {
-    return fd;
-  }
-  (void)close(fd);
-  return -1;
-}
-
-void lm_engine_hangs(struct lm_keeper *keeper) {
-  struct lm_engine *engine = &keeper->engine;
-  if (engine->pidfd < 0) engine->pidfd = pidfd_from_lock(keeper);
-  lm_log("error", "engine %d does not answer: replacing it", (int)engine->pid);
-  if (engine->pidfd >= 0) (void)pidfd_send_signal(engine->pidfd, SIGKILL, NULL, 0);
-  lm_link_close(keeper);
-  lm_engine_lost(keeper);
-}
-
 void lm_engine_linked(struct lm_keeper *keeper) {
   lm_timer_stop(&keeper->engine.seek);
   keeper->engine.locked_since = 0;
@@ -135,6 +92,7 @@ void lm_engine_welcome(struct lm_keeper *keeper, uint64_t arg) {
 void lm_engine_lost(struct lm_keeper *keeper) {
   struct lm_engine *engine = &keeper->engine;
   lm_ping_end(keeper);
+  lm_timer_stop(&engine->dying);
   forget_process(engine);
   if (keeper->done) return;
   bool welcomed = keeper->link.welcomed;
@@ -161,6 +119,7 @@ void lm_engine_declined(struct lm_keeper *keeper, unsigned version) {
     return;
   }
   lm_ping_end(keeper);
+  lm_timer_stop(&keeper->engine.dying);
   keeper->engine.dedicated = true;
   lm_engine_seek(keeper);
 }
@@ -182,6 +141,9 @@ static pid_t start_engine(struct lm_keeper *keeper, int sock, bool dedicated, st
   LM_CLEANUP_FREE char **env = lm_node_env(keeper->env);
   int from[] = {sock, log, log};
   int to[] = {ENGINE_FD, 1, 2};
+  /* We may have been moved into a container's groups, whose limits are not the engine's. */
+  unsigned move_count;
+  struct lm_move *moves = lm_home_moves(&keeper->identity.home, &move_count);
   const struct lm_spawn spawn = {
       .program = node,
       .argv = argv,
@@ -193,8 +155,15 @@ static pid_t start_engine(struct lm_keeper *keeper, int sock, bool dedicated, st
       .new_session = true,
       .confined = true,
       .nofile = &keeper->nofile,
+      .moves = moves,
+      .move_count = move_count,
+      .oom_score = keeper->identity.home.score,
   };
   pid_t pid = lm_spawn(&spawn, err);
+  for (unsigned i = 0; pid > 0 && i < move_count; i++) {
+    if (moves[i].error != 0) lm_log("warning", "engine %d: %s: %s", (int)pid, moves[i].procs, strerror(moves[i].error));
+  }
+  lm_home_free_moves(moves, move_count);
   if (pid > 0) lm_children_name(keeper, pid, (struct lm_field){"engine", 6}, true);
   return pid;
 }
@@ -225,10 +194,15 @@ static void start_dedicated(struct lm_keeper *keeper) {
   lm_link_open(keeper, ends[0]);
 }
 
+/* A connection to the engine that is there, or -errno. */
+static int connect_to(struct lm_engine *engine, int folder) {
+  return lm_rendezvous_connect(folder, engine->socket, engine->undying, &engine->linked);
+}
+
 /* With the lock held: looks once more, then starts an engine behind a new socket. A connection, or -1 with err. */
-static int start_shared(struct lm_keeper *keeper, int lock, struct lm_error *err) {
+static int start_shared(struct lm_keeper *keeper, int folder, int lock, struct lm_error *err) {
   struct lm_engine *engine = &keeper->engine;
-  int fd = lm_rendezvous_connect(engine->socket);
+  int fd = connect_to(engine, folder);
   if (fd >= 0) return fd;
   if (fd != -ECONNREFUSED && fd != -ENOENT) return lm_fail(err, -fd, "connect %s", engine->socket);
   (void)unlink(engine->socket);
@@ -239,17 +213,25 @@ static int start_shared(struct lm_keeper *keeper, int lock, struct lm_error *err
     (void)unlink(engine->socket);
     return -1;
   }
-  char text[24];
-  int len = snprintf(text, sizeof text, "%d\n", (int)pid);
-  /* In this order: where the disk is full, what there is room for is the last pid's place. */
-  if (pwrite(lock, text, (size_t)len, 0) != len) {
-    lm_log("warning", "%s: %s: should the engine hang at once, it is not found", engine->lock, strerror(errno));
-  } else {
-    (void)!ftruncate(lock, len);
+  int result = lm_rendezvous_record(lock, pid, lm_rendezvous_named(folder, engine->socket));
+  if (result < 0) {
+    lm_log("warning", "%s: %s: should the engine hang at once, it is not found", engine->lock, strerror(-result));
   }
-  fd = lm_rendezvous_connect(engine->socket);
+  fd = connect_to(engine, folder);
   if (fd < 0) return lm_fail(err, -fd, "connect %s", engine->socket);
   return fd;
+}
+
+/* The folder, made if it is not there. A descriptor, or -1 with err. */
+static int open_folder(const struct lm_engine *engine, struct lm_error *err) {
+  int folder = lm_rendezvous_open(engine->state_dir);
+  if (folder == -ENOENT) {
+    if (lm_make_dirs(engine->state_dir, 0700, NULL, err) < 0) return -1;
+    /* Looked at like any other: somebody may have been faster. */
+    folder = lm_rendezvous_open(engine->state_dir);
+  }
+  if (folder == -EPERM) return lm_fail(err, 0, "the state directory is not ours alone");
+  return folder < 0 ? lm_fail(err, -folder, "%s", engine->state_dir) : folder;
 }
 
 /* Another keeper is starting an engine right now, or one that has ended took the lock file with it: a matter of
@@ -278,18 +260,15 @@ void lm_engine_seek(struct lm_keeper *keeper) {
     start_dedicated(keeper);
     return;
   }
-  if (!lm_rendezvous_is_private(engine->state_dir)) {
-    failed(keeper, "the state directory is not ours alone");
+  struct lm_error err;
+  LM_CLEANUP_CLOSE int folder = open_folder(engine, &err);
+  if (folder < 0) {
+    failed(keeper, err.text);
     return;
   }
-  int fd = lm_rendezvous_connect(engine->socket);
+  int fd = connect_to(engine, folder);
   if (fd == -ECONNREFUSED || fd == -ENOENT) {
-    struct lm_error err;
-    if (lm_make_dirs(engine->state_dir, 0700, NULL, &err) < 0) {
-      failed(keeper, err.text);
-      return;
-    }
-    LM_CLEANUP_CLOSE int lock = lm_rendezvous_lock(engine->lock);
+    LM_CLEANUP_CLOSE int lock = lm_rendezvous_lock(folder, engine->lock);
     if (lock == -EWOULDBLOCK) {
       wait_for_lock(keeper);
       return;
@@ -298,7 +277,7 @@ void lm_engine_seek(struct lm_keeper *keeper) {
       failed(keeper, strerror(-lock));
       return;
     }
-    fd = start_shared(keeper, lock, &err);
+    fd = start_shared(keeper, folder, lock, &err);
     if (fd < 0) {
       failed(keeper, err.text);
       return;
@@ -316,6 +295,7 @@ void lm_engine_init(struct lm_keeper *keeper) {
   struct lm_engine *engine = &keeper->engine;
   engine->pidfd = -1;
   engine->seek.fire = seek_fired;
+  lm_replace_init(keeper);
   engine->state_dir = lm_state_dir();
   struct lm_error err;
   engine->library = lm_library_find(&err);

@@ -134,6 +134,7 @@ static void free_identity(struct lm_identity *who) {
                    who->socket,        who->grpc_address, who->ttrpc_address, who->publish_binary,
                    who->daemon_version};
   for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) free(texts[i]);
+  lm_home_free(&who->home);
 }
 
 static void end(struct lm_keeper *keeper) {

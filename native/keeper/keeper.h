@@ -9,7 +9,9 @@
 
 #include "../common/util.h"
 #include "../common/wire.h"
+#include "home.h"
 #include "loop.h"
+#include "rendezvous.h"
 
 /* Whom this keeper serves; what HELLO says. All owned. */
 struct lm_identity {
@@ -23,6 +25,7 @@ struct lm_identity {
   char *publish_binary;
   char *daemon_version;
   bool debug;
+  struct lm_home home;
 };
 
 struct lm_out {
@@ -57,10 +60,14 @@ struct lm_engine {
   unsigned failures;    /* engines in a row that did not serve for long, or could not be started */
   int64_t welcomed_at;
   struct lm_timer seek;
+  struct lm_file_id linked;  /* the socket behind which the linked engine is */
+  struct lm_file_id undying; /* one whose engine was killed and does not die */
+  struct lm_timer dying;     /* the linked engine was killed */
 };
 
 struct lm_ping {
   struct lm_timer timer;
+  struct lm_timer look; /* until the engine has said who it is */
   int64_t every;       /* ms */
   int64_t heard_at;    /* last message */
   unsigned unanswered; /* pings in a row */
@@ -212,13 +219,18 @@ void lm_engine_free(struct lm_keeper *keeper);
 void lm_engine_seek(struct lm_keeper *keeper);
 void lm_engine_linked(struct lm_keeper *keeper);
 void lm_engine_welcome(struct lm_keeper *keeper, uint64_t pid);
-/* It does not answer: it is killed, and another is sought. */
-void lm_engine_hangs(struct lm_keeper *keeper);
 /* The link is down: another is sought after a while. */
 void lm_engine_lost(struct lm_keeper *keeper);
 /* The linked engine does not serve us, by its own word or because its messages have another version: we start one of
  * our own. */
 void lm_engine_declined(struct lm_keeper *keeper, unsigned version);
+
+/* replace.c: one that hangs */
+void lm_replace_init(struct lm_keeper *keeper);
+/* It does not answer: it is killed, and another is sought once it is gone, or after a while. */
+void lm_engine_hangs(struct lm_keeper *keeper);
+/* Another engine has taken the place of the linked one, which lives on. */
+bool lm_engine_is_replaced(const struct lm_keeper *keeper);
 
 /* ping.c: whether it answers */
 void lm_ping_init(struct lm_keeper *keeper);

@@ -6,6 +6,8 @@
 
 #define PING_MS 10000
 #define PINGS_MAX 3
+/* How often a keeper that no engine has welcomed looks whether it waits at the right door: tenth parts of a ping. */
+#define LOOKS 10
 
 /* At the same moments in every keeper, multiples of `every` on the clock they share: the engine wakes up once for all.
  */
@@ -37,7 +39,7 @@ static void fired(struct lm_timer *timer) {
     return;
   }
   if (take_pong(ping)) ping->unanswered = 0;
-  if (ping->unanswered >= PINGS_MAX) {
+  if (ping->unanswered >= PINGS_MAX || (ping->unanswered > 0 && lm_engine_is_replaced(keeper))) {
     lm_engine_hangs(keeper);
     return;
   }
@@ -46,9 +48,21 @@ static void fired(struct lm_timer *timer) {
   lm_link_post(keeper, LM_MSG_PING, 0, ++ping->serial, 0, lm_blob_ref(ping->pong));
 }
 
+/* An engine that does not die keeps its socket open, and whoever came before it was replaced waits there. */
+static void looked(struct lm_timer *timer) {
+  struct lm_keeper *keeper = LM_CONTAINER_OF(timer, struct lm_keeper, ping.look);
+  if (!lm_link_up(keeper) || keeper->link.welcomed) return;
+  if (lm_engine_is_replaced(keeper)) {
+    lm_engine_hangs(keeper);
+  } else {
+    lm_timer_arm(&keeper->loop, timer, keeper->ping.every / LOOKS + 1);
+  }
+}
+
 void lm_ping_init(struct lm_keeper *keeper) {
   struct lm_ping *ping = &keeper->ping;
   ping->timer.fire = fired;
+  ping->look.fire = looked;
   const char *every = getenv("LAMINA_PING_MS");
   ping->every = every == NULL ? PING_MS : strtol(every, NULL, 10);
   if (ping->every <= 0) ping->every = PING_MS;
@@ -66,9 +80,11 @@ void lm_ping_begin(struct lm_keeper *keeper) {
   forget_pong(ping);
   ping->pong = lm_blob_make(NULL, 0, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   arm(keeper);
+  lm_timer_arm(&keeper->loop, &ping->look, ping->every / LOOKS + 1);
 }
 
 void lm_ping_end(struct lm_keeper *keeper) {
   lm_timer_stop(&keeper->ping.timer);
+  lm_timer_stop(&keeper->ping.look);
   forget_pong(&keeper->ping);
 }

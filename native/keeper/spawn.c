@@ -114,6 +114,25 @@ NO_ASAN static void close_doors(void) {
   }
 }
 
+/* One write(2), as cgroup files want it. 0 or an errno. */
+NO_ASAN static int put(const char *path, const char *text, size_t len) {
+  int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+  if (fd < 0) return errno;
+  int error = write(fd, text, len) < 0 ? errno : 0;
+  (void)close(fd);
+  return error;
+}
+
+/* Not by the parent: the program's very first memory is to be charged there. */
+NO_ASAN static void move(const struct lm_spawn *spawn) {
+  for (unsigned i = 0; i < spawn->move_count; i++) {
+    struct lm_move *to = &spawn->moves[i];
+    to->error = put(to->procs, "0", 1);
+    if (to->error == ENOENT || to->error == ENODEV) to->error = put(to->fallback, "0", 1);
+  }
+  if (spawn->oom_score != NULL) (void)put("/proc/self/oom_score_adj", spawn->oom_score, strlen(spawn->oom_score));
+}
+
 NO_ASAN static int child_main(void *arg) {
   struct attempt *a = arg;
   const struct lm_spawn *spawn = a->spawn;
@@ -134,6 +153,8 @@ NO_ASAN static int child_main(void *arg) {
   if (chdir(spawn->cwd) < 0) return child_fail(a, "chdir");
   const char *failed = place_fds(spawn);
   if (failed != NULL) return child_fail(a, failed);
+  /* Not before: there may have been no room for a descriptor. */
+  move(spawn);
   /* Not before: it may be less than the numbers in use here. */
   if (spawn->nofile != NULL) (void)setrlimit(RLIMIT_NOFILE, spawn->nofile);
   sigset_t mask;

@@ -11,6 +11,13 @@
 #define LM_SPAWN_FDS_MAX 32
 #define LM_SPAWN_FD_LIMIT 256 /* numbers in the child are below this */
 
+/* A cgroup that the child joins before it executes the program. */
+struct lm_move {
+  char *procs;    /* the group's cgroup.procs ... */
+  char *fallback; /* ... and the one to be joined where there is no such group any more */
+  int error;      /* out: errno when it could join neither, which keeps nothing else from being done */
+};
+
 struct lm_spawn {
   const char *program; /* a path, or a name looked up in the child's PATH */
   char *const *argv;
@@ -23,6 +30,9 @@ struct lm_spawn {
   bool die_with_parent;
   bool confined; /* for Node: SIGUSR1 stays blocked, no sockets but those of AF_UNIX, no io_uring */
   const struct rlimit *nofile; /* RLIMIT_NOFILE to restore, or NULL */
+  struct lm_move *moves;
+  unsigned move_count;
+  const char *oom_score; /* for oom_score_adj, or NULL; a failure is passed over */
 };
 
 /* Starts the program and returns its pid; a failure of any step up to and including execve is an error whose text names

@@ -158,7 +158,10 @@ static int launch(const struct lm_flags *flags, const struct lm_bootstrap *boots
   go_read = ends[0];
   go_write = ends[1];
   if (core_schedule(err) < 0) return -1;
+  /* Before anything moves the keeper or changes its score. */
+  struct lm_home home = lm_home_here();
   undo->keeper = fork();
+  if (undo->keeper != 0) lm_home_free(&home);
   if (undo->keeper < 0) return lm_fail(err, errno, "fork");
   if (undo->keeper == 0) {
     (void)close(go_write);
@@ -173,6 +176,7 @@ static int launch(const struct lm_flags *flags, const struct lm_bootstrap *boots
         .publish_binary = pick(bootstrap->binary, flags->publish_binary),
         .daemon_version = pick(bootstrap->daemon_version, NULL),
         .debug = flags->debug || bootstrap->debug,
+        .home = home,
     };
     become_keeper(who, undo->socket->fd, go_read);
   }

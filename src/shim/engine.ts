@@ -4,7 +4,7 @@
  * A shared engine inherits a listening socket that a keeper has bound (native/README.md, "Finding an engine"); a dedicated one serves the single
  * keeper at the other end of a socket pair.
  */
-import { closeSync, openSync, unlinkSync } from 'node:fs';
+import { closeSync, fstatSync, lstatSync, openSync, type Stats, unlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { lamina } from '../api/index.js';
@@ -29,6 +29,8 @@ const ACCEPT_PAUSE_MS = 500;
 interface Listener {
   readonly fd: number;
   readonly path: string;
+  /** The socket's file as it was when this engine began: by now the path may name a successor's. */
+  readonly file: FileId | undefined;
   readonly watch: Registration;
 }
 
@@ -54,7 +56,7 @@ export class Engine {
    */
   listen(fd: number, path: string): void {
     const watch = sharedPoller().watch(fd, POLLIN, () => this.#accept());
-    this.#listener = { fd, path, watch };
+    this.#listener = { fd, path, file: fileAt(path), watch };
     this.#watchIdle();
   }
 
@@ -194,7 +196,8 @@ export class Engine {
     const lockPath = listener.path.replace(/\.sock$/, '.lock');
     const lock = openSync(lockPath, 'a', 0o600);
     try {
-      if (!binding().flock(lock, 'exclusive')) {
+      // A lock on a file that is no longer there keeps nobody out.
+      if (!binding().flock(lock, 'exclusive') || !isSameFile(fstatSync(lock), fileAt(lockPath))) {
         this.#watchIdle();
         return;
       }
@@ -203,7 +206,10 @@ export class Engine {
         return;
       }
       this.#stopListening();
-      for (const path of [listener.path, listener.path.replace(/\.sock$/, '.log'), lockPath]) removeFile(path);
+      // Where another engine has taken this one's place, all three are that one's.
+      if (isSameFile(listener.file, fileAt(listener.path))) {
+        for (const path of [listener.path, listener.path.replace(/\.sock$/, '.log'), lockPath]) removeFile(path);
+      }
       this.#end();
     } finally {
       closeSync(lock);
@@ -221,6 +227,18 @@ export class Engine {
     process.exitCode = 0;
     process.exit();
   }
+}
+
+/** A file by what it is, not by what it is called. */
+type FileId = Pick<Stats, 'dev' | 'ino'>;
+
+/** undefined: there is none. */
+function fileAt(path: string): FileId | undefined {
+  return lstatSync(path, { throwIfNoEntry: false });
+}
+
+function isSameFile(a: FileId | undefined, b: FileId | undefined): boolean {
+  return a !== undefined && a.ino === b?.ino && a.dev === b.dev;
 }
 
 function removeFile(path: string): void {
