@@ -21,6 +21,6 @@ NAPI_MODULE_INIT() {
   }
   bool ok = register_poller(env, exports) && register_socket(env, exports) && register_fd(env, exports) &&
             register_process(env, exports) && register_tty(env, exports) && register_inotify(env, exports) &&
-            register_mount(env, exports) && register_idmap(env, exports) && register_bpf(env, exports);
+            register_bpf(env, exports);
   return ok ? exports : NULL;
 }

@@ -1,4 +1,5 @@
-/* What the addon's files share: instance data, arguments, errors, promises.
+/* What the addon's files share: instance data, arguments, errors. Nothing in it waits: what may is the
+ * worker's (native/worker).
  *
  * Conventions. Functions that can throw return NULL or false with a JavaScript exception pending. Nothing here is
  * static data: the addon may be loaded by several environments (worker threads) of one process. */
@@ -84,33 +85,6 @@ void close_fd(int fd);
 void cleanup_free(void *pointer);
 #define AUTO_FREE __attribute__((cleanup(cleanup_free)))
 
-/* job.c: one blocking call on the thread pool, its outcome as a promise. */
-enum job_result { JOB_NOTHING, JOB_FD, JOB_DEVICE };
-
-struct job {
-  /* Filled by the caller before job_start. Strings belong to the job. */
-  void (*run)(struct job *job); /* pool thread; sets err and syscall, or the result */
-  char *text[5];
-  unsigned long flags;
-  int fd;
-  enum job_result kind;
-  /* Filled by run. */
-  int err;
-  const char *syscall;
-  const char *path; /* what the error names: one of text */
-  int result_fd;
-  char device[32];
-  /* job.c only. */
-  napi_async_work work;
-  napi_deferred deferred;
-};
-
-struct job *job_new(void (*run)(struct job *job));
-void job_free(struct job *job);
-/* Takes the job; returns the promise. */
-napi_value job_start(napi_env env, struct job *job, const char *name);
-void job_fail(struct job *job, const char *syscall, const char *path);
-
 /* One per source file; false with a pending exception. */
 bool register_poller(napi_env env, napi_value exports);
 bool register_socket(napi_env env, napi_value exports);
@@ -118,8 +92,6 @@ bool register_fd(napi_env env, napi_value exports);
 bool register_process(napi_env env, napi_value exports);
 bool register_tty(napi_env env, napi_value exports);
 bool register_inotify(napi_env env, napi_value exports);
-bool register_mount(napi_env env, napi_value exports);
-bool register_idmap(napi_env env, napi_value exports);
 bool register_bpf(napi_env env, napi_value exports);
 
 #define REGISTER(env, exports, table) add_functions(env, exports, table, sizeof(table) / sizeof((table)[0]))

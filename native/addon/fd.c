@@ -2,13 +2,11 @@
 #include "addon.h"
 
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 static bool one_fd(napi_env env, napi_callback_info info, int *fd) {
@@ -145,27 +143,6 @@ static napi_value lock_file(napi_env env, napi_callback_info info) {
   return value_bool(env, result == 0);
 }
 
-static napi_value open_in_root(napi_env env, napi_callback_info info) {
-  napi_value args[2];
-  AUTO_FREE char *root = NULL;
-  AUTO_FREE char *path = NULL;
-  if (!get_args(env, info, args, 2, NULL) || !arg_string(env, args[0], "root", &root) ||
-      !arg_string(env, args[1], "path", &path)) {
-    return NULL;
-  }
-  int root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
-  if (root_fd < 0) return throw_errno(env, errno, "open", root);
-  struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
-  int fd;
-  /* EAGAIN: something was renamed or mounted meanwhile and the kernel cannot tell that it stayed inside. */
-  int tries = 0;
-  do {
-    fd = (int)syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
-  } while (fd < 0 && (errno == EINTR || errno == EAGAIN) && ++tries < 32);
-  close_fd(root_fd);
-  return give_fd(env, fd, "openat2", path);
-}
-
 bool register_fd(napi_env env, napi_value exports) {
   const struct function table[] = {
       {"pipe", make_pipe},
@@ -177,7 +154,6 @@ bool register_fd(napi_env env, napi_value exports) {
       {"eventfd", make_eventfd},
       {"readEventfd", read_eventfd},
       {"flock", lock_file},
-      {"openInRoot", open_in_root},
   };
   return REGISTER(env, exports, table);
 }

@@ -24,6 +24,7 @@ import { InitExit } from './init-exit.js';
 import type { OpenIoOptions } from './io/open.js';
 import { ioPrefix, type LeftStreams, type ProcessIo } from './io/process-io.js';
 import type { StdioRequest } from './io/stdio.js';
+import { keeperWork } from './keeper-work.js';
 import { Ledger } from './ledger.js';
 import { ExecProcess } from './process/exec.js';
 import { launch, type RunRuntime } from './process/launch.js';
@@ -408,7 +409,8 @@ export class Container {
   }
 
   #unmount(): Promise<void> {
-    return unmountRecursive(bundlePaths(this.settings.bundle).rootfs);
+    const work = keeperWork(this.#context.link.children, this.id);
+    return unmountRecursive(bundlePaths(this.settings.bundle).rootfs, { work });
   }
 
   /** Beside the runtime's delete, which needs the root file system for poststop hooks only. Undefined where it has to wait. */

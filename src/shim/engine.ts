@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { lamina } from '../api/index.js';
 import { apart, Code, codeOf, isErrno, messageOf, VERSION } from '../base/index.js';
 import { closeSpareFiles } from '../cgroups/index.js';
-import { binding, LM_PROTOCOL, POLLIN, type Registration, sharedPoller } from '../sys/index.js';
+import { binding, LM_PROTOCOL, POLLIN, type Registration, sharedPoller, workerProgram } from '../sys/index.js';
 import { Boundary } from './boundary.js';
 import type { ConfigFile } from './config.js';
 import { IsolatedKeepers } from './isolated-keepers.js';
@@ -48,6 +48,8 @@ export class Engine {
 
   constructor(config: ConfigFile) {
     this.#config = config;
+    // Now: an engine without it would fail at the first container, and later what is installed may be another build's.
+    workerProgram();
   }
 
   /**

@@ -4,8 +4,9 @@ import { isAbsolute, normalize } from 'node:path';
 import type { taskV2 } from '../api/index.js';
 import { Code, LaminaError, type UndoStack } from '../base/index.js';
 import { bundlePaths, readSpec, writeOptions, writeRuntime } from '../oci/index.js';
-import { mountAll, SIGKILL, unmountRecursive } from '../sys/index.js';
+import { mountAll, unmountRecursive } from '../sys/index.js';
 import type { ContainerContext } from './context.js';
+import { keeperWork } from './keeper-work.js';
 import { decodeOptions, usesSystemdCgroup } from './options.js';
 import type { ContainerSettings } from './record.js';
 import { joinShimCgroup } from './shim-cgroup.js';
@@ -41,8 +42,9 @@ export async function prepareContainer(
     mkdirSync(paths.rootfs, { recursive: true, mode: 0o711 });
     link.put(`m/${id}`, Buffer.from(paths.rootfs));
     link.flush();
-    undo.add('unmount the rootfs', () => unmountRecursive(paths.rootfs));
-    await mountAll(request.rootfs, paths.rootfs, { helper: (program, args) => runHelper(context, program, args) });
+    const work = keeperWork(link.children, id);
+    undo.add('unmount the rootfs', () => unmountRecursive(paths.rootfs, { work }));
+    await mountAll(request.rootfs, paths.rootfs, { work, helperTimeoutMs: context.config.timeouts.runtimeMs });
   }
   const cgroupsPath = spec.linux?.cgroupsPath;
   const systemdCgroup = usesSystemdCgroup(options, cgroupsPath);
@@ -60,13 +62,4 @@ export async function prepareContainer(
     hasPoststopHooks: (spec.hooks?.poststop ?? []).length > 0,
     checkpoint: request.checkpoint,
   };
-}
-
-/** A mount helper (`mount.fuse`): as the keeper's child, so that what it leaves running is reaped there. */
-async function runHelper(context: ContainerContext, program: string, args: readonly string[]): Promise<void> {
-  const helper = await context.link.children.spawn({ name: program, argv: [program, ...args] });
-  const timer = setTimeout(() => helper.kill(SIGKILL), context.config.timeouts.runtimeMs);
-  const { code } = await helper.exited;
-  clearTimeout(timer);
-  if (code !== 0) throw new LaminaError(Code.Unknown, `${program}: exit status ${code}`, { subject: program });
 }

@@ -16,6 +16,7 @@ import { unreadable } from './fields.js';
 import { endLeftLoggers } from './io/logger.js';
 import { ioPrefix, type LeftStreams, ProcessIo } from './io/process-io.js';
 import type { Hello, RelayState } from './keeper-messages.js';
+import { keeperWork } from './keeper-work.js';
 import { LostContainer } from './lost-container.js';
 import { fromContainerRecord } from './record.js';
 
@@ -139,7 +140,11 @@ async function undoMounts(
 ): Promise<void> {
   await first;
   try {
-    await unmountRecursive(rootfs);
+    const { children } = context.link;
+    const id = entry.slice(2);
+    // The predecessor's mounting may be under way.
+    await children.inheritedRuns(id, context.config.timeouts.runtimeMs);
+    await unmountRecursive(rootfs, { work: keeperWork(children, id) });
   } catch (error) {
     context.log.error({ rootfs, error: messageOf(error) }, 'unmount what a predecessor had mounted');
   }

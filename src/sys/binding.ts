@@ -114,23 +114,6 @@ export interface NativeBinding {
   /** What is there now, at most 16 KiB of it; empty when nothing is. */
   inotifyRead(fd: number): InotifyEvent[];
 
-  /** mount(2) on the thread pool; flags are the MS_* bits. */
-  mount(source: string, target: string, type: string, flags: number, data: string): Promise<void>;
-  /** As mount, with the calling thread's cwd changed to `cwd` first (own fs_struct), so that relative paths in data may be short. */
-  mountAt(cwd: string, source: string, target: string, type: string, flags: number, data: string): Promise<void>;
-  /** umount2(2) on the thread pool. */
-  umount(target: string, flags: number): Promise<void>;
-  /** Attaches a file to a free loop device (autoclear) and returns its path and a descriptor to hold until it is mounted. */
-  loopAttach(file: string, readOnly: boolean): Promise<[device: string, fd: number]>;
-  /** A user namespace with these maps (lines `inside outside size`), as a descriptor. Nobody lives in it. */
-  userNamespace(uidMap: string, gidMap: string): Promise<number>;
-  /** Bind-mounts source on target with owners mapped by the user namespace (Linux 5.12). Keeps no hold of the descriptor. */
-  idmapMount(source: string, target: string, userNamespace: number): Promise<void>;
-  /**
-   * Opens path with O_PATH as if root were `/`: neither `..` nor symbolic links lead out (openat2 with RESOLVE_IN_ROOT, Linux 5.6).
-   * Use the result through /proc/self/fd.
-   */
-  openInRoot(root: string, path: string): number;
   /** prctl(PR_SET_CHILD_SUBREAPER). */
   setSubreaper(on: boolean): void;
   /**

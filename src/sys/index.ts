@@ -12,3 +12,4 @@ export * from './procfs.js';
 export * from './signals.js';
 export * from './socket.js';
 export * from './unix-sockets.js';
+export * from './work.js';

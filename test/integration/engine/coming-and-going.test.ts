@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
-import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { binding } from '../../../src/sys/index.js';
 import type { Box } from '../../lib/box.js';
 import { IMAGE } from '../../lib/image.js';
 import { shimSuite } from '../../lib/parity.js';
 import { isAlive } from '../../lib/proc.js';
-import { engines, keepers, stateFiles, theEngine } from '../../lib/processes.js';
+import { engines, keepers, stateDir, stateFiles, theEngine } from '../../lib/processes.js';
 import { LAMINA_BIN } from '../../lib/repo.js';
 import { laminaOnly } from '../../lib/survive.js';
 import { until } from '../../lib/wait.js';
@@ -34,6 +35,20 @@ shimSuite('a shared engine comes and goes', (suite) => {
     await box.remove(id);
     await waitUntilIdle(box);
     await until('it is gone', () => !isAlive(engine));
+  });
+
+  scenario('leaves socket, log and lock to an engine that has taken its place', async (box) => {
+    const id = await box.start(['sleep', '1000']);
+    const engine = await theEngine(box.daemon);
+    const socket = stateFiles(box.daemon).find((name) => name.endsWith('.sock')) ?? '';
+    const path = join(stateDir(box.daemon), socket);
+    await box.remove(id);
+    rmSync(path);
+    const other = binding().listenUnix(path, 'seqpacket', 1, 0o600);
+    await until('it is gone', () => !isAlive(engine));
+    assert.equal(stateFiles(box.daemon).length, 3);
+    closeSync(other);
+    for (const name of stateFiles(box.daemon)) rmSync(join(stateDir(box.daemon), name));
   });
 
   scenario('is started anew by the next container, time and again', async (box) => {

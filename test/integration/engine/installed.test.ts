@@ -75,6 +75,7 @@ describe('scripts/install', () => {
     }
     symlinkSync(join(REPO, 'node_modules'), join(dir, 'node_modules'));
     cpSync(join(releaseDir(), 'lamina.node'), join(dir, 'build/lamina.node'));
+    cpSync(join(releaseDir(), 'lamina-worker'), join(dir, 'build/lamina-worker'));
     cpSync(join(LAMINA_BIN, 'containerd-shim-lamina-v2'), join(dir, 'build/containerd-shim-lamina-v2'));
   };
   const install = async (version: string): Promise<string> => {

@@ -29,17 +29,12 @@ const PARAMETERS: Readonly<Record<keyof NativeBinding, number>> = {
   dupFd: 1,
   eventfd: 0,
   flock: 2,
-  idmapMount: 3,
   inotifyAdd: 3,
   inotifyInit: 0,
   inotifyRead: 1,
   inotifyRemove: 2,
   listenUnix: 4,
-  loopAttach: 2,
   memfd: 2,
-  mount: 5,
-  mountAt: 6,
-  openInRoot: 2,
   openPty: 0,
   peerCredentials: 1,
   pidfdExitStatus: 1,
@@ -56,8 +51,6 @@ const PARAMETERS: Readonly<Record<keyof NativeBinding, number>> = {
   releaseProgram: 0,
   setWindowSize: 3,
   socketPair: 1,
-  umount: 2,
-  userNamespace: 2,
   watchPriority: 2,
   windowSize: 1,
 };
@@ -121,10 +114,6 @@ describe('native binding', () => {
       },
     );
     assert.throws(() => binding().dupFd(-1), { code: 'EBADF', errno: -9, syscall: 'fcntl' });
-  });
-
-  it('rejects promises with the same kind of error', async () => {
-    await assert.rejects(binding().umount('/nowhere/mount', 0), { code: 'ENOENT', errno: -2, path: '/nowhere/mount' });
   });
 
   it('can be loaded by a worker, which may end while its poller waits', async () => {

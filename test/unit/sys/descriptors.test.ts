@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import {
   closeSync,
   fstatSync,
-  mkdirSync,
   mkdtempSync,
   openSync,
   readFileSync,
@@ -10,7 +9,6 @@ import {
   readSync,
   rmSync,
   statSync,
-  symlinkSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
@@ -47,7 +45,6 @@ describe('descriptor calls', () => {
       native.inotifyInit(),
       native.memfd('m', Buffer.alloc(0)),
       native.pidfdOpen(process.pid),
-      native.openInRoot('/', 'tmp'),
       native.connectUnix(join(dir, 'cloexec'), 'stream'),
       native.dupFd(0),
       listener,
@@ -60,7 +57,7 @@ describe('descriptor calls', () => {
     fds.push(left, right);
     native.sendMessage(left, Buffer.from('x'), [left]);
     fds.push(...(native.recvMessage(right, 16)?.fds ?? []));
-    assert.equal(fds.length, 17);
+    assert.equal(fds.length, 16);
     for (const fd of fds) assert.equal(flagsOf(fd) & O_CLOEXEC, O_CLOEXEC, readlinkSync(`/proc/self/fd/${fd}`));
     closeFds(fds);
   });
@@ -187,18 +184,5 @@ describe('descriptor calls', () => {
     assert.deepEqual(binding().inotifyRead(fd), [{ wd, mask: IN_IGNORED, name: '' }]);
     assert.throws(() => binding().inotifyAdd(fd, join(dir, 'absent'), IN_CREATE), { code: 'ENOENT' });
     closeSync(fd);
-  });
-
-  it('opens paths below a root without being led out of it', () => {
-    const root = join(dir, 'root');
-    mkdirSync(join(root, 'etc'), { recursive: true });
-    symlinkSync('/etc', join(root, 'absolute'));
-    symlinkSync('../../../../etc', join(root, 'relative'));
-    for (const path of ['etc', '/etc', 'absolute', 'relative', '../../etc']) {
-      const fd = binding().openInRoot(root, path);
-      assert.equal(readlinkSync(`/proc/self/fd/${fd}`), join(root, 'etc'), path);
-      closeSync(fd);
-    }
-    assert.throws(() => binding().openInRoot(root, 'absent'), { code: 'ENOENT', path: 'absent' });
   });
 });

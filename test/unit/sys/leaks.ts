@@ -3,7 +3,7 @@ import { closeSync, readdirSync, readlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { after, before } from 'node:test';
-import { readMountInfo, sharedPoller } from '../../../src/sys/index.js';
+import { readMountInfo, sharedPoller, workerProgram } from '../../../src/sys/index.js';
 
 /** Every open descriptor and what it is. */
 function openFds(): Map<number, string> {
@@ -25,7 +25,9 @@ export const MOUNT_PREFIX = join(tmpdir(), `lamina-test-${process.pid}-`);
 export function expectNoLeaks(): void {
   let fdsBefore = new Map<number, string>();
   before(() => {
+    // What is opened once, and stays open.
     sharedPoller();
+    workerProgram();
     fdsBefore = openFds();
   });
   after(() => {

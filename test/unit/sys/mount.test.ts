@@ -19,18 +19,32 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { Code, LaminaError } from '../../../src/base/index.js';
-import { binding, type MountSpec, mountAll, readMountInfo, unmountRecursive } from '../../../src/sys/index.js';
+import {
+  type MountAllOptions,
+  type MountSpec,
+  mountAll as mountAllBy,
+  readMountInfo,
+  unmountRecursive as unmountRecursiveBy,
+} from '../../../src/sys/index.js';
 import { until } from '../../lib/wait.js';
+import { runWork } from '../../lib/work.js';
 import { expectNoLeaks, MOUNT_PREFIX } from './leaks.js';
 
-const MS_NOATIME = 1024;
+const mountAll = (mounts: readonly MountSpec[], rootfs: string, options: Partial<MountAllOptions> = {}) =>
+  mountAllBy(mounts, rootfs, { work: runWork, ...options });
+const unmountRecursive = (path: string, options: { readonly busyTimeoutMs?: number } = {}) =>
+  unmountRecursiveBy(path, { work: runWork, ...options });
+
+function mountTmpfs(dir: string): void {
+  execFileSync('mount', ['-t', 'tmpfs', 'none', dir], { stdio: 'ignore' });
+}
 
 /** Root inside a container may be without CAP_SYS_ADMIN. */
-async function canMount(): Promise<boolean> {
+function canMount(): boolean {
   const dir = mkdtempSync(`${MOUNT_PREFIX}probe-`);
   try {
-    await binding().mount('none', dir, 'tmpfs', MS_NOATIME, 'size=4k');
-    await binding().umount(dir, 0);
+    mountTmpfs(dir);
+    execFileSync('umount', [dir]);
     return true;
   } catch {
     return false;
@@ -39,7 +53,7 @@ async function canMount(): Promise<boolean> {
   }
 }
 
-const skip = (await canMount()) ? false : 'needs to be allowed to mount';
+const skip = canMount() ? false : 'needs to be allowed to mount';
 
 describe('mountAll', { skip }, () => {
   expectNoLeaks();
@@ -234,27 +248,46 @@ describe('mountAll', { skip }, () => {
     assert.equal(mounts().length, 1);
   });
 
-  it('stops when it is canceled, and undoes', async () => {
-    const signal = AbortSignal.abort();
-    await assert.rejects(mountAll([tmpfs], rootfs, { signal }), { code: Code.Canceled });
-    assert.deepEqual(mounts(), []);
+  it('leaves fuse types to a helper program, and undoes what that has mounted', async () => {
+    const programs = makeDir('programs');
+    const calls = join(dir, 'calls');
+    const script = `#!/bin/sh\nprintf '%s\\n' "$@" >>${JSON.stringify(calls)}\nmount -t tmpfs fake "$2"\n`;
+    writeFileSync(join(programs, 'mount.fuse3'), script, { mode: 0o755 });
+    const path = process.env['PATH'];
+    process.env['PATH'] = `${programs}:${path}`;
+    try {
+      const options = ['ro', 'X-containerd.x=1', 'allow_other'];
+      const mount: MountSpec = { type: 'fuse3.sshfs', source: 'host:/', options };
+      await mountAll([mount], rootfs);
+      assert.deepEqual(readFileSync(calls, 'utf8').split('\n').slice(0, -1), [
+        ...['host:/', rootfs, '-o', 'ro', '-o', 'allow_other', '-t', 'sshfs'],
+      ]);
+      assert.equal(mounts().length, 1);
+      await unmountRecursive(rootfs);
+      await assert.rejects(mountAll([mount, { ...tmpfs, type: 'nosuchfs' }], rootfs), /nosuchfs|no such device/);
+      assert.deepEqual(mounts(), []);
+    } finally {
+      process.env['PATH'] = path;
+    }
   });
 
-  it('leaves fuse types to a helper, and refuses them without one', async () => {
-    const mount: MountSpec = {
-      type: 'fuse3.sshfs',
-      source: 'host:/',
-      options: ['ro', 'X-containerd.x=1', 'allow_other'],
-    };
-    await assert.rejects(mountAll([mount], rootfs), { code: Code.Unimplemented, message: /mount\.fuse3/ });
-    const calls: (readonly [string, readonly string[]])[] = [];
-    const helper = async (program: string, args: readonly string[]): Promise<void> => {
-      calls.push([program, args]);
-      await binding().mount('fake', rootfs, 'tmpfs', 0, '');
-    };
-    await assert.rejects(mountAll([mount, { ...tmpfs, type: 'nosuchfs' }], rootfs, { helper }));
-    assert.deepEqual(calls, [['mount.fuse3', ['host:/', rootfs, '-o', 'ro', '-o', 'allow_other', '-t', 'sshfs']]]);
-    assert.deepEqual(mounts(), []);
+  it('ends a helper that does not come back, and says which it was', async () => {
+    const programs = makeDir('programs');
+    writeFileSync(join(programs, 'mount.fuse'), '#!/bin/sh\nexec sleep 1000\n', { mode: 0o755 });
+    writeFileSync(join(programs, 'mount.fuse3'), '#!/bin/sh\nexit 3\n', { mode: 0o755 });
+    const path = process.env['PATH'];
+    process.env['PATH'] = `${programs}:${path}`;
+    try {
+      await assert.rejects(mountAll([{ type: 'fuse.x', source: 's', options: [] }], rootfs, { helperTimeoutMs: 50 }), {
+        code: Code.DeadlineExceeded,
+        message: /mount s on .*: mount\.fuse: killed after 50 ms$/,
+      });
+      await assert.rejects(mountAll([{ type: 'fuse3.x', source: 's', options: [] }], rootfs), {
+        message: /mount s on .*: mount\.fuse3: exit status 3$/,
+      });
+    } finally {
+      process.env['PATH'] = path;
+    }
   });
 });
 
@@ -276,7 +309,7 @@ describe('identity-mapped mounts', { skip }, () => {
   const maps = ['uidmap=0:100000:1000', 'gidmap=0:200000:1000'];
 
   it('show mapped owners in overlay layers and in binds, and leave no temporary mounts', async () => {
-    await binding().mount('tmpfs', join(dir, 'layers'), 'tmpfs', 0, '');
+    mountTmpfs(join(dir, 'layers'));
     const paths = ['lower1', 'lower2', 'upper', 'work'].map((name) => join(dir, 'layers', name));
     for (const path of paths) mkdirSync(path);
     const [lower1 = '', lower2 = '', upper, work] = paths;
@@ -291,6 +324,10 @@ describe('identity-mapped mounts', { skip }, () => {
     await mountAll([{ type: 'bind', source: lower1, options: ['bind', 'ro', ...maps] }], rootfs);
     assert.equal(statSync(join(rootfs, 'file')).uid, 100007);
     assert.throws(() => writeFileSync(join(rootfs, 'new'), ''), { code: 'EROFS' });
+    await unmountRecursive(rootfs);
+    mkdirSync(join(rootfs, 'inside'));
+    await mountAll([{ type: 'bind', source: lower1, target: 'inside', options: ['bind', ...maps] }], rootfs);
+    assert.equal(statSync(join(rootfs, 'inside/file')).uid, 100007);
     await unmountRecursive(rootfs);
     assert.deepEqual(
       readMountInfo().filter((info) => info.mountPoint.startsWith(rootfs) || info.mountPoint.includes('lamina-idmap')),
@@ -331,11 +368,11 @@ describe('unmountRecursive', { skip }, () => {
   it('unmounts nested and stacked mounts, and leaves namesakes alone', async () => {
     const [root, sibling] = [join(dir, 'root'), join(dir, 'root-2')];
     for (const path of [root, sibling]) mkdirSync(path);
-    await binding().mount('none', sibling, 'tmpfs', 0, '');
+    mountTmpfs(sibling);
     for (let i = 0; i < 2; i += 1) {
-      await binding().mount('none', root, 'tmpfs', 0, '');
+      mountTmpfs(root);
       mkdirSync(join(root, 'a b', 'c'), { recursive: true });
-      await binding().mount('none', join(root, 'a b'), 'tmpfs', 0, '');
+      mountTmpfs(join(root, 'a b'));
     }
     assert.equal(mounts().length, 5);
     await unmountRecursive(root);
@@ -354,7 +391,7 @@ describe('unmountRecursive', { skip }, () => {
   it('waits for a busy mount, but not for ever', async () => {
     const path = join(dir, 'busy');
     mkdirSync(path);
-    await binding().mount('none', path, 'tmpfs', 0, '');
+    mountTmpfs(path);
     const fd = openSync(path, 'r');
     await assert.rejects(unmountRecursive(path, { busyTimeoutMs: 0 }), { code: 'EBUSY', syscall: 'umount', path });
     const unmounted = unmountRecursive(path);
