@@ -29,12 +29,16 @@ export function sharedChanges(kernel: CgroupKernel | undefined): FileChanges {
 
 function adopt(layout: CgroupLayout, paths: CgroupMembership, options: LoadOptions): Cgroup {
   const changes = (): FileChanges => sharedChanges(options.kernel);
-  const { resources = {}, devices = 'ignore' } = options;
+  const { resources = {}, devices = 'ignore', writeSlowly } = options;
   if (layout.mode !== 'unified') {
-    return new V1Cgroup(layout.mode, layout.controllers, paths.controllers, changes, { resources, devices });
+    return new V1Cgroup(layout.mode, layout.controllers, paths.controllers, changes, {
+      resources,
+      devices,
+      writeSlowly,
+    });
   }
   if (paths.unified === undefined) throw new CgroupNotFoundError('0::');
-  const cgroup = new V2Cgroup(layout.unified, paths.unified, changes, { resources, devices });
+  const cgroup = new V2Cgroup(layout.unified, paths.unified, changes, { resources, devices, writeSlowly });
   return options.driver === 'systemd' ? adoptSystemdCgroup(cgroup, { devices }) : cgroup;
 }
 

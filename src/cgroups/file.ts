@@ -4,7 +4,8 @@
  * Statistics are read through descriptors that stay open: a read at offset 0 makes the kernel produce the content anew, and
  * gives ENODEV once the file is gone. All such reads share one buffer, so its content is valid until the next read only.
  */
-import { closeSync, constants, openSync, readSync, statSync, writeSync } from 'node:fs';
+import { closeSync, constants, openSync, readSync, statSync, write, writeSync } from 'node:fs';
+import { promisify } from 'node:util';
 import { fsPath, isErrno } from '../base/index.js';
 import { CgroupFileError, isGone, isUnsupported } from './errors.js';
 
@@ -155,6 +156,27 @@ export function writeCgroupFile(path: string, data: string): void {
   try {
     fd = openFile(path, constants.O_WRONLY | constants.O_NOFOLLOW);
     writeSync(fd, data);
+  } catch (error) {
+    throw new CgroupFileError('write', path, error, data);
+  } finally {
+    if (fd >= 0) closeSync(fd);
+  }
+}
+
+/** Writes to an open file with one write(2) that may take long, without holding anybody else up. @throws errno */
+export type WriteSlowly = (fd: number, data: string) => Promise<void>;
+
+/** In a thread of libuv's pool. */
+export const writeInPool: WriteSlowly = async (fd, data) => {
+  await promisify(write)(fd, Buffer.from(data));
+};
+
+/** `writeCgroupFile` for a write that may take long. @throws {CgroupFileError} */
+export async function writeCgroupFileSlowly(writeSlowly: WriteSlowly, path: string, data: string): Promise<void> {
+  let fd = -1;
+  try {
+    fd = openFile(path, constants.O_WRONLY | constants.O_NOFOLLOW);
+    await writeSlowly(fd, data);
   } catch (error) {
     throw new CgroupFileError('write', path, error, data);
   } finally {

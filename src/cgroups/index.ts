@@ -17,7 +17,7 @@ export {
   type TreeSituation,
 } from './errors.js';
 export type { CgroupEvent, EventsOptions, PressureThreshold } from './events.js';
-export { closeSpareFiles } from './file.js';
+export { closeSpareFiles, type WriteSlowly } from './file.js';
 export type { CgroupKernel } from './kernel.js';
 export { Cgroup } from './manager.js';
 export { readMembershipBytes } from './membership.js';

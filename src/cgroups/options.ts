@@ -3,6 +3,7 @@ import type { LinuxResources } from '../oci/index.js';
 import type { CgroupDriver } from './cgroup.js';
 import type { Owner } from './delegate.js';
 import type { CgroupLayout } from './detect.js';
+import type { WriteSlowly } from './file.js';
 import type { CgroupKernel } from './kernel.js';
 
 interface PlaceOptions {
@@ -10,6 +11,11 @@ interface PlaceOptions {
   readonly layout?: CgroupLayout;
   /** Default: the native addon, loaded when something has to be watched. */
   readonly kernel?: CgroupKernel;
+  /**
+   * Does writes that may take long: a lowered memory limit reclaims, however slow the swap is. Default: in a thread of libuv's pool, which
+   * others wait for, too.
+   */
+  readonly writeSlowly?: WriteSlowly;
   /**
    * Who owns the unit or the directory. 'fs' (the default) writes the files; 'systemd' tells systemd as well what changes, so that it does
    * not undo it. v2 only.

@@ -6,7 +6,7 @@ import type { Any } from '../api/index.js';
 import { Code, codeOf, LaminaError, type Logger, messageOf } from '../base/index.js';
 import { currentLayout, type InitExit as InitEnd } from '../cgroups/index.js';
 import type { Runc } from '../oci/index.js';
-import { SIGKILL } from '../sys/index.js';
+import { type RunWork, SIGKILL } from '../sys/index.js';
 import { removeLeftCgroup } from './left-cgroup.js';
 import { Limits } from './limits.js';
 import type { ContainerRecord, ContainerSettings } from './record.js';
@@ -23,6 +23,10 @@ export interface ContainerCgroupOptions {
   readonly onOom: () => void;
   /** Has the keeper know the record, before anything else is done. */
   readonly save: () => void;
+  /** Does what may take long. */
+  readonly work: RunWork;
+  /** How long one write of a limit may take. */
+  readonly limitsMs: number;
 }
 
 /** Where the group is, and what was told of it before it was opened. */
@@ -240,13 +244,19 @@ export class ContainerCgroup {
 
   #open(): void {
     if (this.#place === undefined) return;
-    const { settings, onOom, log } = this.#options;
+    const { settings, onOom, log, work, limitsMs } = this.#options;
     const report = (kills: bigint): void => {
       if (this.#untold === undefined) onOom();
       else this.#untold.push(kills);
     };
     try {
-      this.#watched = new WatchedCgroup({ ...this.#place, isSystemd: settings.systemdCgroup, onOom: report, log });
+      this.#watched = new WatchedCgroup({
+        ...this.#place,
+        isSystemd: settings.systemdCgroup,
+        onOom: report,
+        log,
+        writeSlowly: (fd, data) => work({ what: 'limits', args: ['write', data], fds: [fd], timeoutMs: limitsMs }),
+      });
     } catch (error) {
       // Anything else, such as too many open files, may be over at the next use.
       this.#isLost = codeOf(error) === Code.NotFound;

@@ -14,7 +14,7 @@ import { join } from 'node:path';
 import type { Any, Mount, runc } from '../api/index.js';
 import { Code, codeOf, createDeferred, LaminaError, type Logger, messageOf, SerialQueue } from '../base/index.js';
 import { bundlePaths, Runc, RuncError } from '../oci/index.js';
-import { SIGKILL, unmountRecursive } from '../sys/index.js';
+import { type RunWork, SIGKILL, unmountRecursive } from '../sys/index.js';
 import { checkpoint, restoring } from './checkpoint.js';
 import { ContainerCgroup } from './container-cgroup.js';
 import type { ContainerContext } from './context.js';
@@ -50,6 +50,8 @@ export class Container {
   readonly #runc: Runc;
   readonly #queue = new SerialQueue();
   readonly #cgroup: ContainerCgroup;
+  /** Does what may take long. */
+  readonly #work: RunWork;
   readonly #ledger: Ledger;
   readonly #initExit: InitExit;
   readonly #creation: Creation;
@@ -82,7 +84,16 @@ export class Container {
       // Only now may a successor take it for told.
       queueMicrotask(() => this.#ledger.save());
     };
-    this.#cgroup = new ContainerCgroup({ settings, runc: this.#runc, log, onOom, save: () => this.#ledger.saveNow() });
+    this.#work = keeperWork(context.link.children, settings.id);
+    this.#cgroup = new ContainerCgroup({
+      settings,
+      runc: this.#runc,
+      log,
+      onOom,
+      save: () => this.#ledger.saveNow(),
+      work: this.#work,
+      limitsMs: context.config.timeouts.runtimeMs,
+    });
     this.execs = new Execs({
       context,
       containerId: settings.id,
@@ -409,8 +420,7 @@ export class Container {
   }
 
   #unmount(): Promise<void> {
-    const work = keeperWork(this.#context.link.children, this.id);
-    return unmountRecursive(bundlePaths(this.settings.bundle).rootfs, { work });
+    return unmountRecursive(bundlePaths(this.settings.bundle).rootfs, { work: this.#work });
   }
 
   /** Beside the runtime's delete, which needs the root file system for poststop hooks only. Undefined where it has to wait. */

@@ -4,12 +4,15 @@
  * What is in force is known here and in the container's record. The runtime's own note of it stays what it was at the create, so `runc update`
  * would bring those limits back: it must not be used for a container that was updated here.
  */
+import { SerialQueue } from '../base/index.js';
 import { type LinuxResources, parseResources, readSpec } from '../oci/index.js';
 import type { WatchedCgroup } from './watched-cgroup.js';
 
 export class Limits {
   readonly #bundle: string;
   #changed: LinuxResources | undefined;
+  /** Each update is laid over what the one before has left. */
+  readonly #updates = new SerialQueue();
 
   /** @param changed what is in force, once it was changed */
   constructor(bundle: string, changed: LinuxResources | undefined) {
@@ -29,8 +32,10 @@ export class Limits {
    */
   async update(cgroup: WatchedCgroup, json: Uint8Array): Promise<void> {
     const update = withoutDevices(parseResources(json));
-    const inForce = this.#changed ?? withoutDevices(readSpec(this.#bundle).linux?.resources ?? {});
-    this.#changed = await cgroup.set(update, inForce);
+    await this.#updates.run(async () => {
+      const inForce = this.#changed ?? withoutDevices(readSpec(this.#bundle).linux?.resources ?? {});
+      this.#changed = await cgroup.set(update, inForce);
+    });
   }
 }
 

@@ -143,7 +143,7 @@ async function undoMounts(
     const { children } = context.link;
     const id = entry.slice(2);
     // The predecessor's mounting may be under way.
-    await children.inheritedRuns(id, context.config.timeouts.runtimeMs);
+    await children.inheritedRuns(id, context.config.timeouts.runtimeMs, () => true);
     await unmountRecursive(rootfs, { work: keeperWork(children, id) });
   } catch (error) {
     context.log.error({ rootfs, error: messageOf(error) }, 'unmount what a predecessor had mounted');

@@ -12,6 +12,7 @@ import {
   type OomWatch,
   readMembershipBytes,
   unitFromCgroupPath,
+  type WriteSlowly,
 } from '../cgroups/index.js';
 import type { LinuxResources } from '../oci/index.js';
 import { SIGKILL } from '../sys/index.js';
@@ -30,6 +31,8 @@ export interface WatchedCgroupOptions {
   /** A predecessor has reported a shortage in which nobody was killed, and that may still last. */
   readonly isShort: boolean | undefined;
   readonly log: Logger;
+  /** Does writes that may take long, where nobody else waits. */
+  readonly writeSlowly: WriteSlowly;
 }
 
 export class WatchedCgroup {
@@ -37,12 +40,14 @@ export class WatchedCgroup {
   readonly #isSystemd: boolean;
   readonly #cgroup: Cgroup;
   readonly #log: Logger;
+  readonly #writeSlowly: WriteSlowly;
   readonly #oom: OomWatch | undefined;
   #lastStats: Any | undefined;
 
   /** @throws LaminaError NotFound when the group is gone or not to be seen from here */
-  constructor({ membership, isSystemd, onOom, oomKills, isShort, log }: WatchedCgroupOptions) {
+  constructor({ membership, isSystemd, onOom, oomKills, isShort, log, writeSlowly }: WatchedCgroupOptions) {
     this.#membership = Buffer.from(membership, 'latin1');
+    this.#writeSlowly = writeSlowly;
     this.#isSystemd = isSystemd;
     this.#log = log;
     this.#cgroup = Cgroup.loadFromMembership(this.#membership);
@@ -166,7 +171,7 @@ export class WatchedCgroup {
     update: LinuxResources,
     resources: LinuxResources,
   ): Promise<LinuxResources> {
-    using cgroup = Cgroup.loadFromMembership(membership, { driver, resources });
+    using cgroup = Cgroup.loadFromMembership(membership, { driver, resources, writeSlowly: this.#writeSlowly });
     await cgroup.set(update);
     return cgroup.resources;
   }

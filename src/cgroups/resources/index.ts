@@ -18,6 +18,7 @@ export { cpuListBits } from './cpu-list.js';
 export { LimitUnavailableError, ResourceError, RestoreError } from './errors.js';
 export { RESOURCE_FIELDS, type ResourceField } from './fields.js';
 export { overlayResources } from './overlay.js';
-export { type CgroupIo, cgroupIo } from './transaction.js';
+export { mayTakeLong } from './slow-writes.js';
+export { type CgroupIo, cgroupIo, cgroupIoWith, writeLimit } from './transaction.js';
 export { type SetV1Options, setV1 } from './v1.js';
 export { checkMemoryUsage, setV2 } from './v2.js';

@@ -1,19 +1,53 @@
 /** Writing several cgroup files so that either all are written or none has changed. */
 import { basename, dirname } from 'node:path';
 import { CgroupFileError, CgroupNotFoundError, isGone } from '../errors.js';
-import { isDirectory, readCgroupFile, writeCgroupFile } from '../file.js';
+import {
+  isDirectory,
+  readCgroupFile,
+  type WriteSlowly,
+  writeCgroupFile,
+  writeCgroupFileSlowly,
+  writeInPool,
+} from '../file.js';
 import { LimitUnavailableError, RestoreError } from './errors.js';
 import { restoringWrites } from './restore.js';
+import { mayTakeLong } from './slow-writes.js';
 
-/** Access to interface files by path; both throw CgroupFileError. Tests bring their own to provoke faults. */
+/** Access to interface files by path; all throw CgroupFileError. Tests bring their own to provoke faults. */
 export interface CgroupIo {
   read(path: string): string;
   /** One write(2). */
   write(path: string, data: string): void;
+  /** One write(2) that may take long; others go on meanwhile. */
+  writeSlowly(path: string, data: string): Promise<void>;
   isDirectory(path: string): boolean;
 }
 
-export const cgroupIo: CgroupIo = { read: readCgroupFile, write: writeCgroupFile, isDirectory };
+/** The files themselves. @param writeSlowly does what may take long */
+export function cgroupIoWith(writeSlowly: WriteSlowly): CgroupIo {
+  return {
+    read: readCgroupFile,
+    write: writeCgroupFile,
+    writeSlowly: (path, data) => writeCgroupFileSlowly(writeSlowly, path, data),
+    isDirectory,
+  };
+}
+
+export const cgroupIo: CgroupIo = cgroupIoWith(writeInPool);
+
+/** Writes a file, at once if that is known to be quick. @throws {CgroupFileError} */
+export async function writeLimit(io: CgroupIo, path: string, data: string): Promise<void> {
+  const read = (file: string): string | undefined => {
+    try {
+      return io.read(`${dirname(path)}/${file}`);
+    } catch (error) {
+      if (error instanceof CgroupFileError) return undefined;
+      throw error;
+    }
+  };
+  if (mayTakeLong(basename(path), data, read)) await io.writeSlowly(path, data);
+  else io.write(path, data);
+}
 
 /** A write to the first changes what the second shows. */
 const COMPANIONS: Readonly<Record<string, string>> = {
@@ -49,7 +83,7 @@ export function controllerOf(file: string): string {
 export class Transaction {
   readonly #io: CgroupIo;
   readonly #place: Place;
-  #undo: (() => void)[] = [];
+  #undo: (() => Promise<void>)[] = [];
 
   constructor(place: Place, io: CgroupIo) {
     this.#place = place;
@@ -57,30 +91,34 @@ export class Transaction {
   }
 
   /** Writes a file of the group. @throws {CgroupFileError} */
-  write(file: string, data: string): void {
+  async write(file: string, data: string): Promise<void> {
     const path = this.#path(file, data);
     const before = this.#snapshot(path);
     const companion = this.#companion(file, path);
-    this.#io.write(path, data);
+    await writeLimit(this.#io, path, data);
     if (before === undefined) return;
-    this.#undo.push(() => {
-      this.#restore(before);
+    this.#undo.push(async () => {
+      await this.#restore(before);
       if (companion !== undefined && this.#snapshot(companion.path)?.content !== companion.content) {
-        this.#restore(companion);
+        await this.#restore(companion);
       }
     });
   }
 
   /** Writes a file whose content does not tell what was written, with what undoes it. @throws {CgroupFileError} */
-  writeWith(file: string, data: string, undo: (write: (file: string, data: string) => void) => void): void {
-    this.#io.write(this.#path(file, data), data);
-    this.#undo.push(() => undo((other, line) => this.#io.write(this.#path(other, line), line)));
+  async writeWith(
+    file: string,
+    data: string,
+    undo: (write: (file: string, data: string) => Promise<void>) => Promise<void>,
+  ): Promise<void> {
+    await writeLimit(this.#io, this.#path(file, data), data);
+    this.#undo.push(() => undo((other, line) => writeLimit(this.#io, this.#path(other, line), line)));
   }
 
   /** Writes a file; false if it was refused with one of these errnos. @throws {CgroupFileError} for others */
-  tryWrite(file: string, data: string, ...errnos: string[]): boolean {
+  async tryWrite(file: string, data: string, ...errnos: string[]): Promise<boolean> {
     try {
-      this.write(file, data);
+      await this.write(file, data);
       return true;
     } catch (error) {
       if (hasErrno(error, errnos)) return false;
@@ -95,19 +133,19 @@ export class Transaction {
   }
 
   /** Runs the writes; puts everything back if one fails. @throws {CgroupFileError} {RestoreError} if that fails too */
-  run(writes: () => void): void {
+  async run(writes: () => Promise<void>): Promise<void> {
     try {
-      writes();
+      await writes();
     } catch (error) {
       const cause = this.#explain(error);
-      const failures = this.#rollback();
+      const failures = await this.#rollback();
       throw failures.length === 0 ? cause : new RestoreError(failures, cause);
     }
   }
 
   /** Puts everything back, last write first; a second call does nothing. @throws {RestoreError} with what could not be */
-  undo(): void {
-    const failures = this.#rollback();
+  async undo(): Promise<void> {
+    const failures = await this.#rollback();
     if (failures.length > 0) throw new RestoreError(failures);
   }
 
@@ -134,15 +172,17 @@ export class Transaction {
     return name === undefined ? undefined : this.#snapshot(`${dirname(path)}/${name}`);
   }
 
-  #restore({ path, content }: Snapshot): void {
-    for (const data of restoringWrites(basename(path), content, () => this.#io.read(path))) this.#io.write(path, data);
+  async #restore({ path, content }: Snapshot): Promise<void> {
+    for (const data of restoringWrites(basename(path), content, () => this.#io.read(path))) {
+      await writeLimit(this.#io, path, data);
+    }
   }
 
-  #rollback(): CgroupFileError[] {
+  async #rollback(): Promise<CgroupFileError[]> {
     const failures: CgroupFileError[] = [];
     for (let step = this.#undo.pop(); step !== undefined; step = this.#undo.pop()) {
       try {
-        step();
+        await step();
       } catch (error) {
         if (!(error instanceof CgroupFileError)) throw error;
         // Nothing is left to restore in a group that is removed.

@@ -46,18 +46,18 @@ function linesOf(value: string): string[] {
 }
 
 /** Writes every file of the map, line by line: a write of several lines is not understood by all files. */
-export function writeUnified(files: Transaction, unified: Readonly<Record<string, string>>): void {
+export async function writeUnified(files: Transaction, unified: Readonly<Record<string, string>>): Promise<void> {
   const burst = unified['cpu.max'] === undefined ? undefined : unified['cpu.max.burst'];
   for (const file of unifiedOrder(unified)) {
     const value = unified[file] as string;
     // A burst above the quota in force has to wait for the new quota.
     if (file === 'cpu.max.burst' && burst !== undefined) {
-      files.tryWrite(file, value, 'EINVAL');
+      await files.tryWrite(file, value, 'EINVAL');
       continue;
     }
-    for (const line of linesOf(value)) files.write(file, line);
+    for (const line of linesOf(value)) await files.write(file, line);
     if (file === 'cpu.max' && burst !== undefined && files.read('cpu.max.burst')?.trim() !== burst.trim()) {
-      files.write('cpu.max.burst', burst);
+      await files.write('cpu.max.burst', burst);
     }
   }
 }

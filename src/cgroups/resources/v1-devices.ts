@@ -24,21 +24,21 @@ function subtract(access: string, without = ''): string {
  * Writes the rules in their order. Undone by the difference of what devices.list shows, so that nothing allowed before and after is
  * denied in between; exceptions to "all allowed" are not shown there, and are not restored.
  */
-export function writeDeviceRules(files: Transaction, rules: readonly DeviceRule[]): void {
+export async function writeDeviceRules(files: Transaction, rules: readonly DeviceRule[]): Promise<void> {
   for (const rule of rules) {
     const before = readList(files);
-    files.writeWith(rule.allow ? 'devices.allow' : 'devices.deny', lineOf(rule), (write) => {
+    await files.writeWith(rule.allow ? 'devices.allow' : 'devices.deny', lineOf(rule), async (write) => {
       // What was an exception to "nothing allowed" is lost once all is allowed.
-      if (readList(files).has(ALL) && !before.has(ALL)) write('devices.deny', `${ALL} rwm`);
+      if (readList(files).has(ALL) && !before.has(ALL)) await write('devices.deny', `${ALL} rwm`);
       const now = readList(files);
       for (const [device, access] of before) {
         const lost = subtract(access, now.get(device));
-        if (lost !== '') write('devices.allow', `${device} ${lost}`);
+        if (lost !== '') await write('devices.allow', `${device} ${lost}`);
       }
       if (before.has(ALL)) return;
       for (const [device, access] of now) {
         const gained = subtract(access, before.get(device));
-        if (gained !== '') write('devices.deny', `${device} ${gained}`);
+        if (gained !== '') await write('devices.deny', `${device} ${gained}`);
       }
     });
   }

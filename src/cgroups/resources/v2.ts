@@ -20,22 +20,22 @@ const IO_MAX_KEYS = {
   throttleWriteIOPSDevice: 'wiops',
 } as const;
 
-function setMemory(files: Transaction, update: MemoryResources, inForce: MemoryResources): void {
+async function setMemory(files: Transaction, update: MemoryResources, inForce: MemoryResources): Promise<void> {
   const hasLimit = isGiven('memory.limit', update.limit);
-  if (hasLimit || isGiven('memory.swap', update.swap)) setSwap(files, inForce);
-  if (hasLimit) files.write('memory.max', limitText(update.limit as number));
+  if (hasLimit || isGiven('memory.swap', update.swap)) await setSwap(files, inForce);
+  if (hasLimit) await files.write('memory.max', limitText(update.limit as number));
   if (isGiven('memory.reservation', update.reservation)) {
-    files.write('memory.low', limitText(update.reservation as number));
+    await files.write('memory.low', limitText(update.reservation as number));
   }
 }
 
 /** Before memory.max; it changes with either, as it is the difference. */
-function setSwap(files: Transaction, inForce: MemoryResources): void {
+async function setSwap(files: Transaction, inForce: MemoryResources): Promise<void> {
   const swap = swapMax(inForce);
   if (swap === undefined) return;
   // Kernels without swap accounting have no such file, and no limit is what they do anyway.
   const ignored = swap === 0 || swap === UNLIMITED ? ['ENOENT'] : [];
-  files.tryWrite('memory.swap.max', limitText(swap), ...ignored);
+  await files.tryWrite('memory.swap.max', limitText(swap), ...ignored);
 }
 
 /**
@@ -65,46 +65,46 @@ export function checkMemoryUsage(
   }
 }
 
-function setIo(files: Transaction, update: BlockIoResources): void {
+async function setIo(files: Transaction, update: BlockIoResources): Promise<void> {
   const devices = (update.weightDevice ?? []).filter((entry) => isGiven('blockIO.weight', entry.weight));
   const hasWeight = isGiven('blockIO.weight', update.weight);
   if (hasWeight || devices.length > 0) {
     const bfq = files.read('io.bfq.weight');
-    if (hasWeight && bfq !== undefined) files.write('io.bfq.weight', String(update.weight));
-    else if (hasWeight) files.write('io.weight', String(ioWeight(update.weight as number)));
+    if (hasWeight && bfq !== undefined) await files.write('io.bfq.weight', String(update.weight));
+    else if (hasWeight) await files.write('io.weight', String(ioWeight(update.weight as number)));
     // BFQ before Linux 5.4 shows one bare number and knows no weights per device.
     const takesDevices = bfq !== undefined && !/^\d+\n?$/.test(bfq);
     for (const { major, minor, weight } of takesDevices ? devices : []) {
-      files.write('io.bfq.weight', `${major}:${minor} ${weight}`);
+      await files.write('io.bfq.weight', `${major}:${minor} ${weight}`);
     }
   }
   for (const [name, key] of Object.entries(IO_MAX_KEYS)) {
     for (const { major, minor, rate } of update[name as keyof typeof IO_MAX_KEYS] ?? []) {
       // 0 is how v1 takes a limit away; here the kernel refuses it.
-      files.write('io.max', `${major}:${minor} ${key}=${rate === 0 ? 'max' : decimal(rate)}`);
+      await files.write('io.max', `${major}:${minor} ${key}=${rate === 0 ? 'max' : decimal(rate)}`);
     }
   }
 }
 
-function setCpu(files: Transaction, update: CpuResources, inForce: CpuResources): void {
-  if (update.idle !== undefined) files.write('cpu.idle', String(update.idle));
+async function setCpu(files: Transaction, update: CpuResources, inForce: CpuResources): Promise<void> {
+  if (update.idle !== undefined) await files.write('cpu.idle', String(update.idle));
   if (isGiven('cpu.shares', update.shares))
-    files.write('cpu.weight', String(weightFromShares(update.shares as number)));
+    await files.write('cpu.weight', String(weightFromShares(update.shares as number)));
   const hasQuota = update.quota !== undefined || update.period !== undefined;
   const isQuotaSet = hasQuota && Boolean(inForce.quota || inForce.period);
   // A burst above the quota in force is refused, so that it may have to wait for the new one.
   const isBurstSet =
     update.burst === undefined ||
-    files.tryWrite('cpu.max.burst', decimal(update.burst), ...(isQuotaSet ? ['EINVAL'] : []));
-  if (isQuotaSet) setQuota(files, cpuMax(inForce.quota, inForce.period));
-  if (!isBurstSet) files.write('cpu.max.burst', decimal(update.burst as number));
+    (await files.tryWrite('cpu.max.burst', decimal(update.burst), ...(isQuotaSet ? ['EINVAL'] : [])));
+  if (isQuotaSet) await setQuota(files, cpuMax(inForce.quota, inForce.period));
+  if (!isBurstSet) await files.write('cpu.max.burst', decimal(update.burst as number));
 }
 
 /** Before Linux 6.10 each write of cpu.max divides the burst by 1000. */
-function setQuota(files: Transaction, max: string): void {
+async function setQuota(files: Transaction, max: string): Promise<void> {
   const burst = files.read('cpu.max.burst')?.trim() ?? '0';
-  files.write('cpu.max', max);
-  if (burst !== '0' && files.read('cpu.max.burst')?.trim() !== burst) files.write('cpu.max.burst', burst);
+  await files.write('cpu.max', max);
+  if (burst !== '0' && files.read('cpu.max.burst')?.trim() !== burst) await files.write('cpu.max.burst', burst);
 }
 
 /**
@@ -117,21 +117,26 @@ function setQuota(files: Transaction, max: string): void {
  * @throws {CgroupNotFoundError} if the group is not there
  * @throws {RestoreError} if after a failure not everything could be put back
  */
-export function setV2(dir: string, saved: LinuxResources, update: LinuxResources, io: CgroupIo = cgroupIo): Applied {
+export async function setV2(
+  dir: string,
+  saved: LinuxResources,
+  update: LinuxResources,
+  io: CgroupIo = cgroupIo,
+): Promise<Applied> {
   checkResources(update, saved, 'unified');
   checkMemoryUsage(dir, saved, update, io);
   const { devices: _, ...limits } = update;
   const resources = overlayResources(saved, limits);
   const files = new Transaction({ version: 'v2', dirOf: () => dir }, io);
-  files.run(() => {
-    if (update.pids?.limit !== undefined) files.write('pids.max', pidsMax(update.pids.limit));
-    if (update.memory !== undefined) setMemory(files, update.memory, resources.memory ?? {});
-    if (update.blockIO !== undefined) setIo(files, update.blockIO);
-    if (update.cpu !== undefined) setCpu(files, update.cpu, resources.cpu ?? {});
-    if (update.cpu !== undefined) setCpuset(files, update.cpu);
-    if (update.hugepageLimits !== undefined) setHugepages(files, update.hugepageLimits, 'max');
-    if (update.rdma !== undefined) setRdma(files, update.rdma);
-    if (update.unified !== undefined) writeUnified(files, update.unified);
+  await files.run(async () => {
+    if (update.pids?.limit !== undefined) await files.write('pids.max', pidsMax(update.pids.limit));
+    if (update.memory !== undefined) await setMemory(files, update.memory, resources.memory ?? {});
+    if (update.blockIO !== undefined) await setIo(files, update.blockIO);
+    if (update.cpu !== undefined) await setCpu(files, update.cpu, resources.cpu ?? {});
+    if (update.cpu !== undefined) await setCpuset(files, update.cpu);
+    if (update.hugepageLimits !== undefined) await setHugepages(files, update.hugepageLimits, 'max');
+    if (update.rdma !== undefined) await setRdma(files, update.rdma);
+    if (update.unified !== undefined) await writeUnified(files, update.unified);
   });
   return { resources, undo: () => files.undo() };
 }

@@ -1,14 +1,14 @@
 /** A scope or slice of systemd as a cgroup: the group's files as ever, and systemd told of what it would undo. */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { Code, codeOf, fsPath, isErrno, LaminaError, messageOf } from '../../base/index.js';
 import type { LinuxResources } from '../../oci/index.js';
 import type { Cgroup, DestroyOptions, OnOom, OomWatch } from '../cgroup.js';
 import { containerDevicePolicy } from '../devices/index.js';
-import { CgroupNotFoundError } from '../errors.js';
+import { CgroupFileError, CgroupNotFoundError } from '../errors.js';
 import type { CgroupEvent, EventsOptions } from '../events.js';
 import { readMembership } from '../membership.js';
 import { assertPid } from '../move.js';
-import { checkMemoryUsage, checkResources, overlayResources } from '../resources/index.js';
+import { checkMemoryUsage, checkResources, overlayResources, writeLimit } from '../resources/index.js';
 import { assertNotOurs } from '../signal.js';
 import type { StatsOptions, V2Stats } from '../stats.js';
 import { pidList } from '../tree.js';
@@ -223,7 +223,7 @@ export class SystemdCgroup implements Cgroup {
         .filter((property, at) => properties.findIndex(({ name }) => name === property.name) === at)
         .flatMap(({ name, signature }) => oldProperty(name, signature, before.get(name)));
       await this.#manager.setUnitProperties(this.unit, old, { timeoutMs: UNDO_TIMEOUT_MS });
-      writeLimits(this.#inner.dir, files);
+      await writeLimits(this.#inner, files);
     };
     try {
       await this.#manager.setUnitProperties(this.unit, properties);
@@ -302,14 +302,14 @@ function readLimits(dir: string): Map<string, string> {
 }
 
 /** Writes what differs. The best that can be done: an idle group's weight, for one, is refused. */
-function writeLimits(dir: string, files: ReadonlyMap<string, string>): void {
+async function writeLimits({ dir, io }: V2Cgroup, files: ReadonlyMap<string, string>): Promise<void> {
   const now = readLimits(dir);
   for (const [name, text] of files) {
     if (now.get(name) === text) continue;
     try {
-      writeFileSync(fsPath(`${dir}/${name}`), text, { flag: 'r+' });
+      await writeLimit(io, `${dir}/${name}`, text);
     } catch (error) {
-      if (!isErrno(error)) throw error;
+      if (!(error instanceof CgroupFileError)) throw error;
     }
   }
 }

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { Code, LaminaError } from '../../base/index.js';
+import { Code, LaminaError, SerialQueue } from '../../base/index.js';
 import type { LinuxResources } from '../../oci/index.js';
 import { SIGKILL } from '../../sys/index.js';
 import type { Cgroup, DestroyOptions, OnOom, OomWatch } from '../cgroup.js';
@@ -8,11 +8,12 @@ import { removeTree } from '../destroy.js';
 import type { CgroupMount } from '../detect.js';
 import { CgroupNotFoundError, isGone } from '../errors.js';
 import type { CgroupEvent, EventsOptions } from '../events.js';
-import { isDirectory, readCgroupFile } from '../file.js';
+import { isDirectory, readCgroupFile, type WriteSlowly, writeInPool } from '../file.js';
 import { GroupStreams } from '../group-streams.js';
 import { cgroupDirectory, readMembership } from '../membership.js';
 import { assertPid } from '../move.js';
 import { parseKey } from '../parse.js';
+import { type CgroupIo, cgroupIoWith } from '../resources/index.js';
 import { assertNotOurs, killProcesses, type SignalTarget, signalProcesses } from '../signal.js';
 import type { StatsOptions, V1Stats } from '../stats.js';
 import { isOccupied, listProcesses, processesBelow } from '../tree.js';
@@ -62,6 +63,8 @@ export interface V1CgroupOptions {
   readonly resources?: LinuxResources;
   /** Whether `set` enforces `devices`; default 'ignore'. */
   readonly devices?: 'apply' | 'ignore';
+  /** See LoadOptions. */
+  readonly writeSlowly?: WriteSlowly | undefined;
 }
 
 /** v1 does not notify of a group's last process, so it is asked. */
@@ -85,6 +88,8 @@ export class V1Cgroup implements Cgroup {
   readonly #stats: V1StatsReader;
   readonly #devices: 'apply' | 'ignore';
   readonly #streams = new GroupStreams();
+  readonly #io: CgroupIo;
+  readonly #setting = new SerialQueue();
   #resources: LinuxResources;
 
   /**
@@ -109,6 +114,7 @@ export class V1Cgroup implements Cgroup {
     this.#changes = changes;
     this.#devices = options.devices ?? 'ignore';
     this.#resources = options.resources ?? {};
+    this.#io = cgroupIoWith(options.writeSlowly ?? writeInPool);
     this.#stats = new V1StatsReader(this.dirs);
   }
 
@@ -192,9 +198,13 @@ export class V1Cgroup implements Cgroup {
     await moveIntoAll(this.#mounts, this.dirs, pid);
   }
 
-  async set(resources: LinuxResources): Promise<void> {
-    if (!this.exists()) throw new CgroupNotFoundError(this.path);
-    this.#resources = applyResources(this.dirs, this.#resources, resources, this.#devices).resources;
+  /** One after the other: each is laid over what the one before has left. */
+  set(resources: LinuxResources): Promise<void> {
+    return this.#setting.run(async () => {
+      if (!this.exists()) throw new CgroupNotFoundError(this.path);
+      const applied = await applyResources(this.dirs, this.#resources, resources, this.#devices, this.#io);
+      this.#resources = applied.resources;
+    });
   }
 
   events(options: EventsOptions = {}): AsyncIterableIterator<CgroupEvent> {

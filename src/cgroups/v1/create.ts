@@ -4,12 +4,12 @@ import type { FileChanges } from '../changes.js';
 import { assertUnused, withUndo } from '../create.js';
 import type { CgroupMount } from '../detect.js';
 import { CgroupNotFoundError } from '../errors.js';
-import { readCgroupFile, writeCgroupFile } from '../file.js';
+import { readCgroupFile, writeCgroupFile, writeInPool } from '../file.js';
 import { readMembership } from '../membership.js';
 import { assertPid } from '../move.js';
 import type { CreateOptions } from '../options.js';
 import { hierarchyPath, makeGroup } from '../path.js';
-import { checkResources } from '../resources/index.js';
+import { cgroupIoWith, checkResources } from '../resources/index.js';
 import { V1Cgroup } from './cgroup.js';
 import { isFreezeAsked } from './freezer.js';
 import { applyResources } from './resources.js';
@@ -84,7 +84,7 @@ export function createV1Cgroup(
   changes: () => FileChanges,
 ): Promise<V1Cgroup> {
   return withUndo(async (undo) => {
-    const { resources = {}, pid, devices = 'apply' } = options;
+    const { resources = {}, pid, devices = 'apply', writeSlowly } = options;
     if (pid !== undefined) assertPid(pid);
     if (options.delegate !== undefined) {
       throw new LaminaError(Code.Unimplemented, `delegate cgroup ${options.path}: cgroup v1 cannot do it safely`, {
@@ -96,9 +96,10 @@ export function createV1Cgroup(
     for (const [controller, path] of paths)
       makeInHierarchy(controller, mounts.get(controller) as CgroupMount, path, undo);
     const empty = new V1Cgroup(mode, mounts, paths, changes);
-    const applied = applyResources(empty.dirs, {}, resources, devices);
+    const io = cgroupIoWith(writeSlowly ?? writeInPool);
+    const applied = await applyResources(empty.dirs, {}, resources, devices, io);
     undo.add(`limits of ${empty.path}`, () => applied.undo());
-    const cgroup = new V1Cgroup(mode, mounts, paths, changes, { resources: applied.resources, devices });
+    const cgroup = new V1Cgroup(mode, mounts, paths, changes, { resources: applied.resources, devices, writeSlowly });
     if (pid !== undefined) await cgroup.apply(pid);
     return cgroup;
   });

@@ -1,4 +1,4 @@
-import { Code, codeOf } from '../../base/index.js';
+import { Code, codeOf, SerialQueue } from '../../base/index.js';
 import type { LinuxResources } from '../../oci/index.js';
 import { SIGKILL } from '../../sys/index.js';
 import type { Cgroup, DestroyOptions, OnOom, OomWatch } from '../cgroup.js';
@@ -7,11 +7,12 @@ import { removeTree } from '../destroy.js';
 import type { CgroupMount } from '../detect.js';
 import { CgroupNotFoundError, isGone, isUnsupported } from '../errors.js';
 import type { CgroupEvent, EventsOptions } from '../events.js';
-import { isDirectory, readCgroupFile, writeCgroupFile } from '../file.js';
+import { isDirectory, readCgroupFile, type WriteSlowly, writeCgroupFile, writeInPool } from '../file.js';
 import { GroupStreams } from '../group-streams.js';
 import { cgroupDirectory, readMembership } from '../membership.js';
 import { assertPid, moveProcess } from '../move.js';
 import { parseKey } from '../parse.js';
+import { type CgroupIo, cgroupIoWith } from '../resources/index.js';
 import { assertNotOurs, killProcesses, type SignalTarget, signalProcesses } from '../signal.js';
 import type { StatsOptions, V2Stats } from '../stats.js';
 import { listProcesses, processesBelow } from '../tree.js';
@@ -33,6 +34,8 @@ export interface V2CgroupOptions {
   readonly resources?: LinuxResources;
   /** Whether `set` enforces `devices`; default 'ignore'. */
   readonly devices?: 'apply' | 'ignore';
+  /** See LoadOptions. */
+  readonly writeSlowly?: WriteSlowly | undefined;
 }
 
 /** A container's group in the v2 hierarchy. */
@@ -46,6 +49,9 @@ export class V2Cgroup implements Cgroup {
   readonly #stats: V2StatsReader;
   readonly #devices: 'apply' | 'ignore';
   readonly #streams = new GroupStreams();
+  /** How its files are read and written. */
+  readonly io: CgroupIo;
+  readonly #setting = new SerialQueue();
   #resources: LinuxResources;
 
   /**
@@ -61,6 +67,7 @@ export class V2Cgroup implements Cgroup {
     this.#stats = new V2StatsReader(this.#dir);
     this.#devices = options.devices ?? 'ignore';
     this.#resources = options.resources ?? {};
+    this.io = cgroupIoWith(options.writeSlowly ?? writeInPool);
     if (!this.exists()) throw new CgroupNotFoundError(path);
   }
 
@@ -154,10 +161,13 @@ export class V2Cgroup implements Cgroup {
     await moveProcess(this.#dir, pid);
   }
 
-  async set(resources: LinuxResources): Promise<void> {
-    if (!this.exists()) throw new CgroupNotFoundError(this.path);
-    using applied = applyResources(this.#dir, this.#resources, resources, this.#devices);
-    this.#resources = applied.resources;
+  /** One after the other: each is laid over what the one before has left. */
+  set(resources: LinuxResources): Promise<void> {
+    return this.#setting.run(async () => {
+      if (!this.exists()) throw new CgroupNotFoundError(this.path);
+      using applied = await applyResources(this.#dir, this.#resources, resources, this.#devices, this.io);
+      this.#resources = applied.resources;
+    });
   }
 
   events(options: EventsOptions = {}): AsyncIterableIterator<CgroupEvent> {

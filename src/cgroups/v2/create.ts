@@ -5,11 +5,12 @@ import { assertUnused, withUndo } from '../create.js';
 import { delegateGroup } from '../delegate.js';
 import type { CgroupMount } from '../detect.js';
 import { CgroupNotFoundError } from '../errors.js';
+import { writeInPool } from '../file.js';
 import { readMembership } from '../membership.js';
 import { assertPid } from '../move.js';
 import type { CreateOptions } from '../options.js';
 import { hierarchyPath, makeGroup } from '../path.js';
-import { checkResources } from '../resources/index.js';
+import { cgroupIoWith, checkResources } from '../resources/index.js';
 import { V2Cgroup } from './cgroup.js';
 import { neededControllers, provideControllers } from './controllers.js';
 import { isFreezeAsked } from './freezer.js';
@@ -47,7 +48,7 @@ export function createV2Cgroup(
   changes: () => FileChanges,
 ): Promise<V2Cgroup> {
   return withUndo(async (undo) => {
-    const { resources = {}, delegate, pid, devices = 'apply' } = options;
+    const { resources = {}, delegate, pid, devices = 'apply', writeSlowly } = options;
     if (pid !== undefined) assertPid(pid);
     checkResources(resources, {}, 'unified');
     const path = hierarchyPath(options.path, mount, ownPath, 'beside');
@@ -55,9 +56,10 @@ export function createV2Cgroup(
     if (!isNew && options.mayBeUsed !== true) assertUnused(dir, () => isPaused(dir));
     provideControllers(mount.mountPoint, levels, neededControllers(resources));
     if (delegate !== undefined) delegateGroup(dir, delegate, undo);
-    const applied = applyResources(dir, {}, resources, devices);
+    const io = cgroupIoWith(writeSlowly ?? writeInPool);
+    const applied = await applyResources(dir, {}, resources, devices, io);
     undo.add(`limits of ${dir}`, () => applied.undo());
-    const cgroup = new V2Cgroup(mount, path, changes, { resources: applied.resources, devices });
+    const cgroup = new V2Cgroup(mount, path, changes, { resources: applied.resources, devices, writeSlowly });
     if (pid !== undefined) await cgroup.apply(pid);
     applied[Symbol.dispose]();
     return cgroup;

@@ -83,11 +83,11 @@ export class Limits {
 }
 
 /** Sets a row on a fresh group, compares, undoes it, compares again. */
-export function assertRow(limits: Limits, { shows }: Row, set: () => Applied): void {
+export async function assertRow(limits: Limits, { shows }: Row, set: () => Promise<Applied>): Promise<void> {
   const before = limits.all();
-  const applied = set();
+  const applied = await set();
   for (const [file, content] of Object.entries(shows)) assert.equal(limits.read(file), content, file);
-  applied.undo();
+  await applied.undo();
   assert.deepEqual(limits.all(), before);
 }
 

@@ -77,7 +77,7 @@ describe('limits on v1', { skip: missing === false ? noV1 : missing }, () => {
   const present = missing === false ? Limits.probe(limits.dirs) : new Set<string>();
   const lacks = (...files: string[]) => Limits.lacks(present, ...files);
 
-  function set(update: LinuxResources, saved: LinuxResources = {}): Applied {
+  function set(update: LinuxResources, saved: LinuxResources = {}): Promise<Applied> {
     return setV1(v1Dirs, saved, update);
   }
 
@@ -87,12 +87,12 @@ describe('limits on v1', { skip: missing === false ? noV1 : missing }, () => {
   afterEach(() => group.remove());
 
   for (const row of V1_ROWS) {
-    it(`sets ${title(row)}, and takes it back`, { skip: lacks(...Object.keys(row.shows)) }, () => {
-      assertRow(limits, row, () => set(row.update));
+    it(`sets ${title(row)}, and takes it back`, { skip: lacks(...Object.keys(row.shows)) }, async () => {
+      await assertRow(limits, row, () => set(row.update));
     });
   }
 
-  it('moves memory and swap together, up and down', () => {
+  it('moves memory and swap together, up and down', async () => {
     let saved: LinuxResources = {};
     for (const [limit, swap] of [
       [64, 96],
@@ -101,22 +101,22 @@ describe('limits on v1', { skip: missing === false ? noV1 : missing }, () => {
       [16, 32],
       [32, 32],
     ] as const) {
-      saved = set({ memory: { limit: limit * MIB, swap: swap * MIB } }, saved).resources;
+      saved = (await set({ memory: { limit: limit * MIB, swap: swap * MIB } }, saved)).resources;
       assert.equal(limits.read('memory.limit_in_bytes'), String(limit * MIB));
       assert.equal(limits.read('memory.memsw.limit_in_bytes'), String(swap * MIB));
     }
-    set({ memory: { limit: -1 } }, saved);
+    await set({ memory: { limit: -1 } }, saved);
     assert.equal(limits.read('memory.memsw.limit_in_bytes'), V1_UNLIMITED);
   });
 
   it('refuses a limit below what is in use, saying how much that is, and puts everything back', async () => {
     // A cpuset has to have both before a process can enter.
-    if (present.has('cpuset.cpus')) set({ cpu: { cpus: '0', mems: '0' } });
+    if (present.has('cpuset.cpus')) await set({ cpu: { cpus: '0', mems: '0' } });
     await group.run(HOLD_8_MIB);
     await until('8 MiB in use', () => Number(limits.read('memory.usage_in_bytes')) > 8 * MIB);
     const before = limits.all();
-    assert.throws(
-      () => set({ pids: { limit: 7 }, cpu: { shares: 2 }, memory: { reservation: MIB, limit: MIB } }),
+    await assert.rejects(
+      set({ pids: { limit: 7 }, cpu: { shares: 2 }, memory: { reservation: MIB, limit: MIB } }),
       (error) =>
         error instanceof CgroupFileError &&
         error.errno === 'EBUSY' &&
@@ -126,8 +126,8 @@ describe('limits on v1', { skip: missing === false ? noV1 : missing }, () => {
     assert.deepEqual(limits.all(), before);
   });
 
-  it('puts everything back when the last file is refused', () => {
-    const saved = set({
+  it('puts everything back when the last file is refused', async () => {
+    const saved = await set({
       blockIO: { throttleReadBpsDevice: throttle(5), weight: 200 },
       cpu: { idle: 0, shares: 100 },
       memory: { disableOOMKiller: true },
@@ -139,43 +139,43 @@ describe('limits on v1', { skip: missing === false ? noV1 : missing }, () => {
       blockIO: { weight: 300, throttleReadBpsDevice: throttle(0), throttleWriteBpsDevice: throttle(9) },
       cpu: { quota: 5000, burst: 1000, idle: 1, cpus: '1000' },
     };
-    assert.throws(
-      () => set(update, saved.resources),
+    await assert.rejects(
+      set(update, saved.resources),
       (error) => error instanceof CgroupFileError && /cpuset\.cpus "1000"/.test(error.message),
     );
     assert.deepEqual(limits.all(), before);
   });
 
-  it('raises quota and burst together, and lowers them', () => {
-    set({ cpu: { quota: 5000, period: 100_000 } });
-    set({ cpu: { quota: 80_000, burst: 60_000 } });
+  it('raises quota and burst together, and lowers them', async () => {
+    await set({ cpu: { quota: 5000, period: 100_000 } });
+    await set({ cpu: { quota: 80_000, burst: 60_000 } });
     assert.equal(limits.read('cpu.cfs_burst_us'), '60000');
-    set({ cpu: { quota: 5000, burst: 1000 } });
+    await set({ cpu: { quota: 5000, burst: 1000 } });
     assert.equal(limits.read('cpu.cfs_quota_us'), '5000');
-    assert.throws(() => set({ cpu: { burst: 6000 } }), { errno: 'EINVAL' });
+    await assert.rejects(set({ cpu: { burst: 6000 } }), { errno: 'EINVAL' });
   });
 
-  it('lowers a period that only the new quota allows', () => {
+  it('lowers a period that only the new quota allows', async () => {
     // A parent with half a CPU: 50/100 ms. 40 ms of 50 would be more than that.
     const cpu = v1Dirs.get('cpu') as string;
-    setV1(new Map([['cpu', cpu]]), {}, { cpu: { quota: 50_000, period: 100_000 } });
+    await setV1(new Map([['cpu', cpu]]), {}, { cpu: { quota: 50_000, period: 100_000 } });
     fs.mkdirSync(`${cpu}/below`);
     const below = new Map([['cpu', `${cpu}/below`]]);
-    setV1(below, {}, { cpu: { quota: 40_000, period: 100_000 } });
-    setV1(below, {}, { cpu: { quota: 20_000, period: 50_000 } });
+    await setV1(below, {}, { cpu: { quota: 40_000, period: 100_000 } });
+    await setV1(below, {}, { cpu: { quota: 20_000, period: 50_000 } });
     assert.equal(fs.readFileSync(`${cpu}/below/cpu.cfs_period_us`, 'utf8'), '50000\n');
   });
 
-  it('allows and denies devices, and takes that back', () => {
+  it('allows and denies devices, and takes that back', async () => {
     const devices = [
       { allow: false },
       { allow: true, type: 'c', major: 1, minor: 3, access: 'rw' },
       { allow: true, type: 'b', major: 8 },
     ];
     const list = limits.read('devices.list');
-    const applied = setV1(v1Dirs, {}, { devices }, { devices: true });
+    const applied = await setV1(v1Dirs, {}, { devices }, { devices: true });
     assert.equal(limits.read('devices.list'), 'c 1:3 rw\nb 8:* rwm');
-    const more = setV1(
+    const more = await setV1(
       v1Dirs,
       {},
       {
@@ -187,15 +187,15 @@ describe('limits on v1', { skip: missing === false ? noV1 : missing }, () => {
       { devices: true },
     );
     assert.equal(limits.read('devices.list'), 'c 1:3 rwm\nb 8:* rm');
-    more.undo();
+    await more.undo();
     assert.equal(limits.read('devices.list'), 'c 1:3 rw\nb 8:* rwm');
-    applied.undo();
+    await applied.undo();
     assert.equal(limits.read('devices.list'), list);
   });
 
-  it('says that there is no such device', { skip: lacks('blkio.throttle.read_bps_device') }, () => {
-    assert.throws(
-      () => set({ blockIO: { throttleReadBpsDevice: [{ ...NO_DEVICE, rate: 5 }] } }),
+  it('says that there is no such device', { skip: lacks('blkio.throttle.read_bps_device') }, async () => {
+    await assert.rejects(
+      set({ blockIO: { throttleReadBpsDevice: [{ ...NO_DEVICE, rate: 5 }] } }),
       (error) => error instanceof LimitUnavailableError && error.errno === 'ENODEV',
     );
   });

@@ -88,7 +88,7 @@ describe('limits on v2', { skip: missing === false ? noV2 : missing }, () => {
   const lacks = (...files: string[]) => Limits.lacks(present, ...files);
   let group: TestGroup;
 
-  function set(update: LinuxResources, saved: LinuxResources = {}): Applied {
+  function set(update: LinuxResources, saved: LinuxResources = {}): Promise<Applied> {
     return setV2(dir, saved, update);
   }
 
@@ -99,71 +99,71 @@ describe('limits on v2', { skip: missing === false ? noV2 : missing }, () => {
   afterEach(() => group.remove());
 
   for (const row of V2_ROWS) {
-    it(`sets ${title(row)}, and takes it back`, { skip: lacks(...Object.keys(row.shows)) }, () => {
-      assertRow(limits, row, () => set(row.update));
+    it(`sets ${title(row)}, and takes it back`, { skip: lacks(...Object.keys(row.shows)) }, async () => {
+      await assertRow(limits, row, () => set(row.update));
     });
   }
 
-  it('keeps what an update does not name, and takes from it what it needs', () => {
+  it('keeps what an update does not name, and takes from it what it needs', async () => {
     let saved: LinuxResources = {};
-    const update = (changes: LinuxResources, shows: Readonly<Record<string, string>>): void => {
-      saved = set(changes, saved).resources;
+    const update = async (changes: LinuxResources, shows: Readonly<Record<string, string>>): Promise<void> => {
+      saved = (await set(changes, saved)).resources;
       for (const [file, content] of Object.entries(shows))
         assert.equal(limits.read(file), content, `${file} after ${JSON.stringify(changes)}`);
     };
-    update(
+    await update(
       { cpu: { quota: 500_000, period: 1_000_000, shares: 100 }, pids: { limit: 20 } },
       { 'cpu.max': '500000 1000000' },
     );
-    update({ cpu: { quota: 600_000 } }, { 'cpu.max': '600000 1000000', 'cpu.weight': '17' });
-    update({ cpu: { period: 900_000 } }, { 'cpu.max': '600000 900000' });
-    update({ cpu: { quota: -1 } }, { 'cpu.max': 'max 900000', 'pids.max': '20' });
-    update({ cpu: { shares: 200 } }, { 'cpu.weight': '29', 'cpu.max': 'max 900000' });
-    update({ memory: { limit: 32 * MIB } }, { 'memory.max': String(32 * MIB) });
-    update({ unified: { 'memory.max': String(40 * MIB) } }, { 'memory.max': String(40 * MIB) });
-    update({ memory: { limit: 48 * MIB } }, { 'memory.max': String(48 * MIB) });
+    await update({ cpu: { quota: 600_000 } }, { 'cpu.max': '600000 1000000', 'cpu.weight': '17' });
+    await update({ cpu: { period: 900_000 } }, { 'cpu.max': '600000 900000' });
+    await update({ cpu: { quota: -1 } }, { 'cpu.max': 'max 900000', 'pids.max': '20' });
+    await update({ cpu: { shares: 200 } }, { 'cpu.weight': '29', 'cpu.max': 'max 900000' });
+    await update({ memory: { limit: 32 * MIB } }, { 'memory.max': String(32 * MIB) });
+    await update({ unified: { 'memory.max': String(40 * MIB) } }, { 'memory.max': String(40 * MIB) });
+    await update({ memory: { limit: 48 * MIB } }, { 'memory.max': String(48 * MIB) });
     assert.deepEqual(saved.unified, {});
     if (limits.path('memory.swap.max') !== undefined) {
-      update({ memory: { swap: 64 * MIB } }, { 'memory.swap.max': String(16 * MIB) });
-      update({ memory: { limit: 32 * MIB } }, { 'memory.swap.max': String(32 * MIB) });
-      update({ memory: { limit: -1 } }, { 'memory.swap.max': 'max', 'memory.max': 'max' });
+      await update({ memory: { swap: 64 * MIB } }, { 'memory.swap.max': String(16 * MIB) });
+      await update({ memory: { limit: 32 * MIB } }, { 'memory.swap.max': String(32 * MIB) });
+      await update({ memory: { limit: -1 } }, { 'memory.swap.max': 'max', 'memory.max': 'max' });
     }
   });
 
-  it('raises quota and burst together, lowers them, and keeps the burst under a new quota', () => {
-    let saved = set({ cpu: { quota: 5000, period: 100_000 } }).resources;
-    saved = set({ cpu: { quota: 80_000, burst: 60_000 } }, saved).resources;
+  it('raises quota and burst together, lowers them, and keeps the burst under a new quota', async () => {
+    let saved = (await set({ cpu: { quota: 5000, period: 100_000 } })).resources;
+    saved = (await set({ cpu: { quota: 80_000, burst: 60_000 } }, saved)).resources;
     assert.equal(limits.read('cpu.max.burst'), '60000');
-    saved = set({ cpu: { quota: 90_000 } }, saved).resources;
+    saved = (await set({ cpu: { quota: 90_000 } }, saved)).resources;
     assert.equal(limits.read('cpu.max.burst'), '60000');
     const before = limits.all();
-    const applied = set({ cpu: { quota: 5000, burst: 1000 } }, saved);
+    const applied = await set({ cpu: { quota: 5000, burst: 1000 } }, saved);
     assert.equal(limits.read('cpu.max'), '5000 100000');
-    assert.throws(() => set({ pids: { limit: 9 }, cpu: { burst: 6000 } }, applied.resources), {
+    await assert.rejects(set({ pids: { limit: 9 }, cpu: { burst: 6000 } }, applied.resources), {
       errno: 'EINVAL',
       data: '6000',
     });
-    applied.undo();
+    await applied.undo();
     assert.deepEqual(limits.all(), before);
   });
 
-  it('has no weight for an idle group, and gives it back', () => {
-    const saved = set({ cpu: { shares: 512 } }).resources;
-    const applied = set({ cpu: { idle: 1 } }, saved);
+  it('has no weight for an idle group, and gives it back', async () => {
+    const saved = (await set({ cpu: { shares: 512 } })).resources;
+    const applied = await set({ cpu: { idle: 1 } }, saved);
     assert.equal(applied.resources.cpu?.shares, undefined);
-    assert.throws(
-      () => set({ pids: { limit: 9 }, cpu: { shares: 100 } }, applied.resources),
+    await assert.rejects(
+      set({ pids: { limit: 9 }, cpu: { shares: 100 } }, applied.resources),
       (error) => error instanceof CgroupFileError && error.errno === 'EINVAL' && error.path.endsWith('/cpu.weight'),
     );
     assert.equal(limits.read('pids.max'), 'max');
-    set({ cpu: { idle: 0, shares: 100 } }, applied.resources).undo();
+    await (await set({ cpu: { idle: 0, shares: 100 } }, applied.resources)).undo();
     assert.equal(limits.read('cpu.idle'), '1');
-    applied.undo();
+    await applied.undo();
     assert.equal(limits.read('cpu.weight'), '59');
   });
 
-  it('puts everything back when the last file is refused', () => {
-    const saved = set({
+  it('puts everything back when the last file is refused', async () => {
+    const saved = await set({
       blockIO: { throttleReadBpsDevice: throttle(4096) },
       cpu: { shares: 100, quota: 50_000, burst: 20_000 },
       unified: { 'memory.high': String(64 * MIB) },
@@ -176,8 +176,8 @@ describe('limits on v2', { skip: missing === false ? noV2 : missing }, () => {
       cpu: { quota: 5000, burst: 1000, idle: 1 },
       unified: { 'memory.high': '4096', 'memory.oom.group': '2' },
     };
-    assert.throws(
-      () => set(update, saved.resources),
+    await assert.rejects(
+      set(update, saved.resources),
       (error) => error instanceof CgroupFileError && /memory\.oom\.group "2"/.test(error.message),
     );
     assert.deepEqual(limits.all(), before);
@@ -188,19 +188,19 @@ describe('limits on v2', { skip: missing === false ? noV2 : missing }, () => {
     await until('8 MiB in use', () => Number(limits.read('memory.current')) > 8 * MIB);
     const before = limits.all();
     const memory = { limit: 4 * MIB, checkBeforeUpdate: true };
-    assert.throws(
-      () => set({ pids: { limit: 9 }, memory }),
+    await assert.rejects(
+      set({ pids: { limit: 9 }, memory }),
       (error) => error instanceof ResourceError && /current usage/.test(error.message),
     );
     assert.deepEqual(limits.all(), before);
-    set({ memory: { ...memory, limit: 512 * MIB } });
+    await set({ memory: { ...memory, limit: 512 * MIB } });
     assert.equal(limits.read('memory.max'), String(512 * MIB));
     // What the check is for: the kernel kills.
-    set({ memory: { limit: MIB, swap: MIB } });
+    await set({ memory: { limit: MIB, swap: MIB } });
     assert.match(limits.read('memory.events'), /^oom_kill [1-9]/m);
   });
 
-  it('names the controller a group does not have', () => {
+  it('names the controller a group does not have', async () => {
     fs.mkdirSync(`${dir}/below`);
     for (const [controller, update] of Object.entries<LinuxResources>({
       memory: { memory: { limit: MIB } },
@@ -208,8 +208,8 @@ describe('limits on v2', { skip: missing === false ? noV2 : missing }, () => {
       pids: { unified: { 'pids.max': '5' } },
       nonsense: { unified: { 'nonsense.max': '5' } },
     })) {
-      assert.throws(
-        () => setV2(`${dir}/below`, {}, update),
+      await assert.rejects(
+        setV2(`${dir}/below`, {}, update),
         (error) =>
           error instanceof LimitUnavailableError &&
           error.controller === controller &&
@@ -217,20 +217,20 @@ describe('limits on v2', { skip: missing === false ? noV2 : missing }, () => {
         controller,
       );
     }
-    assert.throws(
-      () => set({ unified: { 'memory.nonsense': '5' } }),
+    await assert.rejects(
+      set({ unified: { 'memory.nonsense': '5' } }),
       (error) => error instanceof LimitUnavailableError && /no such file/.test(error.message),
     );
   });
 
-  it('says that there is no such device', { skip: lacks('io.max') }, () => {
-    assert.throws(
-      () => set({ blockIO: { throttleReadBpsDevice: [{ ...NO_DEVICE, rate: 5 }] } }),
+  it('says that there is no such device', { skip: lacks('io.max') }, async () => {
+    await assert.rejects(
+      set({ blockIO: { throttleReadBpsDevice: [{ ...NO_DEVICE, rate: 5 }] } }),
       (error) => error instanceof LimitUnavailableError && error.errno === 'ENODEV',
     );
   });
 
-  it('knows a group that is not there', () => {
-    assert.throws(() => setV2(`${dir}/gone`, {}, { pids: { limit: 5 } }), { name: 'CgroupNotFoundError' });
+  it('knows a group that is not there', async () => {
+    await assert.rejects(setV2(`${dir}/gone`, {}, { pids: { limit: 5 } }), { name: 'CgroupNotFoundError' });
   });
 });

@@ -55,6 +55,8 @@ describe('the cgroup of a container whose group is not to be seen', () => {
       log: silentLogger,
       onOom: () => undefined,
       save: () => undefined,
+      work: () => Promise.reject(new Error('nothing is written here')),
+      limitsMs: 1_000,
     });
     cgroup.find(NOBODY);
   });

@@ -7,17 +7,17 @@ import type { LinuxResources } from '../../../../src/oci/index.js';
 import { resources } from './arbitrary.js';
 import type { FakeGroup } from './fake-group.js';
 
-export type SetLimits = (group: FakeGroup, update: LinuxResources, saved: LinuxResources) => Applied;
+export type SetLimits = (group: FakeGroup, update: LinuxResources, saved: LinuxResources) => Promise<Applied>;
 
 /** Sets; undefined if it is refused in one of the ways that are promised. */
-export function attempt(
+export async function attempt(
   set: SetLimits,
   group: FakeGroup,
   saved: LinuxResources,
   update: LinuxResources,
-): Applied | undefined {
+): Promise<Applied | undefined> {
   try {
-    return set(group, update, saved);
+    return await set(group, update, saved);
   } catch (error) {
     if (error instanceof CgroupFileError || error instanceof ResourceError) return undefined;
     throw error;
@@ -25,18 +25,23 @@ export function attempt(
 }
 
 /** After any limits, and others laid over them with any one write refused, undoing what was done leaves every file as it was. */
-export function assertFilesStay(set: SetLimits, fresh: () => FakeGroup, failures: readonly string[]): void {
-  fc.assert(
-    fc.property(resources, resources, fc.nat(), fc.constantFrom(...failures), (first, update, at, code) => {
+export async function assertFilesStay(
+  set: SetLimits,
+  fresh: () => FakeGroup,
+  failures: readonly string[],
+): Promise<void> {
+  await fc.assert(
+    fc.asyncProperty(resources, resources, fc.nat(), fc.constantFrom(...failures), async (first, update, at, code) => {
       const group = fresh();
-      const saved = attempt(set, group, {}, first)?.resources ?? {};
+      const saved = (await attempt(set, group, {}, first))?.resources ?? {};
       const before = group.sorted();
       const rehearsal = group.clone();
       // Only what succeeds without it has all its writes before the first that puts something back.
-      if (attempt(set, rehearsal, saved, update) !== undefined) group.refuseNth(at % (rehearsal.log.length + 1), code);
-      const applied = attempt(set, group, saved, update);
+      if ((await attempt(set, rehearsal, saved, update)) !== undefined)
+        group.refuseNth(at % (rehearsal.log.length + 1), code);
+      const applied = await attempt(set, group, saved, update);
       group.refuse = () => undefined;
-      applied?.undo();
+      await applied?.undo();
       assert.deepEqual(group.sorted(), before);
     }),
     { numRuns: 500 },

@@ -105,6 +105,8 @@ export class FakeGroup implements CgroupIo {
   readonly files: Map<string, string>;
   /** Every write that was taken or refused, "FILE=VALUE", refused ones with " !ERRNO". */
   readonly log: string[] = [];
+  /** The files of the writes that were taken for slow ones. */
+  readonly slow: string[] = [];
   /** The errno a write is to fail with. */
   refuse: (file: string, data: string, index: number) => string | undefined = () => undefined;
 
@@ -123,6 +125,13 @@ export class FakeGroup implements CgroupIo {
     const code = this.refuse(file, data, this.log.length) ?? this.#write(file, data);
     this.log.push(`${file}=${data}${code === undefined ? '' : ` !${code}`}`);
     if (code !== undefined) throw new CgroupFileError('write', path, errno(code, path), data);
+  }
+
+  /** As `write`, later. */
+  async writeSlowly(path: string, data: string): Promise<void> {
+    await Promise.resolve();
+    this.slow.push(path.slice(path.lastIndexOf('/') + 1));
+    this.write(path, data);
   }
 
   isDirectory(path: string): boolean {

@@ -48,15 +48,16 @@ const BFQ_V1 = { ...WITHOUT_CFQ, 'blkio.bfq.weight': '100\n', 'blkio.bfq.weight_
 const V1_DIR = { get: () => DIR } as unknown as ReadonlyMap<string, string>;
 
 /** The files written on kernels with and without BFQ. */
-function writtenFiles(
+async function writtenFiles(
   variants: readonly Readonly<Record<string, string>>[],
-  set: (group: FakeGroup) => void,
-): string[] {
-  const files = variants.flatMap((variant) => {
+  set: (group: FakeGroup) => Promise<unknown>,
+): Promise<string[]> {
+  const files: string[] = [];
+  for (const variant of variants) {
     const group = new FakeGroup(variant);
-    set(group);
-    return group.log.map((line) => (line.split('=', 1)[0] as string).replace('2MB', 'SIZE'));
-  });
+    await set(group);
+    files.push(...group.log.map((line) => (line.split('=', 1)[0] as string).replace('2MB', 'SIZE')));
+  }
   return [...new Set(files)].toSorted();
 }
 
@@ -71,10 +72,10 @@ describe('RESOURCE_FIELDS', () => {
   for (const { field, v1, v2 } of RESOURCE_FIELDS) {
     const update = SAMPLES[field] as LinuxResources;
 
-    it(`says what ${field} writes`, () => {
-      const onV2 = writtenFiles([V2_FILES, BFQ_V2], (group) => setV2(DIR, SAVED, update, group));
+    it(`says what ${field} writes`, async () => {
+      const onV2 = await writtenFiles([V2_FILES, BFQ_V2], (group) => setV2(DIR, SAVED, update, group));
       assert.deepEqual(onV2, v2.toSorted());
-      const onV1 = writtenFiles([CFQ_V1, BFQ_V1], (group) => setV1(V1_DIR, SAVED, update, { io: group }));
+      const onV1 = await writtenFiles([CFQ_V1, BFQ_V1], (group) => setV1(V1_DIR, SAVED, update, { io: group }));
       assert.deepEqual(onV1, v1.toSorted());
     });
   }

@@ -10,7 +10,7 @@ import { DIR, FakeGroup, V1_FILES } from './fake-group.js';
 const CONTROLLERS = ['pids', 'memory', 'blkio', 'cpu', 'cpuset', 'hugetlb', 'rdma', 'net_cls', 'net_prio', 'devices'];
 const DIRS = new Map(CONTROLLERS.map((name) => [name, DIR]));
 
-function set(group: FakeGroup, update: LinuxResources, saved: LinuxResources = {}, devices = false): Applied {
+function set(group: FakeGroup, update: LinuxResources, saved: LinuxResources = {}, devices = false): Promise<Applied> {
   return setV1(DIRS, saved, update, { io: group, devices });
 }
 
@@ -132,29 +132,29 @@ const ROWS: readonly [what: string, update: LinuxResources, writes: string[], sa
 
 describe('setV1 writes', () => {
   for (const [what, update, writes, saved] of ROWS) {
-    it(what, () => {
+    it(what, async () => {
       const group = fresh();
-      set(group, update, saved);
+      await set(group, update, saved);
       assert.deepEqual(group.log, writes);
     });
   }
 
-  it('swap first when it grows', () => {
+  it('swap first when it grows', async () => {
     const group = fresh({ 'memory.limit_in_bytes': '4096\n', 'memory.memsw.limit_in_bytes': '8192\n' });
-    set(group, { memory: { limit: 16_384, swap: 20_480 } });
+    await set(group, { memory: { limit: 16_384, swap: 20_480 } });
     assert.deepEqual(group.log, ['memory.memsw.limit_in_bytes=20480', 'memory.limit_in_bytes=16384']);
-    set(group, { memory: { limit: 4096, swap: 8192 } });
+    await set(group, { memory: { limit: 4096, swap: 8192 } });
     assert.deepEqual(group.log.slice(2), ['memory.limit_in_bytes=4096', 'memory.memsw.limit_in_bytes=8192']);
   });
 
-  it('no implied swap where it is not counted', () => {
+  it('no implied swap where it is not counted', async () => {
     const group = fresh({}, 'memory.memsw.limit_in_bytes');
-    set(group, { memory: { limit: -1 } });
+    await set(group, { memory: { limit: -1 } });
     assert.deepEqual(group.log, ['memory.limit_in_bytes=-1']);
-    assert.throws(() => set(group, { memory: { limit: 4096, swap: 8192 } }), LimitUnavailableError);
+    await assert.rejects(set(group, { memory: { limit: 4096, swap: 8192 } }), LimitUnavailableError);
   });
 
-  it('period and burst again after the quota if they are refused before', () => {
+  it('period and burst again after the quota if they are refused before', async () => {
     const group = fresh({ 'cpu.cfs_quota_us': '5000\n' });
     let refused = false;
     group.refuse = (file) => {
@@ -162,7 +162,7 @@ describe('setV1 writes', () => {
       refused = true;
       return 'EINVAL';
     };
-    set(group, { cpu: { quota: 50_000, period: 60_000, burst: 20_000 } });
+    await set(group, { cpu: { quota: 50_000, period: 60_000, burst: 20_000 } });
     assert.deepEqual(group.log, [
       'cpu.cfs_period_us=60000 !EINVAL',
       'cpu.cfs_burst_us=20000 !EINVAL',
@@ -172,23 +172,23 @@ describe('setV1 writes', () => {
     ]);
   });
 
-  it('no burst where the kernel has none', () => {
+  it('no burst where the kernel has none', async () => {
     const group = fresh({}, 'cpu.cfs_burst_us');
-    set(group, { cpu: { burst: 5 } });
+    await set(group, { cpu: { burst: 5 } });
     assert.deepEqual(group.log, []);
   });
 
-  it("BFQ's weights where there are no others", () => {
+  it("BFQ's weights where there are no others", async () => {
     const group = fresh(
       { 'blkio.bfq.weight': '100\n', 'blkio.bfq.weight_device': '' },
       'blkio.weight',
       'blkio.weight_device',
     );
-    set(group, { blockIO: { weight: 300, weightDevice: [{ ...SDA, weight: 100 }] } });
+    await set(group, { blockIO: { weight: 300, weightDevice: [{ ...SDA, weight: 100 }] } });
     assert.deepEqual(group.log, ['blkio.bfq.weight=300', 'blkio.bfq.weight_device=8:0 100']);
   });
 
-  it('devices only when asked to', () => {
+  it('devices only when asked to', async () => {
     const devices = [
       { allow: false },
       { allow: true, type: 'c', major: 1, minor: 3, access: 'rw' },
@@ -196,9 +196,9 @@ describe('setV1 writes', () => {
       { allow: true, type: 'c', minor: -1 },
     ];
     const group = fresh();
-    assert.equal(set(group, { devices }).resources.devices, undefined);
+    assert.equal((await set(group, { devices })).resources.devices, undefined);
     assert.deepEqual(group.log, []);
-    assert.deepEqual(set(group, { devices }, {}, true).resources.devices, devices);
+    assert.deepEqual((await set(group, { devices }, {}, true)).resources.devices, devices);
     assert.deepEqual(group.log, [
       'devices.deny=a *:* rwm',
       'devices.allow=c 1:3 rw',
@@ -209,20 +209,20 @@ describe('setV1 writes', () => {
 });
 
 describe('setV1 failing', () => {
-  it('says what is in use when a limit is below', () => {
+  it('says what is in use when a limit is below', async () => {
     const group = fresh();
     group.refuse = (file) => (file === 'memory.limit_in_bytes' ? 'EBUSY' : undefined);
-    assert.throws(
-      () => set(group, { pids: { limit: 5 }, memory: { limit: 4096 } }),
+    await assert.rejects(
+      set(group, { pids: { limit: 5 }, memory: { limit: 4096 } }),
       (error) =>
         error instanceof CgroupFileError && error.errno === 'EBUSY' && /usage 65536, peak 81920/.test(error.message),
     );
     assert.equal(group.files.get('pids.max'), 'max\n');
   });
 
-  it('names the hierarchy that is not there', () => {
-    assert.throws(
-      () => setV1(new Map([['pids', DIR]]), {}, { memory: { limit: 5 } }, { io: fresh() }),
+  it('names the hierarchy that is not there', async () => {
+    await assert.rejects(
+      setV1(new Map([['pids', DIR]]), {}, { memory: { limit: 5 } }, { io: fresh() }),
       (error) =>
         error instanceof LimitUnavailableError &&
         error.controller === 'memory' &&
@@ -230,36 +230,36 @@ describe('setV1 failing', () => {
     );
   });
 
-  it('tells a missing file from a missing group', () => {
-    assert.throws(() => set(fresh({}, 'pids.max'), { pids: { limit: 5 } }), LimitUnavailableError);
-    assert.throws(() => set(new FakeGroup({}), { pids: { limit: 5 } }), CgroupNotFoundError);
+  it('tells a missing file from a missing group', async () => {
+    await assert.rejects(set(fresh({}, 'pids.max'), { pids: { limit: 5 } }), LimitUnavailableError);
+    await assert.rejects(set(new FakeGroup({}), { pids: { limit: 5 } }), CgroupNotFoundError);
   });
 
-  it('restores the device list without denying what was allowed', () => {
+  it('restores the device list without denying what was allowed', async () => {
     const rules = [
       { allow: true, type: 'c', major: 5, access: 'm' },
       { allow: false, type: 'c', major: 1, minor: 3, access: 'w' },
       { allow: true, type: 'b', major: 8, minor: 0 },
     ];
     const group = fresh();
-    set(group, { devices: rules }, {}, true).undo();
+    await (await set(group, { devices: rules }, {}, true)).undo();
     assert.equal(group.files.get('devices.list'), V1_FILES['devices.list']);
     assert.deepEqual(group.log.slice(3), ['devices.deny=b 8:0 rwm', 'devices.allow=c 1:3 w', 'devices.deny=c 5:* m']);
   });
 
-  it('restores the device list from and to "all"', () => {
+  it('restores the device list from and to "all"', async () => {
     for (const list of ['a *:* rwm\n', V1_FILES['devices.list'] as string, '']) {
       for (const devices of [[{ allow: true }], [{ allow: false }], [{ allow: false }, { allow: true, type: 'c' }]]) {
         const group = fresh({ 'devices.list': list });
-        set(group, { devices }, {}, true).undo();
+        await (await set(group, { devices }, {}, true)).undo();
         assert.equal(group.files.get('devices.list'), list);
       }
     }
   });
 
-  it('leaves every file as it was, whichever write fails', () => {
+  it('leaves every file as it was, whichever write fails', async () => {
     // All but `unified`.
     const setTyped: SetLimits = (group, { unified: _, ...typed }, saved) => set(group, typed, saved);
-    assertFilesStay(setTyped, fresh, ['EINVAL', 'EBUSY', 'ENOENT', 'EPERM']);
+    await assertFilesStay(setTyped, fresh, ['EINVAL', 'EBUSY', 'ENOENT', 'EPERM']);
   });
 });

@@ -9,17 +9,17 @@ import { anyResources } from './arbitrary.js';
 import { assertFilesStay, attempt } from './failing-writes.js';
 import { DIR, FakeGroup, V2_FILES } from './fake-group.js';
 
-function set(group: FakeGroup, update: LinuxResources, saved: LinuxResources = {}): Applied {
+function set(group: FakeGroup, update: LinuxResources, saved: LinuxResources = {}): Promise<Applied> {
   return setV2(DIR, saved, update, group);
 }
 
 describe('setV2 failing', () => {
-  it('names file, value and errno, and puts back what it had written', () => {
+  it('names file, value and errno, and puts back what it had written', async () => {
     const group = new FakeGroup();
     const before = group.snapshot();
     group.refuse = (file) => (file === 'cpu.max' ? 'EINVAL' : undefined);
-    assert.throws(
-      () => set(group, { pids: { limit: 5 }, memory: { limit: 4096 }, cpu: { quota: 5000 } }),
+    await assert.rejects(
+      set(group, { pids: { limit: 5 }, memory: { limit: 4096 }, cpu: { quota: 5000 } }),
       (error) =>
         error instanceof CgroupFileError &&
         error.path === `${DIR}/cpu.max` &&
@@ -37,27 +37,27 @@ describe('setV2 failing', () => {
     ]);
   });
 
-  it('does not retry a burst that no quota follows', () => {
+  it('does not retry a burst that no quota follows', async () => {
     const group = new FakeGroup({ ...V2_FILES, 'cpu.max': '5000 100000\n' });
-    assert.throws(() => set(group, { cpu: { burst: 6000 } }), { errno: 'EINVAL' });
+    await assert.rejects(set(group, { cpu: { burst: 6000 } }), { errno: 'EINVAL' });
     assert.deepEqual(group.log, ['cpu.max.burst=6000 !EINVAL']);
   });
 
-  it('restores the weight an idle group has lost, and quotas in an order the kernel takes', () => {
+  it('restores the weight an idle group has lost, and quotas in an order the kernel takes', async () => {
     const files = { ...V2_FILES, 'cpu.weight': '59\n', 'cpu.max': '50000 100000\n', 'cpu.max.burst': '40000\n' };
     const group = new FakeGroup(files);
-    set(group, { cpu: { idle: 1, quota: 5000, burst: 1000 } }).undo();
+    await (await set(group, { cpu: { idle: 1, quota: 5000, burst: 1000 } })).undo();
     assert.deepEqual(group.snapshot(), files);
     const idle = new FakeGroup({ ...files, 'cpu.idle': '1\n', 'cpu.weight': '0\n' });
-    set(idle, { cpu: { idle: 0, shares: 2 } }).undo();
+    await (await set(idle, { cpu: { idle: 0, shares: 2 } })).undo();
     assert.equal(idle.files.get('cpu.idle'), '1\n');
   });
 
-  it('says that a controller is not there, and which there are', () => {
+  it('says that a controller is not there, and which there are', async () => {
     const group = new FakeGroup({ 'cgroup.controllers': 'cpu pids\n', 'pids.max': 'max\n' });
     for (const update of [{ memory: { limit: 5 } }, { unified: { 'memory.high': '5' } }]) {
-      assert.throws(
-        () => set(group, { ...update, pids: { limit: 5 } }),
+      await assert.rejects(
+        set(group, { ...update, pids: { limit: 5 } }),
         (error) =>
           error instanceof LimitUnavailableError &&
           error.controller === 'memory' &&
@@ -69,28 +69,28 @@ describe('setV2 failing', () => {
     }
   });
 
-  it('says that the kernel has no such file where the controller is there', () => {
+  it('says that the kernel has no such file where the controller is there', async () => {
     for (const file of ['memory.zswap.max', 'cgroup.nonsense']) {
-      assert.throws(
-        () => set(new FakeGroup(), { unified: { [file]: '5' } }),
+      await assert.rejects(
+        set(new FakeGroup(), { unified: { [file]: '5' } }),
         (error) => error instanceof LimitUnavailableError && /no such file/.test(error.message),
       );
     }
   });
 
-  it('says that there is no such device', () => {
-    assert.throws(
-      () => set(new FakeGroup(), { rdma: { other: { hcaHandles: 5 } } }),
+  it('says that there is no such device', async () => {
+    await assert.rejects(
+      set(new FakeGroup(), { rdma: { other: { hcaHandles: 5 } } }),
       (error) =>
         error instanceof LimitUnavailableError && error.errno === 'ENODEV' && /no such device/.test(error.message),
     );
   });
 
-  it('leaves other refusals as they are', () => {
+  it('leaves other refusals as they are', async () => {
     const group = new FakeGroup();
     group.refuse = (file) => (file === 'memory.max' ? 'EPERM' : undefined);
-    assert.throws(
-      () => set(group, { memory: { limit: 5 } }),
+    await assert.rejects(
+      set(group, { memory: { limit: 5 } }),
       (error) =>
         error instanceof CgroupFileError &&
         !(error instanceof LimitUnavailableError) &&
@@ -98,9 +98,9 @@ describe('setV2 failing', () => {
     );
   });
 
-  it('knows a group that is gone', () => {
+  it('knows a group that is gone', async () => {
     const group = new FakeGroup({});
-    assert.throws(() => set(group, { pids: { limit: 5 } }), CgroupNotFoundError);
+    await assert.rejects(set(group, { pids: { limit: 5 } }), CgroupNotFoundError);
     // Removed while limits are set.
     const removed = new FakeGroup();
     removed.refuse = (file) => {
@@ -108,15 +108,15 @@ describe('setV2 failing', () => {
       removed.files.clear();
       return 'ENODEV';
     };
-    assert.throws(() => set(removed, { pids: { limit: 5 }, memory: { limit: 5 } }), CgroupNotFoundError);
+    await assert.rejects(set(removed, { pids: { limit: 5 }, memory: { limit: 5 } }), CgroupNotFoundError);
   });
 
-  it('tells what it could not put back', () => {
+  it('tells what it could not put back', async () => {
     const group = new FakeGroup();
     group.refuse = (file, data) =>
       file === 'cpu.max' || (file === 'memory.max' && data === 'max') ? 'EINVAL' : undefined;
-    assert.throws(
-      () => set(group, { pids: { limit: 5 }, memory: { limit: 4096 }, cpu: { quota: 5000 } }),
+    await assert.rejects(
+      set(group, { pids: { limit: 5 }, memory: { limit: 4096 }, cpu: { quota: 5000 } }),
       (error) =>
         error instanceof RestoreError &&
         error.failures.length === 1 &&
@@ -128,19 +128,20 @@ describe('setV2 failing', () => {
     assert.equal(group.files.get('pids.max'), 'max\n');
   });
 
-  it('throws nothing but what is promised, whatever the JSON', () => {
-    fc.assert(
-      fc.property(anyResources, (json) => {
+  it('throws nothing but what is promised, whatever the JSON', async () => {
+    await fc.assert(
+      fc.asyncProperty(anyResources, async (json) => {
         const group = new FakeGroup();
         const before = group.sorted();
-        if (attempt(set, group, {}, json as LinuxResources) === undefined) assert.deepEqual(group.sorted(), before);
+        if ((await attempt(set, group, {}, json as LinuxResources)) === undefined)
+          assert.deepEqual(group.sorted(), before);
       }),
       { numRuns: 2000 },
     );
   });
 
-  it('leaves every file as it was, whichever write fails', () => {
+  it('leaves every file as it was, whichever write fails', async () => {
     const fresh = (): FakeGroup => new FakeGroup({ ...V2_FILES, 'io.bfq.weight': 'default 100\n' });
-    assertFilesStay(set, fresh, ['EINVAL', 'EBUSY', 'ENOENT', 'EPERM', 'ERANGE']);
+    await assertFilesStay(set, fresh, ['EINVAL', 'EBUSY', 'ENOENT', 'EPERM', 'ERANGE']);
   });
 });

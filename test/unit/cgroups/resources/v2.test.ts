@@ -5,13 +5,13 @@ import { type Applied, LimitUnavailableError, ResourceError, setV2 } from '../..
 import type { LinuxResources } from '../../../../src/oci/index.js';
 import { DIR, FakeGroup, V2_FILES } from './fake-group.js';
 
-function set(group: FakeGroup, update: LinuxResources, saved: LinuxResources = {}): Applied {
+function set(group: FakeGroup, update: LinuxResources, saved: LinuxResources = {}): Promise<Applied> {
   return setV2(DIR, saved, update, group);
 }
 
 /** What is written for an update to a fresh group. */
-function written(update: LinuxResources, saved: LinuxResources = {}, group = new FakeGroup()): string[] {
-  set(group, update, saved);
+async function written(update: LinuxResources, saved: LinuxResources = {}, group = new FakeGroup()): Promise<string[]> {
+  await set(group, update, saved);
   return group.log;
 }
 
@@ -171,35 +171,35 @@ const ROWS: readonly [what: string, update: LinuxResources, writes: string[], sa
 
 describe('setV2 writes', () => {
   for (const [what, update, writes, saved] of ROWS) {
-    it(what, () => assert.deepEqual(written(update, saved), writes));
+    it(what, async () => assert.deepEqual(await written(update, saved), writes));
   }
 
-  it('burst after the new quota if the old one does not allow it', () => {
+  it('burst after the new quota if the old one does not allow it', async () => {
     const group = new FakeGroup({ ...V2_FILES, 'cpu.max': '5000 100000\n' });
-    const writes = written({ cpu: { quota: 50_000, burst: 20_000 } }, {}, group);
+    const writes = await written({ cpu: { quota: 50_000, burst: 20_000 } }, {}, group);
     assert.deepEqual(writes, ['cpu.max.burst=20000 !EINVAL', 'cpu.max=50000 100000', 'cpu.max.burst=20000']);
   });
 
-  it('the same in unified', () => {
+  it('the same in unified', async () => {
     const group = new FakeGroup({ ...V2_FILES, 'cpu.max': '5000 100000\n' });
-    const writes = written({ unified: { 'cpu.max.burst': '20000', 'cpu.max': '50000 100000' } }, {}, group);
+    const writes = await written({ unified: { 'cpu.max.burst': '20000', 'cpu.max': '50000 100000' } }, {}, group);
     assert.deepEqual(writes, ['cpu.max.burst=20000 !EINVAL', 'cpu.max=50000 100000', 'cpu.max.burst=20000']);
   });
 
-  it('the burst again on a kernel that divides it when the quota is written', () => {
+  it('the burst again on a kernel that divides it when the quota is written', async () => {
     const group = new FakeGroup({ ...V2_FILES, 'cpu.max': '50000 100000\n', 'cpu.max.burst': '20000\n' });
     group.refuse = (file) => {
       if (file === 'cpu.max') group.files.set('cpu.max.burst', '20\n');
       return undefined;
     };
-    const applied = set(group, { cpu: { quota: 60_000 } });
+    const applied = await set(group, { cpu: { quota: 60_000 } });
     assert.deepEqual(group.log, ['cpu.max=60000 100000', 'cpu.max.burst=20000']);
-    applied.undo();
+    await applied.undo();
     assert.equal(group.files.get('cpu.max'), '50000 100000\n');
     assert.equal(group.files.get('cpu.max.burst'), '20000\n');
   });
 
-  it('raw weights to BFQ, per device if it shows a default', () => {
+  it('raw weights to BFQ, per device if it shows a default', async () => {
     const update = {
       blockIO: {
         weight: 750,
@@ -210,36 +210,40 @@ describe('setV2 writes', () => {
       },
     };
     const now = new FakeGroup({ ...V2_FILES, 'io.bfq.weight': 'default 100\n' });
-    assert.deepEqual(written(update, {}, now), ['io.bfq.weight=750', 'io.bfq.weight=8:0 100']);
+    assert.deepEqual(await written(update, {}, now), ['io.bfq.weight=750', 'io.bfq.weight=8:0 100']);
     const before54 = new FakeGroup({ ...V2_FILES, 'io.bfq.weight': '100\n' });
-    assert.deepEqual(written(update, {}, before54), ['io.bfq.weight=750']);
+    assert.deepEqual(await written(update, {}, before54), ['io.bfq.weight=750']);
   });
 
-  it('no reservations of huge pages where the first has no such file', () => {
+  it('no reservations of huge pages where the first has no such file', async () => {
     const group = new FakeGroup(V2_FILES, 'hugetlb.2MB.rsvd.max', 'hugetlb.1GB.rsvd.max');
     const hugepageLimits = [
       { pageSize: '2MB', limit: 4 },
       { pageSize: '1GB', limit: 0 },
     ];
-    assert.deepEqual(written({ hugepageLimits }, {}, group), [
+    assert.deepEqual(await written({ hugepageLimits }, {}, group), [
       'hugetlb.2MB.max=4',
       'hugetlb.2MB.rsvd.max=4 !ENOENT',
       'hugetlb.1GB.max=0',
     ]);
   });
 
-  it('no swap where it is not counted, if no limit is asked for', () => {
+  it('no swap where it is not counted, if no limit is asked for', async () => {
     for (const memory of [{ limit: -1 }, { limit: 4096, swap: 4096 }, { limit: 4096, swap: -1 }]) {
       const group = new FakeGroup(V2_FILES, 'memory.swap.max');
-      set(group, { memory });
+      await set(group, { memory });
       assert.equal(group.log.length, 2);
     }
     const group = new FakeGroup(V2_FILES, 'memory.swap.max');
-    assert.throws(() => set(group, { memory: { limit: 4096, swap: 8192 } }), LimitUnavailableError);
+    await assert.rejects(set(group, { memory: { limit: 4096, swap: 8192 } }), LimitUnavailableError);
   });
 
-  it('gives the limits in force, devices left out', () => {
-    const applied = set(new FakeGroup(), { pids: { limit: 5 }, devices: [{ allow: true }] }, { cpu: { shares: 7 } });
+  it('gives the limits in force, devices left out', async () => {
+    const applied = await set(
+      new FakeGroup(),
+      { pids: { limit: 5 }, devices: [{ allow: true }] },
+      { cpu: { shares: 7 } },
+    );
     assert.deepEqual(applied.resources, { pids: { limit: 5 }, cpu: { shares: 7 } });
   });
 });
@@ -247,13 +251,13 @@ describe('setV2 writes', () => {
 describe('checkBeforeUpdate', () => {
   const usage = 64 * 1024;
 
-  it('refuses a limit that is not above the usage, and writes nothing', () => {
+  it('refuses a limit that is not above the usage, and writes nothing', async () => {
     for (const [memory, field] of [
       [{ limit: usage, checkBeforeUpdate: true }, 'resources.memory.limit'],
       [{ limit: 4096, swap: usage, checkBeforeUpdate: true }, 'resources.memory.swap'],
     ] as const) {
       const group = new FakeGroup();
-      assert.throws(() => set(group, { pids: { limit: 5 }, memory }), {
+      await assert.rejects(set(group, { pids: { limit: 5 }, memory }), {
         name: 'ResourceError',
         field,
         code: Code.FailedPrecondition,
@@ -262,16 +266,16 @@ describe('checkBeforeUpdate', () => {
     }
   });
 
-  it('allows what is above, unlimited, or not about memory', () => {
+  it('allows what is above, unlimited, or not about memory', async () => {
     for (const memory of [{ limit: usage + 1 }, { limit: -1 }, { reservation: 5 }]) {
-      set(new FakeGroup(), { memory: { ...memory, checkBeforeUpdate: true } });
+      await set(new FakeGroup(), { memory: { ...memory, checkBeforeUpdate: true } });
     }
-    set(new FakeGroup(), { memory: { limit: 5 } });
+    await set(new FakeGroup(), { memory: { limit: 5 } });
   });
 
-  it('stays asked for, and is passed over where the usage cannot be read', () => {
+  it('stays asked for, and is passed over where the usage cannot be read', async () => {
     const saved = { memory: { checkBeforeUpdate: true } };
-    assert.throws(() => set(new FakeGroup(), { memory: { limit: 5 } }, saved), ResourceError);
-    set(new FakeGroup(V2_FILES, 'memory.current'), { memory: { limit: 5 } }, saved);
+    await assert.rejects(set(new FakeGroup(), { memory: { limit: 5 } }, saved), ResourceError);
+    await set(new FakeGroup(V2_FILES, 'memory.current'), { memory: { limit: 5 } }, saved);
   });
 });
