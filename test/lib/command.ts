@@ -6,8 +6,8 @@ export interface CommandOptions {
   readonly cwd?: string;
   /** Added to the environment of the tests. */
   readonly env?: Readonly<Record<string, string>>;
-  /** Written to stdin, which is then closed; default: nothing. 'open' leaves it to the caller. */
-  readonly stdin?: string | Buffer | 'open';
+  /** Written to stdin, which is then closed; default: nothing. 'open' leaves it to the caller, a descriptor is it. */
+  readonly stdin?: string | Buffer | 'open' | number;
   /** After this the process is killed and the promise rejects; default `LATE_MS`. */
   readonly timeoutMs?: number;
 }
@@ -44,14 +44,15 @@ export class Command {
     const [program = '', ...args] = argv;
     this.#argv = argv;
     this.#timeoutMs = options.timeoutMs ?? LATE_MS;
+    const { stdin } = options;
     this.child = spawn(program, args, {
       cwd: options.cwd,
       env: { ...process.env, ...options.env },
-      stdio: [options.stdin === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+      stdio: [stdin === undefined ? 'ignore' : typeof stdin === 'number' ? stdin : 'pipe', 'pipe', 'pipe'],
     });
     // A command that ends before it has read its input is no error of ours.
     this.child.stdin?.on('error', () => undefined);
-    if (options.stdin !== undefined && options.stdin !== 'open') this.child.stdin?.end(options.stdin);
+    if (stdin !== undefined && stdin !== 'open') this.child.stdin?.end(stdin);
     this.#collect(this.child.stdout, this.#stdout);
     this.#collect(this.child.stderr, this.#stderr);
     this.#ended = new Promise((resolve, reject) => {
@@ -79,6 +80,14 @@ export class Command {
     return Buffer.concat(this.#stderr).toString('utf8');
   }
 
+  get stdoutBytes(): Buffer {
+    return Buffer.concat(this.#stdout);
+  }
+
+  get stderrBytes(): Buffer {
+    return Buffer.concat(this.#stderr);
+  }
+
   #collect(stream: Readable | null, into: Buffer[]): void {
     stream?.on('data', (chunk: Buffer) => {
       into.push(chunk);
@@ -92,11 +101,20 @@ export class Command {
 
   /** Resolves with the match as soon as stdout contains it; rejects when the command ends or the deadline passes without. */
   async output(pattern: RegExp, deadlineMs = LATE_MS): Promise<RegExpExecArray> {
+    return await this.#match(() => this.stdout, pattern, deadlineMs);
+  }
+
+  /** As `output`, of stderr. */
+  async errors(pattern: RegExp, deadlineMs = LATE_MS): Promise<RegExpExecArray> {
+    return await this.#match(() => this.stderr, pattern, deadlineMs);
+  }
+
+  async #match(text: () => string, pattern: RegExp, deadlineMs: number): Promise<RegExpExecArray> {
     let listener: (() => void) | undefined;
     try {
       const found = new Promise<RegExpExecArray>((resolve, reject) => {
         listener = () => {
-          const match = pattern.exec(this.stdout);
+          const match = pattern.exec(text());
           if (match !== null) resolve(match);
           else if (this.#isOver) reject(new Error(`ended without ${pattern}: ${this.describe()}`));
         };

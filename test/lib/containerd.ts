@@ -9,6 +9,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, posix } from 'node:path';
+import { writeCniPlugin } from './cni.js';
 import { Command, type CommandOptions, type CommandResult, mustRun, runCommand } from './command.js';
 import { imageFolder, PAUSE_IMAGE } from './image.js';
 import { findProgram, LAMINA_BIN, USE_SYSTEMD } from './repo.js';
@@ -17,8 +18,13 @@ import { LATE_MS, until, within } from './wait.js';
 export interface ContainerdOptions {
   /** Top-level lines of Lamina's configuration file; default: LAMINA_TEST_CONFIG, for example `engine = "dedicated"`. */
   readonly laminaConfig?: string;
-  /** With the plugin a kubelet talks to (kubelet.ts); runtime handlers `stock` and `lamina`. */
+  /**
+   * With the plugin a kubelet talks to (kubelet.ts). Runtime handlers: `stock`, `lamina` (named by `runtime_path`),
+   * `lamina-type` (by `runtime_type`).
+   */
   readonly cri?: boolean;
+  /** The shim of the handler `lamina`; default: the installed one. */
+  readonly shimPath?: string;
   /** Added to the daemon's environment, which the shims inherit. */
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -61,7 +67,9 @@ export class Containerd {
     const config = options.laminaConfig ?? process.env['LAMINA_TEST_CONFIG'] ?? '';
     writeFileSync(env['LAMINA_CONFIG'], `${config}\n${SHORT_TIMEOUTS}`);
     this.env = env;
-    writeFileSync(join(this.dir, 'containerd.toml'), this.#config(options.cri ?? false));
+    const shim = options.shimPath ?? join(LAMINA_BIN, 'containerd-shim-lamina-v2');
+    if (options.cri === true) writeCniPlugin(join(this.dir, 'cni'));
+    writeFileSync(join(this.dir, 'containerd.toml'), this.#config(options.cri === true ? shim : undefined));
   }
 
   /** Starts a daemon with an empty root and waits until it answers. */
@@ -76,7 +84,8 @@ export class Containerd {
     return daemon;
   }
 
-  #config(cri: boolean): string {
+  /** @param criShim the shim of the CRI plugin's handler; undefined: without that plugin */
+  #config(criShim: string | undefined): string {
     const disabled = [
       'snapshotter.v1.aufs',
       'snapshotter.v1.btrfs',
@@ -84,7 +93,7 @@ export class Containerd {
       'snapshotter.v1.zfs',
       'nri.v1.nri',
     ];
-    if (!cri) disabled.push('grpc.v1.cri');
+    if (criShim === undefined) disabled.push('grpc.v1.cri');
     return [
       'version = 2',
       `root = "${this.dir}/root"`,
@@ -98,23 +107,25 @@ export class Containerd {
       ...['shim.cleanup', 'shim.load', 'shim.shutdown', 'task.state'].map(
         (name) => `"io.containerd.timeout.${name}" = "60s"`,
       ),
-      ...(cri ? this.#criConfig() : []),
+      ...(criShim === undefined ? [] : this.#criConfig(criShim)),
       '',
     ].join('\n');
   }
 
-  #criConfig(): string[] {
+  #criConfig(shim: string): string[] {
     const plugin = 'plugins."io.containerd.grpc.v1.cri"';
     const overlay = readFileSync('/proc/filesystems', 'utf8').includes('\toverlay\n');
     return [
       `[${plugin}]\nsandbox_image = "${PAUSE_IMAGE}"\nstream_server_address = "127.0.0.1"\nstream_server_port = "0"`,
       // Without it, a pod asks for an oom_score_adj that root may not have in a container.
       'restrict_oom_score_adj = true',
+      'netns_mounts_under_state_dir = true',
       `[${plugin}.cni]\nbin_dir = "${this.dir}/cni"\nconf_dir = "${this.dir}/cni"`,
       `[${plugin}.containerd]\nsnapshotter = "${overlay ? 'overlayfs' : 'native'}"\ndefault_runtime_name = "stock"`,
       `[${plugin}.containerd.runtimes.stock]\nruntime_type = "io.containerd.runc.v2"`,
-      `[${plugin}.containerd.runtimes.lamina]\nruntime_type = "io.containerd.lamina.v2"`,
-      ...['stock', 'lamina'].map(
+      `[${plugin}.containerd.runtimes.lamina]\nruntime_type = "io.containerd.runc.v2"\nruntime_path = "${shim}"`,
+      `[${plugin}.containerd.runtimes.lamina-type]\nruntime_type = "io.containerd.lamina.v2"`,
+      ...['stock', 'lamina', 'lamina-type'].map(
         (name) => `[${plugin}.containerd.runtimes.${name}.options]\nSystemdCgroup = ${USE_SYSTEMD}`,
       ),
     ];

@@ -19,11 +19,28 @@ export const CONTAINER_EXITED = 2;
 export interface PodOptions {
   /** One pid namespace for all containers of the pod. */
   readonly sharePid?: boolean;
+  /** A user namespace of the pod's own, with these ids. */
+  readonly userns?: IdRange;
+}
+
+/** Ids of a pod's user namespace: 0 of the container is `hostId` of the node, and so on. */
+export interface IdRange {
+  readonly hostId: number;
+  readonly length: number;
 }
 
 export interface ContainerOptions {
   readonly resources?: Partial<cri.LinuxContainerResources>;
+  /** A folder of the node's, which a pod with a user namespace sees with its own ids. */
+  readonly volume?: { readonly hostPath: string; readonly path: string };
 }
+
+function usernsOf(range: IdRange): cri.UserNamespace {
+  return { mode: cri.NamespaceMode.POD, uids: [mappingOf(range)], gids: [mappingOf(range)] };
+}
+
+const mappingOf = ({ hostId, length }: IdRange): cri.IDMapping =>
+  cri.IDMapping.fromPartial({ hostId, containerId: 0, length });
 
 /** What an exec or a container has written and how it ended. */
 export interface Outcome {
@@ -107,15 +124,17 @@ export class Kubelet {
     return Number(rows.find((row) => row[0] === id)?.[1] ?? 0);
   }
 
-  /** Starts a pod in the host's network, which needs no network plugin. */
+  /** Starts a pod: in the host's network, or with a user namespace in one of its own (cni.ts). */
   async runPod(runtimeHandler: string, options: PodOptions = {}): Promise<Pod> {
     this.#count += 1;
     const name = `pod${this.#count}`;
     const logs = join(this.#daemon.dir, 'logs', name);
     mkdirSync(logs, { recursive: true });
     const namespaces = {
-      network: cri.NamespaceMode.NODE,
+      // The plugin keeps a pod's user namespace beside its network's.
+      network: options.userns === undefined ? cri.NamespaceMode.NODE : cri.NamespaceMode.POD,
       pid: options.sharePid === true ? cri.NamespaceMode.POD : cri.NamespaceMode.CONTAINER,
+      ...(options.userns === undefined ? {} : { usernsOptions: usernsOf(options.userns) }),
     };
     const config = cri.PodSandboxConfig.fromPartial({
       metadata: { name, uid: `${name}-${this.#daemon.marker}`, namespace: 'default' },
@@ -149,6 +168,7 @@ export class Pod {
       image: { image: IMAGE },
       command: [...command],
       logPath: `${name}.log`,
+      mounts: options.volume === undefined ? [] : [this.#mount(options.volume)],
       linux: {
         ...(options.resources === undefined ? {} : { resources: options.resources }),
         securityContext: { namespaceOptions: this.#config.linux?.securityContext?.namespaceOptions ?? {} },
@@ -162,6 +182,16 @@ export class Pod {
     });
     await service.startContainer({ containerId });
     return new PodContainer(this.#kubelet, containerId, join(this.#config.logDirectory, config.logPath));
+  }
+
+  #mount({ hostPath, path }: { readonly hostPath: string; readonly path: string }): Partial<cri.Mount> {
+    const userns = this.#config.linux?.securityContext?.namespaceOptions?.usernsOptions;
+    return {
+      hostPath,
+      containerPath: path,
+      uidMappings: userns?.uids ?? [],
+      gidMappings: userns?.gids ?? [],
+    };
   }
 
   /** Stops everything in the pod and removes it. */
