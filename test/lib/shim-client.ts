@@ -276,10 +276,12 @@ export class FakeDaemon {
     for (const connection of this.#connections) connection.close();
     let left: ProcessInfo[] = [];
     try {
-      await until('all shims have ended', () => {
+      const isOver = (): boolean => {
         left = this.#ours();
         return left.length === 0;
-      });
+      };
+      const detail = (): string => left.map((info) => `${info.pid} ${info.state} ${info.commandLine}`).join('\n');
+      await until('all shims have ended', isOver, { detail });
     } finally {
       for (const info of left) sendSignal(info.pid, 'SIGKILL');
       this.#server.close();
