@@ -8,8 +8,10 @@
  *   machine    libFuzzer: a whole keeper in one process (native/keeper/test/fuzz/keeper.c)
  *   keeper     a real keeper between a mad engine and mad daemons (test/hard/keeper.test.ts)
  *   engine     a mad keeper at the engine's link (test/hard/engine-link.test.ts)
+ *   hostile    a hostile container beside one whose calls are timed, with both shims (test/hard/hostile); needs root, runc
+ *              and the installed tree
  *
- * --seconds is the time of the four fuzzers together (default 60). The build (`npm run build`) must be done; the fuzzers need clang
+ * --seconds is the time of the four fuzzers together (default 60), and of `hostile` with each shim. The build (`npm run build`) must be done; the fuzzers need clang
  * (Debian: clang and libclang-rt-dev). What they learn is kept in build/fuzz/corpus, inputs that fail in build/fuzz/failed: run one with
  * build/fuzz/parsers FILE. Ends with a table; exit status 1 if a step failed, 2 for what it lacks.
  */
@@ -167,6 +169,14 @@ async function madKeeper(seconds) {
   return { ok, what: `2 × ${runs} conversations` };
 }
 
+async function hostileContainer(seconds) {
+  const { ok, text } = await run('node', ['dist/test/hard/hostile/main.js', '--seconds', String(seconds)]);
+  return { ok, what: /^hostile: (.*)$/m.exec(text)?.[1] ?? '' };
+}
+
+/** Steps for which nothing has to be built under the sanitizers. */
+const PLAIN = new Set(['hostile']);
+
 const STEPS = {
   build: buildAll,
   native: nativeTests,
@@ -175,6 +185,7 @@ const STEPS = {
   machine: libFuzzer('machine', 'keeper', 0.35, ['-max_len=4096']),
   keeper: madEngine,
   engine: madKeeper,
+  hostile: hostileContainer,
 };
 
 const { values } = parseArgs({ options: { seconds: { type: 'string', default: '60' }, only: { type: 'string' } } });
@@ -187,7 +198,8 @@ if (!existsSync(join(repo, 'dist/test/hard'))) lack('dist/test/hard is missing: 
 
 const rows = [];
 for (const [name, step] of Object.entries(STEPS)) {
-  if (values.only !== undefined && name !== values.only && name !== 'build') continue;
+  const isNeeded = name === 'build' && !PLAIN.has(values.only);
+  if (values.only !== undefined && name !== values.only && !isNeeded) continue;
   console.log(`\n== ${name}`);
   const start = performance.now();
   const { ok, what } = await step(seconds);
