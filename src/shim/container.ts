@@ -492,7 +492,7 @@ export class Container {
       prefix: ioPrefix(this.id, execId),
       containerId: this.id,
       namespace,
-      copy: copyOutput || execId !== '',
+      copy: copyOutput || execId !== '' || options.ioUid !== 0 || options.ioGid !== 0,
       uid: options.ioUid,
       gid: options.ioGid,
       loggerTimeoutMs: config.timeouts.loggerMs,

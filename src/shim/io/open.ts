@@ -28,7 +28,8 @@ export interface OpenIoOptions {
   readonly namespace: string;
   /**
    * Whether output goes through a pipe that the keeper copies from, instead of the FIFO being the process's own stdout. Needed where
-   * the FIFO must be closed before all holders of the stream have ended (execs), or where the process may not use the FIFO (SELinux).
+   * the FIFO must be closed before all holders of the stream have ended (execs), or where the process may not use the FIFO (SELinux),
+   * or may not open it anew, as /dev/stdout: it is the daemon's, and not the user's of `uid` (user namespaces).
    */
   readonly copy: boolean;
   /** Owner of the pipes. */
