@@ -13,10 +13,10 @@ import { FakeDaemon, type ShimHandle } from '../../lib/shim-client.js';
 import { addExec, shutdown } from '../../lib/task-steps.js';
 import { LATE_MS, within } from '../../lib/wait.js';
 
-/** What a node gives a tenant: half a processor, 32 MiB, 100 processes. */
+/** What a node gives a tenant: half a processor, 64 MiB, 100 processes. */
 const RESOURCES = {
   cpu: { period: 100_000, quota: 50_000 },
-  memory: { limit: 32 << 20, swap: 32 << 20 },
+  memory: { limit: 64 << 20, swap: 64 << 20 },
   pids: { limit: 100 },
 };
 /** How long one of its containers plays before it ends by itself. */

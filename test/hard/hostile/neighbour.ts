@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import * as api from '../../../src/api/index.js';
 import type { FakeDaemon, ShimHandle } from '../../lib/shim-client.js';
 import { killAndDelete, runExec, shutdown } from '../../lib/task-steps.js';
-import { note, type Times } from './figures.js';
+import { ECHO, note, type Times } from './figures.js';
 
 /** The calls that are judged; the others say how the machine was, and what lives cost. */
 export const JUDGED = ['State', 'Stats', 'Pids', 'Update', 'Pause', 'Resume'] as const;
@@ -63,7 +63,7 @@ export class Neighbour {
       memory: { limit },
     });
     const calls: readonly [string, () => Promise<unknown>][] = [
-      ['echo, no shim', () => this.#echo.call()],
+      [ECHO, () => this.#echo.call()],
       ['State', () => task.state({ id, execId: '' })],
       ['Stats', () => task.stats({ id })],
       ['Pids', () => task.pids({ id })],

@@ -143,7 +143,7 @@ static void memory(void) {
       }
     }
     if (child > 0) waitpid(child, NULL, 0);
-    pause_ms(100);
+    pause_ms(1000);
   }
 }
 
@@ -230,8 +230,9 @@ static int all(int seconds) {
     if (number != SIGCHLD) signal(number, SIG_IGN);
   }
   for (;;) {
+    // Not at once: while there are no more processes or no memory, none of the others does anything either.
     for (int i = 0; i < ACT_COUNT; i++) {
-      if (children[i] <= 0) children[i] = start(i);
+      if (children[i] <= 0 && chance(10) == 0) children[i] = start(i);
     }
     int status;
     for (pid_t gone; (gone = waitpid(-1, &status, WNOHANG)) > 0;) {
