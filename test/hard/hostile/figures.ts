@@ -57,6 +57,8 @@ export function faults({ quiet, disturbed }: Figures, calls: readonly string[]):
     const during = p99(disturbed, call);
     // A call that was never made is NaN, which no comparison holds for.
     if (during <= FACTOR * before + machine && during <= LIMIT_MS + machine) return [];
-    return [`${call}: p99 ${during.toFixed(2)} ms, undisturbed ${before.toFixed(2)}, the machine's ${machine.toFixed(2)}`];
+    return [
+      `${call}: p99 ${during.toFixed(2)} ms, undisturbed ${before.toFixed(2)}, the machine's ${machine.toFixed(2)}`,
+    ];
   });
 }

@@ -49,7 +49,11 @@ shimSuite('bytes through ctr', ({ scenario }) => {
         writeData(folder);
         const mount = ['--mount', `type=bind,src=${folder},dst=/data,options=rbind:ro`];
         const container = await box.start(['sleep', '1000000'], { flags: mount });
-        await playAll(clientOf(box, container), chosenCases(how, stream, (box.isStock ? WITNESS : CHOICES)[how]), AT_ONCE);
+        await playAll(
+          clientOf(box, container),
+          chosenCases(how, stream, (box.isStock ? WITNESS : CHOICES)[how]),
+          AT_ONCE,
+        );
         assert.equal(await box.status(container), 'RUNNING');
         await box.remove(container);
       };
