@@ -141,6 +141,13 @@ export class Containerd {
     return this.#version;
   }
 
+  /** The CRI handler that runs Lamina. containerd before 1.6.21 and 1.7.1 passes over `runtime_path`, without a word. */
+  get laminaHandler(): 'lamina' | 'lamina-type' {
+    const [major = 0, minor = 0, patch = 0] = this.#version.split(/[.~+-]/).map(Number);
+    const first: Readonly<Record<number, number>> = { 6: 21, 7: 1 };
+    return major === 1 && patch < (first[minor] ?? 0) ? 'lamina-type' : 'lamina';
+  }
+
   async #launch(): Promise<void> {
     const program = findProgram('containerd');
     if (program === undefined) throw new Error('containerd is not installed');

@@ -44,7 +44,7 @@ for (const runtime of runtimes) {
       use: (pod: Pod) => Promise<void>,
       options: { readonly sharePid?: boolean } = {},
     ): Promise<void> {
-      const pod = await kubelet.runPod(runtime.label, options);
+      const pod = await kubelet.runPod(runtime.label === 'stock' ? 'stock' : daemon.laminaHandler, options);
       try {
         await use(pod);
       } finally {
@@ -61,6 +61,7 @@ for (const runtime of runtimes) {
           listProcesses().filter((info) => info.commandLine.includes(pod.id) && /shim/.test(info.commandLine)).length,
           1,
         );
+        assert.equal(keepers(daemon).length, runtime.label === 'lamina' ? 1 : 0);
 
         const failed = await second.ended();
         assert.equal(failed.exitCode, 3);
