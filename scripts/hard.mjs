@@ -7,7 +7,7 @@
  *   parsers    libFuzzer: whatever in the keeper reads bytes of others (native/keeper/test/fuzz/parsers.c)
  *   machine    libFuzzer: a whole keeper in one process (native/keeper/test/fuzz/keeper.c)
  *   keeper     a real keeper between a mad engine and mad daemons (test/hard/keeper.test.ts)
- *   engine     a mad keeper at the engine's link (test/hard/engine-link.test.ts)
+ *   engine     a mad keeper at the engine's link, and one that has kept wrong bytes (test/hard/engine-*.test.ts)
  *   hostile    a hostile container beside one whose calls are timed, with both shims (test/hard/hostile); needs root, runc
  *              and the installed tree
  *
@@ -163,10 +163,11 @@ const CONVERSATIONS = 100;
 
 async function madKeeper(seconds) {
   const runs = Math.max(50, Math.round(seconds * 0.15 * CONVERSATIONS));
-  const { ok } = await run('node', ['--test', '--test-reporter=spec', 'dist/test/hard/engine-link.test.js'], {
+  const files = ['dist/test/hard/engine-link.test.js', 'dist/test/hard/engine-entries.test.js'];
+  const { ok } = await run('node', ['--test', '--test-reporter=spec', ...files], {
     LAMINA_FUZZ_RUNS: String(runs),
   });
-  return { ok, what: `2 × ${runs} conversations` };
+  return { ok, what: `2 × ${runs} conversations, 2 × ${runs} replays` };
 }
 
 async function hostileContainer(seconds) {

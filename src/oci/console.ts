@@ -2,7 +2,7 @@
  * Receives a container's terminal: the runtime connects to a socket of ours and sends the master end of the pseudoterminal
  * (`--console-socket`; one message, one descriptor, the pty's name as its bytes).
  */
-import { closeSync, mkdtempSync, rmSync } from 'node:fs';
+import { closeSync, lstatSync, mkdtempSync, rmdirSync, rmSync, unlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import {
@@ -128,9 +128,12 @@ export class ConsoleSocket {
     this.#remove();
   }
 
+  /** A socket, and the folder that was made for it; whatever else is there stays. */
   #remove(): void {
-    if (basename(this.path) === SOCKET_NAME) rmSync(dirname(this.path), { recursive: true, force: true });
-    else rmSync(this.path, { force: true });
+    quietly(() => {
+      if (lstatSync(this.path).isSocket()) unlinkSync(this.path);
+    });
+    if (basename(this.path) === SOCKET_NAME) quietly(() => rmdirSync(dirname(this.path)));
   }
 
   #watch(fd: number, step: () => void): void {
@@ -189,6 +192,15 @@ export class ConsoleSocket {
 
   #error(code: Code, why: string, cause?: unknown): LaminaError {
     return new LaminaError(code, `receive console on ${this.path}: ${why}`, { subject: this.path, cause });
+  }
+}
+
+/** It has been tidied away, or somebody has put something beside it. */
+function quietly(remove: () => void): void {
+  try {
+    remove();
+  } catch (error) {
+    if (!isErrno(error)) throw error;
   }
 }
 
