@@ -213,7 +213,7 @@ static int start_shared(struct lm_keeper *keeper, int folder, int lock, struct l
     (void)unlink(engine->socket);
     return -1;
   }
-  int result = lm_rendezvous_record(lock, pid, lm_rendezvous_named(folder, engine->socket));
+  int result = lm_rendezvous_record(folder, lock, engine->record, pid, lm_rendezvous_named(folder, engine->socket));
   if (result < 0) {
     lm_log("warning", "%s: %s: should the engine hang at once, it is not found", engine->lock, strerror(-result));
   }
@@ -306,6 +306,7 @@ void lm_engine_init(struct lm_keeper *keeper) {
   lm_engine_key(engine->library, key);
   engine->socket = lm_format("%s/engine-%s.sock", engine->state_dir, key);
   engine->lock = lm_format("%s/engine-%s.lock", engine->state_dir, key);
+  engine->record = lm_format("%s/engine-%s.id", engine->state_dir, key);
   engine->log = lm_format("%s/engine-%s.log", engine->state_dir, key);
 }
 
@@ -316,5 +317,6 @@ void lm_engine_free(struct lm_keeper *keeper) {
   free(engine->library);
   free(engine->socket);
   free(engine->lock);
+  free(engine->record);
   free(engine->log);
 }

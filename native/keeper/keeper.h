@@ -50,6 +50,7 @@ struct lm_engine {
   char *library;
   char *socket; /* paths in state_dir, or NULL when nothing can be started */
   char *lock;
+  char *record; /* which process serves which socket */
   char *log;
   pid_t pid;            /* of the linked engine, 0 while unknown */
   int pidfd;            /* of it, or -1 */

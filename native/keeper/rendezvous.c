@@ -112,13 +112,23 @@ static uint64_t start_of(pid_t pid) {
   return at == NULL ? 0 : strtoull(at, NULL, 10);
 }
 
-int lm_rendezvous_record(int lock, pid_t pid, struct lm_file_id socket) {
-  char text[96];
-  int len = snprintf(text, sizeof text, "%d %" PRIu64 " %ju\n", (int)pid, start_of(pid), (uintmax_t)socket.ino);
-  /* In this order: where the disk is full, what there is room for is the last record's place. */
-  ssize_t written = pwrite(lock, text, (size_t)len, 0);
+/* In this order: where the disk is full, what there is room for is the last text's place. */
+static int replace_text(int fd, const char *text) {
+  ssize_t len = (ssize_t)strlen(text);
+  ssize_t written = pwrite(fd, text, (size_t)len, 0);
   if (written != len) return written < 0 ? -errno : -ENOSPC;
-  return ftruncate(lock, len) < 0 ? -errno : 0;
+  return ftruncate(fd, len) < 0 ? -errno : 0;
+}
+
+int lm_rendezvous_record(int folder, int lock, const char *record, pid_t pid, struct lm_file_id socket) {
+  char text[96];
+  (void)snprintf(text, sizeof text, "%d\n", (int)pid);
+  int result = replace_text(lock, text);
+  LM_CLEANUP_CLOSE int fd = openat(folder, name_of(record), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0) return -errno;
+  (void)snprintf(text, sizeof text, "%d %" PRIu64 " %ju\n", (int)pid, start_of(pid), (uintmax_t)socket.ino);
+  int recorded = replace_text(fd, text);
+  return result < 0 ? result : recorded;
 }
 
 /* Our user's, and in our namespaces: no container's. */
@@ -143,22 +153,30 @@ static bool has_command(pid_t pid, const char *script) {
          memmem(command.data, command.len, script, strlen(script)) != NULL;
 }
 
-int lm_rendezvous_process(int lock, struct lm_file_id socket, const char *script) {
+/* The text of a file, cut off at `size` - 1. false when there is none. */
+static bool read_text(int fd, char *text, size_t size) {
+  ssize_t n = fd < 0 ? -1 : pread(fd, text, size - 1, 0);
+  text[n < 0 ? 0 : n] = '\0';
+  return n > 0;
+}
+
+int lm_rendezvous_process(int folder, int lock, const char *record, struct lm_file_id socket, const char *script) {
   char text[96];
-  ssize_t n = pread(lock, text, sizeof text - 1, 0);
-  if (n <= 0) return -1;
-  text[n] = '\0';
-  int pid = 0;
+  if (!read_text(lock, text, sizeof text)) return -1;
+  pid_t pid = (pid_t)strtol(text, NULL, 10);
+  if (pid <= 1 || pid == getpid()) return -1;
+  int recorded = 0;
   uint64_t start = 0;
   uintmax_t ino = 0;
-  int fields = sscanf(text, "%d %" SCNu64 " %ju", &pid, &start, &ino);
-  if (fields < 1 || pid <= 1 || pid == getpid()) return -1;
+  LM_CLEANUP_CLOSE int file = openat(folder, name_of(record), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+  bool has_record = read_text(file, text, sizeof text);
+  if (has_record && sscanf(text, "%d %" SCNu64 " %ju", &recorded, &start, &ino) != 3) return -1;
   /* Another engine than the one that we are connected to: it has been replaced. */
-  if (fields == 3 && ino != socket.ino) return -1;
+  if (has_record && (recorded != pid || ino != socket.ino)) return -1;
   int fd = pidfd_open(pid, 0);
   if (fd < 0) return -1;
   /* Read after the pidfd was opened: what it says is then true of the process behind the pidfd. */
-  bool is_it = is_of_our_kind(pid) && (fields == 3 ? start != 0 && start_of(pid) == start : has_command(pid, script));
+  bool is_it = is_of_our_kind(pid) && (has_record ? start != 0 && start_of(pid) == start : has_command(pid, script));
   if (is_it) return fd;
   (void)close(fd);
   return -1;

@@ -31,10 +31,10 @@ int lm_rendezvous_connect(int folder, const char *path, struct lm_file_id dead, 
 int lm_rendezvous_listen(const char *path);
 
 /* Writes down, with the lock held, which process was started to serve which socket. 0 or -errno. */
-int lm_rendezvous_record(int lock, pid_t pid, struct lm_file_id socket);
+int lm_rendezvous_record(int folder, int lock, const char *record, pid_t pid, struct lm_file_id socket);
 /* The process that was started to serve this socket, as a pidfd, or -1 when that is not known for certain: pids are used
  * again, and a process can call itself what it likes. `script` is what an engine is known by whose starter wrote down no
  * more than its pid. */
-int lm_rendezvous_process(int lock, struct lm_file_id socket, const char *script);
+int lm_rendezvous_process(int folder, int lock, const char *record, struct lm_file_id socket, const char *script);
 
 #endif

@@ -25,7 +25,7 @@ static int pidfd_from_lock(const struct lm_keeper *keeper) {
   LM_CLEANUP_CLOSE int lock = folder < 0 ? -1 : lm_rendezvous_lock(folder, engine->lock);
   if (lock < 0 || is_hung_up(keeper->link.watch.fd)) return -1;
   LM_CLEANUP_FREE char *script = lm_format("%s/engine.cjs", engine->library);
-  return lm_rendezvous_process(lock, engine->linked, script);
+  return lm_rendezvous_process(folder, lock, engine->record, engine->linked, script);
 }
 
 static void leave(struct lm_keeper *keeper) {

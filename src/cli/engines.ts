@@ -59,16 +59,22 @@ async function engineAt(socket: string, library: string, timeoutMs: number): Pro
     if (codeOf(error) === Code.Unavailable || codeOf(error) === Code.PermissionDenied) return undefined;
     if (codeOf(error) !== Code.DeadlineExceeded && codeOf(error) !== Code.Unimplemented) throw error;
   }
-  const [pid = '', startTime] = (readOwnFile(socket.replace(/\.sock$/, '.lock')) ?? '').trim().split(' ');
+  const [pid = ''] = wordsOf(socket, '.lock');
+  const [recorded, startTime] = wordsOf(socket, '.id');
   const process = OwnProcess.open(status?.pid ?? Number(pid));
   if (process === undefined) return undefined;
   // Its own word came over a socket of ours. What a file says may be of a process that is gone, and its pid another's by now.
   const isIt =
     status !== undefined ||
-    (startTime === undefined ? process.hasWord(scriptOf(library)) : process.startTime === startTime);
+    (recorded === undefined ? process.hasWord(scriptOf(library)) : recorded === pid && process.startTime === startTime);
   if (isIt) return { process, socket, status };
   process[Symbol.dispose]();
   return undefined;
+}
+
+/** The words of a file that lies beside an engine's socket. */
+function wordsOf(socket: string, ending: string): string[] {
+  return (readOwnFile(socket.replace(/\.sock$/, ending)) ?? '').split(/\s+/).filter((word) => word !== '');
 }
 
 /**

@@ -208,9 +208,9 @@ export class Engine {
         return;
       }
       this.#stopListening();
-      // Where another engine has taken this one's place, all three are that one's.
+      // Where another engine has taken this one's place, all of them are that one's.
       if (isSameFile(listener.file, fileAt(listener.path))) {
-        for (const path of [listener.path, listener.path.replace(/\.sock$/, '.log'), lockPath]) removeFile(path);
+        for (const end of ['.sock', '.log', '.id', '.lock']) removeFile(listener.path.replace(/\.sock$/, end));
       }
       this.#end();
     } finally {

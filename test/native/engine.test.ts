@@ -29,7 +29,7 @@ describe('engine', () => {
       readdirSync(bed.stateDir)
         .map((name) => name.replace(/-[0-9a-f]{16}/, '-KEY'))
         .sort(),
-      ['engine-KEY.lock', 'engine-KEY.log', 'engine-KEY.sock', 'keeper-KEY'],
+      ['engine-KEY.id', 'engine-KEY.lock', 'engine-KEY.log', 'engine-KEY.sock', 'keeper-KEY'],
     );
     const second = join(bed.dir, 'second');
     bed.config({}, second);

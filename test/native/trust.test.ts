@@ -56,7 +56,11 @@ describe('places of the keeper', () => {
     const modes = readdirSync(bed.stateDir).map(
       (name) => `${name.replace(/-[0-9a-f]{16}/, '')} ${mode(join(bed.stateDir, name))}`,
     );
-    assert.deepEqual(modes.toSorted(), ['engine.lock 600', 'engine.log 600', 'engine.sock 600', 'keeper 600']);
+    const names = ['engine.id', 'engine.lock', 'engine.log', 'engine.sock', 'keeper'];
+    assert.deepEqual(
+      modes.toSorted(),
+      names.map((name) => `${name} 600`),
+    );
   });
 
   it('have no descriptor that a program run by the keeper inherits', async () => {

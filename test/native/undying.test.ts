@@ -1,7 +1,7 @@
 /** An engine that was killed and does not die, and whose place others need. */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, it } from 'node:test';
 import { Bed, type Engine, eventually, frame, isGone, type Message } from './harness.js';
@@ -128,10 +128,14 @@ describe('engine that hung before it said who it is', () => {
     return bystander.pid ?? 0;
   }
 
-  async function isSpared(record: (pid: number, lock: string) => string): Promise<void> {
+  async function isSpared(record: (pid: number, before: string) => string | undefined): Promise<void> {
     const { engine, lock, log } = await waitingKeeper();
     const pid = await likeness();
-    writeFileSync(lock, record(pid, readFileSync(lock, 'utf8')));
+    const file = lock.replace(/\.lock$/, '.id');
+    const text = record(pid, readFileSync(file, 'utf8'));
+    writeFileSync(lock, `${pid}\n`);
+    if (text === undefined) rmSync(file);
+    else writeFileSync(file, text);
     await eventually('it is given up', () => readFileSync(log, 'utf8').includes('does not answer'));
     await eventually('another try', () => readFileSync(log, 'utf8').includes('it ended before it served'));
     assert.equal(isGone(pid), false);
@@ -139,11 +143,11 @@ describe('engine that hung before it said who it is', () => {
     await bed.replayed(await bed.engine());
   }
 
-  it('is not taken for a process that has its pid now, by a lock that tells when it began', async () => {
-    await isSpared((pid, lock) => lock.replace(/^\d+/, String(pid)));
+  it('is not taken for a process that has its pid now, by a record that tells when it began', async () => {
+    await isSpared((pid, before) => before.replace(/^\d+/, String(pid)));
   });
 
-  it('is not taken for a process of other namespaces, by a lock that tells its pid only', async () => {
-    await isSpared((pid) => `${pid}\n`);
+  it('is not taken for a process of other namespaces, without a record', async () => {
+    await isSpared(() => undefined);
   });
 });
