@@ -1,4 +1,5 @@
 /** JSON that another engine has stored, read field by field: what is not as it should be is an error that names it. */
+import { isAbsolute, normalize } from 'node:path';
 import { Code, LaminaError, messageOf } from '../base/index.js';
 
 export class Fields {
@@ -70,6 +71,11 @@ export class Fields {
     if (isIt) return this.#values[key] as T;
     throw unreadable(this.#what, `${key} is not ${expected}`);
   }
+}
+
+/** An absolute path that means one place, whoever asks, and that system calls take. */
+export function isPlainPath(path: string): boolean {
+  return isAbsolute(path) && normalize(path) === path && !path.includes('\0');
 }
 
 export function unreadable(what: string, why: string): LaminaError {

@@ -1,9 +1,8 @@
 /**
  * What a successor engine must know of a container: one JSON document in the keeper, rewritten before and after each step.
  */
-import { isAbsolute, normalize } from 'node:path';
 import type { LinuxResources } from '../oci/index.js';
-import { Fields, unreadable } from './fields.js';
+import { Fields, isPlainPath, unreadable } from './fields.js';
 import type { StdioRequest } from './io/stdio.js';
 import type { EffectiveOptions } from './options.js';
 import type { ExecProcess } from './process/exec.js';
@@ -170,7 +169,7 @@ export function fromContainerRecord(bytes: Buffer, what: string): ContainerRecor
 
 function settingsRecord(fields: Fields): ContainerSettings {
   const bundle = fields.text('bundle');
-  if (!isAbsolute(bundle) || normalize(bundle) !== bundle) throw unreadable('bundle', 'is not a plain absolute path');
+  if (!isPlainPath(bundle)) throw unreadable('bundle', 'is not a plain absolute path');
   return {
     id: fields.text('id'),
     bundle,

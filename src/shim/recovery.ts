@@ -5,14 +5,14 @@
  * in the container's own queue (`Container.resolve`). A create that was under way is undone, and the Create request, which the keeper replays, makes it anew.
  */
 import { closeSync } from 'node:fs';
-import { basename, isAbsolute, normalize } from 'node:path';
+import { basename } from 'node:path';
 import { type LaminaError, messageOf } from '../base/index.js';
 import { type Process, parseProcess } from '../oci/index.js';
 import { unmountRecursive } from '../sys/index.js';
 import { Container } from './container.js';
 import type { ContainerContext } from './context.js';
 import { execSpecEntry } from './execs.js';
-import { unreadable } from './fields.js';
+import { isPlainPath, unreadable } from './fields.js';
 import { endLeftLoggers } from './io/logger.js';
 import { ioPrefix, type LeftStreams, ProcessIo } from './io/process-io.js';
 import type { Hello, RelayState } from './keeper-messages.js';
@@ -128,7 +128,7 @@ function storedSpec(name: string, bytes: Buffer): Process | LaminaError {
 
 /** What is unmounted must be a bundle's rootfs, whatever an entry says. */
 function isRootfs(path: string): boolean {
-  return isAbsolute(path) && normalize(path) === path && basename(path) === 'rootfs';
+  return isPlainPath(path) && basename(path) === 'rootfs';
 }
 
 /** A predecessor had mounted a rootfs for a container that it did not come to create. */

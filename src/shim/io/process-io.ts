@@ -17,6 +17,7 @@ import { closeSync, fstatSync } from 'node:fs';
 import { Code, createDeferred, type Deferred, LaminaError } from '../../base/index.js';
 import { ConsoleSocket, type Process, type SpawnedProcess } from '../../oci/index.js';
 import { binding } from '../../sys/index.js';
+import { isPlainPath } from '../fields.js';
 import type { KeeperLink } from '../keeper-link.js';
 import type { RelayState } from '../keeper-messages.js';
 import { endLogger, loggerName } from './logger.js';
@@ -326,10 +327,10 @@ export class ProcessIo {
     io.#stdinPipe = take('stdin-pipe')?.fd;
     const connection = take('console-connection');
     const socket = connection ?? take('console-socket');
-    if (socket?.fd !== undefined) {
-      const made = { fd: socket.fd, path: socket.bytes.toString(), isConnected: connection !== undefined };
-      io.#consoleSocket = new ConsoleSocket({}, made);
-    }
+    const path = socket?.bytes.toString() ?? '';
+    if (socket?.fd !== undefined && isPlainPath(path)) {
+      io.#consoleSocket = new ConsoleSocket({}, { fd: socket.fd, path, isConnected: connection !== undefined });
+    } else if (socket?.fd !== undefined) closeSync(socket.fd);
     io.#logger = link.children.inheritedRun(loggerName(prefix));
     io.#restoreErr(left);
     for (const stream of ['in', 'out', 'err'] as const) {
