@@ -158,6 +158,12 @@ export interface Cgroup extends Disposable {
    */
   destroy(options?: DestroyOptions): Promise<void>;
 
+  /**
+   * Removes the empty groups below this one, however deep they are nested.
+   * @returns false if the time was over first; what was removed stays so
+   */
+  prune(timeoutMs: number): Promise<boolean>;
+
   /** Closes what `stats` keeps open. Does not end OOM watches. */
   close(): void;
 }

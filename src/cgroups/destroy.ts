@@ -42,16 +42,24 @@ function tryRemove(dir: string): Removal {
   }
 }
 
-/** Removes the groups below, the lowest first, then the group itself, as far as they are empty and time allows; in steps. */
-function* removeWhatIsEmpty(dir: string, deadline: number): Generator<void, Removal> {
-  if (tryRemove(dir) === 'removed') return 'removed';
+/**
+ * Removes the groups below, the lowest first, as far as they are empty and time allows; in steps.
+ * @param deadline by performance.now()
+ * @returns false if time is over
+ */
+export function* removeBelow(dir: string, deadline: number): Generator<void, boolean> {
   for (const group of groupsBelow(dir, 'up')) {
     yield;
-    if (performance.now() > deadline) return 'busy';
-    // The group itself comes last, by its own path.
+    if (performance.now() > deadline) return false;
     if (group !== dir) tryRemove(group);
   }
-  return tryRemove(dir);
+  return true;
+}
+
+/** The same, and the group itself. */
+function* removeWhatIsEmpty(dir: string, deadline: number): Generator<void, Removal> {
+  if (tryRemove(dir) === 'removed') return 'removed';
+  return (yield* removeBelow(dir, deadline)) ? tryRemove(dir) : 'busy';
 }
 
 /**

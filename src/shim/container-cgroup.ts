@@ -12,8 +12,8 @@ import { Limits } from './limits.js';
 import type { ContainerRecord, ContainerSettings } from './record.js';
 import { WatchedCgroup, type WatchedCgroupOptions } from './watched-cgroup.js';
 
-/** How long Delete may take longer for it. */
-const REST_MS = 1_000;
+/** How long Delete may take longer for the groups that the container has made. */
+const PRUNE_MS = 1_000;
 
 export interface ContainerCgroupOptions {
   readonly settings: ContainerSettings;
@@ -207,14 +207,15 @@ export class ContainerCgroup {
   }
 
   /**
-   * Removes what the runtime has left of a group whose container it has deleted: it gives up, and says nothing, where groups
-   * are nested deeper than a path can be long. Ends before a container of the same path can be created.
+   * Removes the groups that the container has made below its own, before the runtime does: that one fails, or leaves them and
+   * says nothing, where they are nested deeper than a path can be long. A Delete that is repeated goes on with the rest.
    */
-  async removeRest(): Promise<void> {
+  async prune(): Promise<void> {
     try {
-      await this.#group?.remove(REST_MS);
+      if ((await this.#group?.prune(PRUNE_MS)) === false)
+        this.#options.log.warn({}, 'groups are left below the cgroup');
     } catch (error) {
-      this.#options.log.warn({ error: messageOf(error) }, 'remove what the runtime has left of the cgroup');
+      this.#options.log.warn({ error: messageOf(error) }, 'remove the groups below the cgroup');
     }
   }
 

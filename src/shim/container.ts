@@ -435,8 +435,8 @@ export class Container {
   async #deleteFromRuntime(): Promise<void> {
     try {
       this.#initExit.wasKillAsked = true;
+      await this.#cgroup.prune();
       await this.#runc.delete(this.id);
-      await this.#cgroup.removeRest();
     } catch (error) {
       if (!messageOf(error).includes('does not exist')) throw error;
       await this.#cgroup.removeLeft();

@@ -155,9 +155,9 @@ export class WatchedCgroup {
     }
   }
 
-  /** Removes what is empty of the group and of those below. @throws {LaminaError} FailedPrecondition when some is left in time */
-  async remove(timeoutMs: number): Promise<void> {
-    await this.#cgroup.destroy({ timeoutMs });
+  /** Removes the empty groups below. @returns false if the time was over first */
+  prune(timeoutMs: number): Promise<boolean> {
+    return this.#cgroup.prune(timeoutMs);
   }
 
   close(): void {

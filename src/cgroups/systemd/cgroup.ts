@@ -149,6 +149,10 @@ export class SystemdCgroup implements Cgroup {
     return this.#inner.events(options);
   }
 
+  async prune(timeoutMs: number): Promise<boolean> {
+    return await this.#inner.prune(timeoutMs);
+  }
+
   close(): void {
     this.#inner.close();
   }

@@ -4,7 +4,7 @@ import type { LinuxResources } from '../../oci/index.js';
 import { SIGKILL } from '../../sys/index.js';
 import type { Cgroup, DestroyOptions, OnOom, OomWatch } from '../cgroup.js';
 import type { FileChanges } from '../changes.js';
-import { removeTree } from '../destroy.js';
+import { removeBelow, removeTree } from '../destroy.js';
 import type { CgroupMount } from '../detect.js';
 import { CgroupNotFoundError, isGone } from '../errors.js';
 import type { CgroupEvent, EventsOptions } from '../events.js';
@@ -226,6 +226,13 @@ export class V1Cgroup implements Cgroup {
       },
     );
     this.close();
+  }
+
+  async prune(timeoutMs: number): Promise<boolean> {
+    const deadline = performance.now() + timeoutMs;
+    let isDone = true;
+    for (const dir of new Set(this.dirs.values())) isDone = (await inTurns(removeBelow(dir, deadline))) && isDone;
+    return isDone;
   }
 
   close(): void {

@@ -3,7 +3,7 @@ import type { LinuxResources } from '../../oci/index.js';
 import { SIGKILL } from '../../sys/index.js';
 import type { Cgroup, DestroyOptions, OnOom, OomWatch } from '../cgroup.js';
 import type { FileChanges } from '../changes.js';
-import { removeTree } from '../destroy.js';
+import { removeBelow, removeTree } from '../destroy.js';
 import type { CgroupMount } from '../detect.js';
 import { CgroupNotFoundError, isGone, isUnsupported } from '../errors.js';
 import type { CgroupEvent, EventsOptions } from '../events.js';
@@ -183,6 +183,10 @@ export class V2Cgroup implements Cgroup {
       () => removeTree(this.#dir, wait, deadline),
     );
     this.close();
+  }
+
+  async prune(timeoutMs: number): Promise<boolean> {
+    return await inTurns(removeBelow(this.#dir, performance.now() + timeoutMs));
   }
 
   close(): void {

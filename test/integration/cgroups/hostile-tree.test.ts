@@ -125,6 +125,20 @@ for (const { title, skip, layout, root, freezeFile, frozen } of tried) {
       assert.ok((await countTurns(() => cgroup.destroy({ timeoutMs: 60_000 }))) > 3);
     });
 
+    it('loses the groups below that are empty when it is pruned, and no others', async () => {
+      nestGroups(top, 2, 'busy', shell.pid);
+      fs.mkdirSync(`${top}/busy/empty/more`, { recursive: true });
+      nestGroups(`${top}/busy/empty`, DEPTH, DEEP_NAME);
+      assert.equal(await cgroup.prune(60_000), true);
+      const left = fs.readdirSync(top, { withFileTypes: true, recursive: true }).filter((entry) => entry.isDirectory());
+      assert.deepEqual(
+        left.map(({ name }) => name),
+        ['busy', 'busy'],
+      );
+      fs.mkdirSync(`${top}/more`);
+      assert.equal(await cgroup.prune(-1), false);
+    });
+
     it('lists a process in a group whose name is no text', async () => {
       const dir = fsPath(`${top}/\udcfe/\udcff`);
       fs.mkdirSync(dir, { recursive: true });
