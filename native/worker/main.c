@@ -2,6 +2,8 @@
  * Exit status 0: done. 1: what failed is on standard output, as NUL-terminated texts: errno, system call, path, index,
  * and lines of what could not be undone. 2: it was called in a way that it does not know. */
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -13,6 +15,16 @@ int lm_failed(struct lm_failure *failure, const char *call, const char *path) {
   failure->call = call;
   failure->path = lm_strdup(path);
   return -1;
+}
+
+int lm_real_path(const char *path, char *real) {
+  LM_CLEANUP_CLOSE int fd = open(path, O_PATH | O_CLOEXEC);
+  if (fd < 0) return -1;
+  LM_CLEANUP_FREE char *link = lm_format("/proc/self/fd/%d", fd);
+  ssize_t n = readlink(link, real, PATH_MAX - 1);
+  if (n < 0) return -1;
+  real[n] = '\0';
+  return 0;
 }
 
 char *lm_word(struct lm_words *words) {

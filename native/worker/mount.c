@@ -253,7 +253,7 @@ int lm_work_mount(struct lm_words *words, struct lm_failure *failure) {
   (void)close_range(FIRST_FOREIGN_FD, ~0U, 0);
   struct list list = {.failure = failure};
   const char *root = lm_word(words);
-  if (realpath(root, list.root) == NULL) return lm_failed(failure, "realpath", root);
+  if (lm_real_path(root, list.root) < 0) return lm_failed(failure, "open", root);
   if (do_all(&list, words) == 0) return 0;
   undo(&list);
   return -1;

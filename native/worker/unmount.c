@@ -52,7 +52,7 @@ int lm_work_unmount(struct lm_words *words, struct lm_failure *failure) {
   int64_t busy_ms = (int64_t)lm_number(words);
   (void)close_range(FIRST_FOREIGN_FD, ~0U, 0);
   char real[PATH_MAX];
-  if (realpath(path, real) == NULL) return errno == ENOENT ? 0 : lm_failed(failure, "realpath", path);
+  if (lm_real_path(path, real) < 0) return errno == ENOENT ? 0 : lm_failed(failure, "open", path);
   LM_CLEANUP_BUF struct lm_buf text = {0};
   int result = lm_mountinfo_read(&text);
   if (result < 0) {

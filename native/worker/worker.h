@@ -23,6 +23,10 @@ struct lm_failure {
 /* Fills it from errno. Always returns -1. */
 int lm_failed(struct lm_failure *failure, const char *call, const char *path);
 
+/* The path without symbolic links, of PATH_MAX bytes. What is there is not even looked at: a file system of a tenant's
+ * may not answer. 0 or -1 with errno. */
+int lm_real_path(const char *path, char *real);
+
 /* The words of the command line that are left. */
 struct lm_words {
   char **at;
