@@ -25,6 +25,8 @@ export interface ContainerdOptions {
   readonly cri?: boolean;
   /** The shim of the handler `lamina`; default: the installed one. */
   readonly shimPath?: string;
+  /** Lines for the end of the daemon's configuration. */
+  readonly config?: readonly string[];
   /** Added to the daemon's environment, which the shims inherit. */
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -69,7 +71,7 @@ export class Containerd {
     this.env = env;
     const shim = options.shimPath ?? join(LAMINA_BIN, 'containerd-shim-lamina-v2');
     if (options.cri === true) writeCniPlugin(join(this.dir, 'cni'));
-    writeFileSync(join(this.dir, 'containerd.toml'), this.#config(options.cri === true ? shim : undefined));
+    writeFileSync(join(this.dir, 'containerd.toml'), this.#config(options.cri === true ? shim : undefined, options.config ?? []));
   }
 
   /** Starts a daemon with an empty root and waits until it answers. */
@@ -84,8 +86,11 @@ export class Containerd {
     return daemon;
   }
 
-  /** @param criShim the shim of the CRI plugin's handler; undefined: without that plugin */
-  #config(criShim: string | undefined): string {
+  /**
+   * @param criShim the shim of the CRI plugin's handler; undefined: without that plugin
+   * @param lines for its end
+   */
+  #config(criShim: string | undefined, lines: readonly string[]): string {
     const disabled = [
       'snapshotter.v1.aufs',
       'snapshotter.v1.btrfs',
@@ -108,6 +113,7 @@ export class Containerd {
         (name) => `"io.containerd.timeout.${name}" = "60s"`,
       ),
       ...(criShim === undefined ? [] : this.#criConfig(criShim)),
+      ...lines,
       '',
     ].join('\n');
   }

@@ -1,0 +1,10 @@
+/** What may be removed and why: containerd's garbage collection as a library. */
+export * from './collector.js';
+export * from './explain.js';
+export { type Graph, GraphBuilder, type Marking, type Origin, type Step } from './graph.js';
+export * from './labels.js';
+export * from './metadata.js';
+export * from './resource.js';
+export * from './scan.js';
+export * from './schedule.js';
+export { parseDuration, parseTime } from './time.js';
