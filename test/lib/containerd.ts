@@ -71,7 +71,10 @@ export class Containerd {
     this.env = env;
     const shim = options.shimPath ?? join(LAMINA_BIN, 'containerd-shim-lamina-v2');
     if (options.cri === true) writeCniPlugin(join(this.dir, 'cni'));
-    writeFileSync(join(this.dir, 'containerd.toml'), this.#config(options.cri === true ? shim : undefined, options.config ?? []));
+    writeFileSync(
+      join(this.dir, 'containerd.toml'),
+      this.#config(options.cri === true ? shim : undefined, options.config ?? []),
+    );
   }
 
   /** Starts a daemon with an empty root and waits until it answers. */
