@@ -61,6 +61,7 @@ class StoppingReader {
 class Attacker {
   readonly #daemon: FakeDaemon;
   #fifos = 0;
+  #execs = 0;
   #current: ShimHandle | undefined;
 
   constructor(daemon: FakeDaemon) {
@@ -135,11 +136,12 @@ class Attacker {
 
   /** Execs with a terminal that is flooded, and input that was there before. */
   async flood(): Promise<void> {
-    for (let number = 0; !isOver; number += 1) {
+    while (!isOver) {
       await rest(100);
       const shim = this.#current;
       if (shim === undefined) continue;
-      await this.#exec(shim, `flood${number}`, number % 2 === 0).catch(() => count('execs that failed'));
+      this.#execs += 1;
+      await this.#exec(shim, `flood${this.#execs}`, this.#execs % 2 === 0).catch(() => count('execs that failed'));
       count('execs');
     }
   }
@@ -160,8 +162,8 @@ class Attacker {
       await Promise.race([ended, rest(EXEC_MS)]);
       await shim.task.kill({ id: shim.id, execId, signal: 9, all: false }).catch(() => undefined);
       await within(`${execId} ends`, LATE_MS, ended);
-      await shim.task.delete({ id: shim.id, execId });
     } finally {
+      await shim.task.delete({ id: shim.id, execId }).catch(() => undefined);
       closeSync(input);
       for (const reader of readers) reader.close();
     }
