@@ -88,6 +88,7 @@ describe('KeeperLink without pidfds', () => {
   });
 
   it('signals nobody when the keeper has reaped the program: its number may be another process by now', async () => {
+    keeper.send({ type: LM_MSG_REPLAYED });
     const spawned = link.children.spawn({ name: 'sleep', argv: ['sleep', '1000'] });
     const { serial } = await request(LM_MSG_SPAWN);
     keeper.send({ type: LM_MSG_SPAWNED, serial, arg: child.pid ?? 0 });
