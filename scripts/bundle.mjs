@@ -22,6 +22,9 @@ const common = {
   logLevel: 'warning',
 };
 
+/** `performance` is eight modules of Node's. What is compared with each other can as well be this. */
+const NOW = 'const $now = () => { const [s, ns] = process.hrtime(); return s * 1e3 + ns / 1e6; };';
+
 const boot = await build({
   ...common,
   entryPoints: { engine: 'src/shim/boot.ts' },
@@ -35,9 +38,12 @@ const engine = await build({
   entryPoints: { engine: 'src/shim/main.ts' },
   format: 'cjs',
   // One expression: a function that boot.ts calls with what a module would find around it.
-  banner: { js: '(function (require, $url) { const module = {};' },
+  banner: { js: `(function (require, $url) { const module = {}; ${NOW}` },
   footer: { js: 'return module.exports; })' },
-  define: { ...versionDefine, 'import.meta.url': '$url' },
+  define: { ...versionDefine, 'import.meta.url': '$url', 'performance.now': '$now' },
+  // Reading the text is a third of what the engine's start takes beyond Node's own. Names, and so stack traces, stay.
+  minifyWhitespace: true,
+  lineLimit: 200,
   // A script has no import(); require() of a part of the bundle is as lazy.
   supported: { 'dynamic-import': false },
 });

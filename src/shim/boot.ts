@@ -6,7 +6,6 @@
  * compiles as if there were none. V8 does not compare contents: whoever replaces engine.js must remove or remake the cache.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { Script } from 'node:vm';
 import { LM_ENGINE_OPTIONS } from '../sys/index.js';
@@ -15,14 +14,18 @@ import { LM_ENGINE_OPTIONS } from '../sys/index.js';
  * Parts of node that take milliseconds to load and that most containers never need: loaded when something of them is first used. Only for what is imported
  * by name or as default: `import *` and `import()` copy what is there, which is nothing then.
  */
-const LATE: ReadonlySet<string> = new Set(['node:crypto', 'node:net', 'node:tty']);
+const LATE: ReadonlySet<string> = new Set([
+  ...['node:crypto', 'node:net', 'node:os', 'node:timers/promises', 'node:tty'],
+]);
 
 /** engine.js: main.ts and all it needs, as the one expression `scripts/bundle.mjs` makes. */
 type EngineScript = (require: (name: string) => unknown, url: string) => typeof import('./main.js');
 
-const requireNow = createRequire(import.meta.url);
+/** What is run is a script (scripts/bundle.mjs), which has one. */
+declare const require: (name: string) => unknown;
+const requireNow = require;
 const requireLate = (name: string): unknown =>
-  LATE.has(name) ? new Proxy({}, { get: (_, key) => Reflect.get(requireNow(name), key) }) : requireNow(name);
+  LATE.has(name) ? new Proxy({}, { get: (_, key) => Reflect.get(requireNow(name) as object, key) }) : requireNow(name);
 
 const scriptPath = fileURLToPath(new URL('engine.js', import.meta.url));
 const cachePath = fileURLToPath(new URL('engine.cache', import.meta.url));
@@ -40,12 +43,12 @@ const isMakingCache = process.argv[2] === '--make-cache';
 const options = LM_ENGINE_OPTIONS.split(' ');
 if (isMakingCache && !options.every((option) => process.execArgv.includes(option))) {
   // As keepers start it: V8 takes only what was made under the same options.
-  const { spawnSync }: typeof import('node:child_process') = requireNow('node:child_process');
+  const { spawnSync } = requireNow('node:child_process') as typeof import('node:child_process');
   const args = [...options, ...process.argv.slice(1, 3)];
   process.exit(spawnSync(process.execPath, args, { stdio: 'inherit' }).status ?? 1);
 }
 const cachedData = isMakingCache ? undefined : readCache();
-// One byte per character, so that nothing has to be decoded: outside comments the bundler writes ASCII.
+// One byte per character, so that nothing has to be decoded: the bundler writes ASCII.
 const script = new Script(readFileSync(scriptPath, 'latin1'), {
   filename: scriptPath,
   ...(cachedData === undefined ? {} : { cachedData }),

@@ -81,7 +81,7 @@ describe('scripts/install', () => {
   const install = async (version: string): Promise<string> => {
     const script = join(dir, 'build/lib/engine.js');
     // Of the same length: code compiled for the other would be taken for this one's.
-    writeFileSync(script, readFileSync(script, 'utf8').replace(/(var VERSION = .*)"[^"]+";/, `$1"${version}";`));
+    writeFileSync(script, readFileSync(script, 'utf8').replace(/(var VERSION=[^;]*)"[^"]+";/, `$1"${version}";`));
     await mustRun([join(dir, 'scripts/install'), join(dir, 'prefix'), '--no-build']);
     return readlinkSync(join(library(), 'engine.cjs')).split('/')[1] ?? '';
   };

@@ -22,10 +22,10 @@ class Library {
 
   constructor() {
     copyInstalled(LAMINA_LIBRARY, this.dir);
-    const version = /(var VERSION = .*)"[^"]+";/;
+    const version = /(var VERSION=[^;]*)"[^"]+";/;
     this.#release('next', (code) => code.replace(version, `$1"${NEW_VERSION}";`));
     this.#release('broken', (code) => code.slice(0, code.length / 2));
-    this.#release('foreign', (code) => code.replace('var LM_PROTOCOL = 1;', 'var LM_PROTOCOL = 2;'));
+    this.#release('foreign', (code) => code.replace('var LM_PROTOCOL=1;', 'var LM_PROTOCOL=2;'));
     // Its trial goes well.
     this.#release('mortal', (code) => code.replace(/engine\.(listen|serve)\(INHERITED_FD/g, 'process.exit(3), $&'));
   }
