@@ -61,14 +61,4 @@ describe('ExitRouter', () => {
     start[Symbol.dispose]();
     assert.deepEqual(acknowledged, [7]);
   });
-
-  it('acknowledges a report that nobody has claimed when its pid is another process, which has ended too', () => {
-    const { exits, acknowledged } = router();
-    const start = exits.begin();
-    exits.deliver(REPORT);
-    exits.deliver({ ...REPORT, seq: 8, name: '' });
-    assert.deepEqual(acknowledged, [7]);
-    start[Symbol.dispose]();
-    assert.deepEqual(acknowledged, [7, 8]);
-  });
 });
