@@ -169,7 +169,7 @@ export class KeeperChildren implements Spawner {
 
   /** A child was reaped. @returns true for a program, whose report nobody else needs */
   exited(report: ExitReport): boolean {
-    this.#processes.delete(report.pid);
+    if (!this.#isReplaying) this.#processes.delete(report.pid);
     if (!report.name.startsWith(PROGRAM)) return false;
     // What is replayed was reaped before: a child that lives under that pid is another.
     if (this.#isReplaying) return true;
