@@ -42,11 +42,12 @@ describe('an installation', () => {
     mkdirSync(join(checkout, 'build/lib'), { recursive: true });
     for (const name of ['scripts', 'package.json']) cpSync(join(REPO, name), join(checkout, name), { recursive: true });
     symlinkSync(join(REPO, 'node_modules'), join(checkout, 'node_modules'));
-    const own = new Set([SHIM, 'lamina.node', 'node', 'engine.cache', 'LICENSE-node', 'MANIFEST']);
+    const own = new Set([SHIM, 'lamina.node', 'lamina-worker', 'node', 'engine.cache', 'LICENSE-node', 'MANIFEST']);
     for (const name of readdirSync(releaseDir())) {
       if (!own.has(name)) cpSync(join(releaseDir(), name), join(checkout, 'build/lib', name));
     }
-    cpSync(join(releaseDir(), 'lamina.node'), join(checkout, 'build/lamina.node'));
+    for (const name of ['lamina.node', 'lamina-worker'])
+      cpSync(join(releaseDir(), name), join(checkout, 'build', name));
     cpSync(join(LAMINA_BIN, SHIM), join(checkout, 'build', SHIM));
   };
   const install = async (umask = '022'): Promise<CommandResult> => {
