@@ -37,7 +37,7 @@ shimSuite('a shared engine comes and goes', (suite) => {
     await until('it is gone', () => !isAlive(engine));
   });
 
-  scenario('leaves socket, log and lock to an engine that has taken its place', async (box) => {
+  scenario('leaves socket, log, record and lock to an engine that has taken its place', async (box) => {
     const id = await box.start(['sleep', '1000']);
     const engine = await theEngine(box.daemon);
     const socket = stateFiles(box.daemon).find((name) => name.endsWith('.sock')) ?? '';
@@ -46,7 +46,7 @@ shimSuite('a shared engine comes and goes', (suite) => {
     rmSync(path);
     const other = binding().listenUnix(path, 'seqpacket', 1, 0o600);
     await until('it is gone', () => !isAlive(engine));
-    assert.equal(stateFiles(box.daemon).length, 3);
+    assert.equal(stateFiles(box.daemon).length, 4);
     closeSync(other);
     for (const name of stateFiles(box.daemon)) rmSync(join(stateDir(box.daemon), name));
   });
