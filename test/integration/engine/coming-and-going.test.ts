@@ -24,13 +24,15 @@ async function waitUntilIdle(box: Box): Promise<void> {
 shimSuite('a shared engine comes and goes', (suite) => {
   const scenario = laminaOnly(suite);
 
-  scenario('ends when idle and removes its socket, log and lock', async (box) => {
+  scenario('ends when idle and removes its socket, log, record and lock', async (box) => {
     const id = await box.start(['sleep', '1000']);
     const engine = await theEngine(box.daemon);
-    const kinds = stateFiles(box.daemon).map((name) => name.replace(/^engine-[0-9a-f]{16}\./, ''));
+    const kinds = stateFiles(box.daemon)
+      .filter((name) => name.startsWith('engine-'))
+      .map((name) => name.replace(/^engine-[0-9a-f]{16}\./, ''));
     assert.deepEqual(
       kinds.toSorted((a, b) => a.localeCompare(b)),
-      ['lock', 'log', 'sock'],
+      ['id', 'lock', 'log', 'sock'],
     );
     await box.remove(id);
     await waitUntilIdle(box);
