@@ -23,6 +23,8 @@ export interface Run {
   readonly root?: string | undefined;
   /** Where it is gone, the spawner's own. */
   readonly cwd?: string | undefined;
+  /** Runs elsewhere when `cwd` is gone, in place of failing. */
+  readonly mayLackCwd?: boolean;
   /** False while what the run waits for is kept from running: no time of the limit passes then. */
   readonly mayRun?: (() => boolean) | undefined;
   readonly timeoutMs?: number | undefined;
@@ -128,14 +130,14 @@ export class RuncRunner {
   async #spawn(run: Run, argv: readonly string[], fds: readonly [number, number][]): Promise<SpawnedProcess> {
     const name = [argv[0], run.command, run.id].join(' ').trim();
     const request = { name, argv, env: this.#env, fds, dieWithParent: true };
-    const cwd = run.cwd !== undefined && existsSync(run.cwd) ? run.cwd : undefined;
+    const cwd = run.cwd !== undefined && (!run.mayLackCwd || existsSync(run.cwd)) ? run.cwd : undefined;
     try {
       if (cwd === undefined) return await this.#spawner.spawn(request);
       try {
         return await this.#spawner.spawn({ ...request, cwd });
       } catch (error) {
         // Removed in this moment.
-        if (codeOf(error) !== Code.NotFound || existsSync(cwd)) throw error;
+        if (!run.mayLackCwd || codeOf(error) !== Code.NotFound || existsSync(cwd)) throw error;
         return await this.#spawner.spawn(request);
       }
     } catch (error) {

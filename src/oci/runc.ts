@@ -281,6 +281,7 @@ export class Runc {
     return this.#runner.run({
       ...options,
       cwd: options.cwd ?? cwd,
+      mayLackCwd: options.cwd === undefined,
       mayRun,
       id,
       command,
