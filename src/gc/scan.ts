@@ -4,7 +4,15 @@
  */
 import type { Collection, Collector } from './collector.js';
 import { type Graph, GraphBuilder, type Origin } from './graph.js';
-import { expiryOf, FLAT_LABEL, type LabelCondition, LabelReader, type Labels, type ReadLabels } from './labels.js';
+import {
+  EXPIRE_LABEL,
+  expiryOf,
+  FLAT_LABEL,
+  type LabelCondition,
+  LabelReader,
+  type Labels,
+  type ReadLabels,
+} from './labels.js';
 import type { ImageMetadata, IngestMetadata, LeaseMetadata, NamespaceMetadata } from './metadata.js';
 import { FLAT, type Resource, ResourceType } from './resource.js';
 
@@ -203,7 +211,7 @@ class Scanner {
 
   #expiry(what: string, name: string, labels: Labels): number | undefined {
     const at = expiryOf(labels);
-    const text = labels['containerd.io/gc.expire'];
+    const text = labels[EXPIRE_LABEL];
     if (at === undefined && text !== undefined) {
       this.#options.onInvalid?.(`${what} ${name}: "${text}" is no RFC 3339 time: it never expires`);
     }
