@@ -16,9 +16,9 @@
  */
 import './own-node.mjs';
 import { setMaxListeners } from 'node:events';
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, realpathSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { join, relative } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { MAX_FLAKY_FILES, printSummary } from './summary.mjs';
@@ -38,6 +38,15 @@ const KINDS = {
 };
 
 const dist = fileURLToPath(new URL('../dist/test', import.meta.url));
+const built = fileURLToPath(new URL('../build', import.meta.url));
+/** What is tested is what is installed: by file of the release, where the build has it. */
+const PARTS = {
+  'engine.js': 'lib/engine.js',
+  'lamina.mjs': 'lib/lamina.mjs',
+  'lamina.node': 'lamina.node',
+  'lamina-worker': 'lamina-worker',
+  'containerd-shim-lamina-v2': 'containerd-shim-lamina-v2',
+};
 
 function fail(message) {
   console.error(`test: ${message}`);
@@ -59,6 +68,17 @@ function parse() {
     if (KINDS[kind] === undefined) fail(`unknown kind "${kind}": use ${Object.keys(KINDS).join(', ')}`);
   }
   return { ...values, kinds };
+}
+
+/** An installed tree that is older than the build would be tested in its place. */
+function refuseOldInstallation() {
+  const link = join(built, 'install/lib/lamina/engine.cjs');
+  if (process.env.LAMINA_BIN !== undefined || !existsSync(link)) return;
+  const release = dirname(realpathSync(link));
+  const isSame = (part) =>
+    existsSync(join(release, part)) && readFileSync(join(release, part)).equals(readFileSync(join(built, PARTS[part])));
+  const old = Object.keys(PARTS).filter((part) => !isSame(part));
+  if (old.length > 0) fail(`${release} is not what was built (${old.join(', ')}): run scripts/install build/install`);
 }
 
 function listFiles(folder, { only, except }) {
@@ -126,6 +146,7 @@ for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => stop.abor
 
 const place = process.env.LAMINA_TEST_PLACE ?? (options.kinds.includes('vm-guest') ? 'vm' : 'native');
 process.env.LAMINA_TEST_PLACE = place;
+if (place === 'native' && options.kinds.some((kind) => !['unit', 'native'].includes(kind))) refuseOldInstallation();
 const results = { place, files: [] };
 for (const kind of options.kinds) {
   const count = await runKind(KINDS[kind], options, results.files);

@@ -73,11 +73,11 @@ export interface ContainerRecord extends ContainerSettings {
   /** OOM kills reported, decimal. */
   readonly oomKills: string | undefined;
   /** A shortage of memory in which nobody is killed was reported, and lasts. Not known of containers of older engines. */
-  readonly isShort?: boolean | undefined;
+  readonly isShort: boolean | undefined;
   /** The limits in force, once they were changed. */
   readonly limits: LinuxResources | undefined;
-  /** All processes are being signaled, and may be frozen meanwhile. */
-  readonly isSignaling?: boolean;
+  /** All processes are being signaled, and may be frozen meanwhile. Not known of containers of older engines. */
+  readonly isSignaling: boolean | undefined;
   readonly state: InitState;
   readonly step: PendingStep | undefined;
   readonly init: ProcessRecord;
@@ -97,9 +97,9 @@ export interface ContainerParts {
   readonly isFresh: boolean;
   readonly cgroup: string | undefined;
   readonly oomKills: string | undefined;
-  readonly isShort?: boolean | undefined;
+  readonly isShort: boolean | undefined;
   readonly limits: LinuxResources | undefined;
-  readonly isSignaling?: boolean;
+  readonly isSignaling: boolean | undefined;
   readonly init: TrackedProcess;
   readonly execs: Iterable<ExecProcess>;
 }
@@ -127,13 +127,6 @@ export function fromExitRecord(record: ExitRecord | undefined): Exit | undefined
 const INIT_STATES = Object.keys(INIT_REFUSALS) as InitState[];
 const EXEC_STATES = Object.keys(EXEC_REFUSALS) as ExecState[];
 const STEPS: readonly PendingStep[] = ['create', 'start', 'delete'];
-/** By the key of what an option is if nobody has asked for anything. */
-const OPTIONS = {
-  texts: ['shimCgroup', 'criuPath', 'criuImagePath', 'criuWorkPath'],
-  flags: ['systemdCgroup', 'noPivotRoot', 'noNewKeyring'],
-  counts: ['ioUid', 'ioGid'],
-} as const;
-
 const flag = (fields: Fields, key: string): boolean => fields.flag(key);
 const text = (fields: Fields, key: string): string => fields.text(key);
 const count = (fields: Fields, key: string): number => fields.count(key);
@@ -152,14 +145,14 @@ export function fromContainerRecord(bytes: Buffer, what: string): ContainerRecor
     const state = exec.oneOf('state', EXEC_STATES);
     execs.push([id, { ...processRecord(exec), state, failed: exec.flag('failed'), step: exec.optional('step', step) }]);
   }
-  const isSignaling = fields.optional('isSignaling', flag);
   return {
     ...settingsRecord(fields),
     isFresh: fields.flag('isFresh'),
     cgroup: fields.optional('cgroup', text),
     oomKills: fields.optional('oomKills', digits),
+    isShort: fields.optional('isShort', flag),
     limits: fields.optional('limits', (of, key) => of.of(key).raw as LinuxResources),
-    ...(isSignaling === undefined ? {} : { isSignaling }),
+    isSignaling: fields.optional('isSignaling', flag),
     state: fields.oneOf('state', INIT_STATES),
     step: fields.optional('step', step),
     init: processRecord(fields.of('init')),
@@ -182,12 +175,24 @@ function settingsRecord(fields: Fields): ContainerSettings {
   };
 }
 
+/** What nothing was asked for of may be missing. */
 function optionsRecord(fields: Fields): EffectiveOptions {
-  const options: Record<string, unknown> = { binaryName: fields.text('binaryName'), root: fields.text('root') };
-  for (const key of OPTIONS.texts) options[key] = fields.optional(key, text) ?? '';
-  for (const key of OPTIONS.flags) options[key] = fields.optional(key, flag) ?? false;
-  for (const key of OPTIONS.counts) options[key] = fields.optional(key, count) ?? 0;
-  return options as unknown as EffectiveOptions;
+  const textOf = (key: string): string => fields.optional(key, text) ?? '';
+  const flagOf = (key: string): boolean => fields.optional(key, flag) ?? false;
+  const countOf = (key: string): number => fields.optional(key, count) ?? 0;
+  return {
+    binaryName: fields.text('binaryName'),
+    root: fields.text('root'),
+    systemdCgroup: flagOf('systemdCgroup'),
+    noPivotRoot: flagOf('noPivotRoot'),
+    noNewKeyring: flagOf('noNewKeyring'),
+    shimCgroup: textOf('shimCgroup'),
+    ioUid: countOf('ioUid'),
+    ioGid: countOf('ioGid'),
+    criuPath: textOf('criuPath'),
+    criuImagePath: textOf('criuImagePath'),
+    criuWorkPath: textOf('criuWorkPath'),
+  };
 }
 
 function processRecord(fields: Fields): ProcessRecord {
