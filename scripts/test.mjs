@@ -75,8 +75,11 @@ function refuseOldInstallation() {
   const link = join(built, 'install/lib/lamina/engine.cjs');
   if (process.env.LAMINA_BIN !== undefined || !existsSync(link)) return;
   const release = dirname(realpathSync(link));
-  const isSame = (part) =>
-    existsSync(join(release, part)) && readFileSync(join(release, part)).equals(readFileSync(join(built, PARTS[part])));
+  const isSame = (part) => {
+    const made = readFileSync(join(built, PARTS[part]));
+    // The installed keeper names its library behind what was built.
+    return existsSync(join(release, part)) && readFileSync(join(release, part)).subarray(0, made.length).equals(made);
+  };
   const old = Object.keys(PARTS).filter((part) => !isSame(part));
   if (old.length > 0) fail(`${release} is not what was built (${old.join(', ')}): run scripts/install build/install`);
 }
