@@ -216,16 +216,16 @@ static int check_path_text(const char *what, const char *text, struct lm_error *
   return *text == '/' ? 0 : lm_fail(err, 0, "%s %s is not absolute", what, text);
 }
 
-/* The parts of an installed engine lie in one folder, to which engine.cjs leads. Where neither of the others is there,
- * it is no release of ours that is to be run: it has to say itself what it lacks. */
+/* The parts of an installed engine lie in one folder, to which engine.cjs leads. Where none of the others is there, it is
+ * no release of ours that is to be run: it has to say itself what it lacks. */
 static int check_parts(const char *script, struct lm_error *err) {
-  static const char *const parts[] = {"engine.js", "lamina.node"};
+  static const char *const parts[] = {"engine.js", "lamina.node", "lamina-worker"};
   LM_CLEANUP_FREE char *real = realpath(script, NULL);
   char *slash = real == NULL ? NULL : strrchr(real, '/');
   if (slash == NULL) return lm_fail(err, errno, "engine: %s", script);
   *slash = '\0';
   LM_CLEANUP_FREE char *missing = NULL;
-  int count = 0;
+  size_t count = 0;
   for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
     char *path = lm_format("%s/%s", real, parts[i]);
     if (access(path, R_OK) < 0) {
@@ -236,7 +236,7 @@ static int check_parts(const char *script, struct lm_error *err) {
       free(path);
     }
   }
-  if (count != 1) return 0;
+  if (count == 0 || count == sizeof parts / sizeof parts[0]) return 0;
   return lm_fail(err, 0, "engine: %s is missing: install Lamina again (scripts/install PREFIX)", missing);
 }
 

@@ -1,11 +1,10 @@
 /** Sending signals to all processes of a group where the kernel does not do it by itself. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { Code, codeOf, LaminaError } from '../base/index.js';
-import { SIGKILL, sendSignal } from '../sys/index.js';
+import { Code, codeOf, isErrno, LaminaError } from '../base/index.js';
+import { Pidfd, SIGKILL } from '../sys/index.js';
 import { CgroupNotFoundError } from './errors.js';
 import type { CgroupMembership } from './membership.js';
 import { pidList } from './tree.js';
-import { inTurns } from './turns.js';
 
 /** What it takes of a group. */
 export interface SignalTarget {
@@ -26,6 +25,8 @@ const FREEZE_TIMEOUT_MS = 500;
 const MAX_ROUNDS = 16;
 const FIRST_WAIT_MS = 1;
 const LAST_WAIT_MS = 50;
+/** Processes that are held at once, a descriptor each. */
+const MAX_HELD = 64;
 
 /** Freezes for the time of one walk. False if the group does not freeze, or has no freezer. */
 async function tryFreeze(target: SignalTarget): Promise<boolean> {
@@ -41,7 +42,7 @@ async function tryFreeze(target: SignalTarget): Promise<boolean> {
 
 /**
  * Sends a signal once to each process of the group and below; a paused group stays paused.
- * Frozen, no process can fork away from the walk and no pid can be reused.
+ * Frozen, no process can fork away from the walk.
  */
 export async function signalProcesses(target: SignalTarget, signal: number): Promise<number> {
   if (target.isPaused()) return signalRound(target, signal, new Set());
@@ -69,20 +70,47 @@ async function thawUnlessGone(target: SignalTarget): Promise<void> {
   }
 }
 
+/** @param signaled those that have had it; whom this round signals is added */
 async function signalRound(target: SignalTarget, signal: number, signaled: Set<number>): Promise<number> {
-  const pids = await target.pids();
-  return await inTurns(sendEach(pids, signal, signaled));
-}
-
-function* sendEach(pids: readonly number[], signal: number, signaled: Set<number>): Generator<void, number> {
+  const pids = (await target.pids()).filter((pid) => !signaled.has(pid));
   let sent = 0;
-  for (const pid of pids) {
-    if (signaled.has(pid)) continue;
-    signaled.add(pid);
-    if (sendSignal(pid, signal)) sent += 1;
-    yield;
+  for (let first = 0; first < pids.length; first += MAX_HELD) {
+    const some = pids.slice(first, first + MAX_HELD);
+    for (const pid of some) signaled.add(pid);
+    sent += await signalMembers(target, some, signal);
   }
   return sent;
+}
+
+/**
+ * A process that was listed may have ended since, and its number may be another's. Held by a descriptor and listed again, it is the
+ * group's, or has ended, and then the descriptor leads to nothing.
+ * @returns how many have had the signal
+ * @throws errno EMFILE, ENFILE
+ */
+async function signalMembers(target: SignalTarget, pids: readonly number[], signal: number): Promise<number> {
+  const held: [number, Pidfd][] = [];
+  try {
+    for (const pid of pids) {
+      const pidfd = openPidfd(pid);
+      if (pidfd !== undefined) held.push([pid, pidfd]);
+    }
+    if (held.length === 0) return 0;
+    const listed = new Set(await target.pids());
+    return held.filter(([pid, pidfd]) => listed.has(pid) && pidfd.signal(signal)).length;
+  } finally {
+    for (const [, pidfd] of held) pidfd[Symbol.dispose]();
+  }
+}
+
+/** @returns undefined if there is no such process */
+function openPidfd(pid: number): Pidfd | undefined {
+  try {
+    return Pidfd.open(pid);
+  } catch (error) {
+    if (isErrno(error, 'ESRCH')) return undefined;
+    throw error;
+  }
 }
 
 /** Kills until the group is empty. @throws {LaminaError} DeadlineExceeded with the processes that are left */
@@ -93,7 +121,7 @@ export async function killProcesses(target: SignalTarget, timeoutMs: number): Pr
       if ((await target.pids()).length === 0) return;
       await tryFreeze(target);
       const left = await target.pids();
-      await inTurns(sendEach(left, SIGKILL, new Set()));
+      await signalRound(target, SIGKILL, new Set());
       // On v1 a frozen process dies only when it is thawed, and a group below may have been frozen by itself.
       await target.thawAll();
       if (left.length === 0) return;

@@ -73,7 +73,9 @@ export function installedBuild(library: string): string | undefined {
 export function missingParts(library: string): string[] {
   const dir = currentDir(library);
   if (dir === undefined) return [join(library, 'engine.cjs')];
-  return ['engine.js', 'lamina.node'].map((name) => join(dir, name)).filter((path) => !existsSync(path));
+  return ['engine.js', 'lamina.node', 'lamina-worker']
+    .map((name) => join(dir, name))
+    .filter((path) => !existsSync(path));
 }
 
 /** Lets the installed names lead to a release that is there, each in one step. @throws LaminaError NotFound */

@@ -12,9 +12,8 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { sendSignal } from '../../src/sys/index.js';
 import type { Containerd } from './containerd.js';
-import { listProcesses, type ProcessInfo, readProcFile, readProcLink } from './proc.js';
+import { listProcesses, type ProcessInfo, readProcFile, readProcLink, sendSignal } from './proc.js';
 import { ALONE } from './repo.js';
 import { LATE_MS, until } from './wait.js';
 

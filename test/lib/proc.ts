@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { sendSignal } from '../../src/sys/index.js';
+import { isErrno } from '../../src/base/index.js';
 import { until } from './wait.js';
 
 /** One process as /proc shows it; unreadable parts are empty. See proc(5). */
@@ -69,4 +69,15 @@ export async function terminate(pid: number): Promise<void> {
 /** The direct children of a process. */
 export function childrenOf(pid: number): ProcessInfo[] {
   return listProcesses().filter((info) => info.ppid === pid);
+}
+
+/** Sends a signal to a process that may have ended meanwhile. @returns false if it has */
+export function sendSignal(pid: number, signal: number | NodeJS.Signals): boolean {
+  try {
+    process.kill(pid, signal);
+    return true;
+  } catch (error) {
+    if (isErrno(error, 'ESRCH')) return false;
+    throw error;
+  }
 }

@@ -1,10 +1,9 @@
 /** Finds the processes of Lamina that belong to one private daemon, and ends them one by one. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { sendSignal } from '../../src/sys/index.js';
 import type { Box } from './box.js';
 import type { Containerd } from './containerd.js';
-import { isAlive, listProcesses, readProcess, readProcFile } from './proc.js';
+import { isAlive, listProcesses, readProcess, readProcFile, sendSignal } from './proc.js';
 import { until } from './wait.js';
 
 /** A daemon, real or played, by the environment its shims run in. */

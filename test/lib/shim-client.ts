@@ -9,7 +9,6 @@ import { closeSync, constants, existsSync, mkdirSync, openSync, rmSync, writeFil
 import { join, posix } from 'node:path';
 import * as api from '../../src/api/index.js';
 import { Code, LaminaError } from '../../src/base/index.js';
-import { sendSignal } from '../../src/sys/index.js';
 import {
   type ClientConnection,
   connect,
@@ -20,7 +19,7 @@ import {
 } from '../../src/ttrpc/index.js';
 import { mustRun, runCommand } from './command.js';
 import { copyRootfs } from './image.js';
-import { listProcesses, type ProcessInfo, readProcFile } from './proc.js';
+import { listProcesses, type ProcessInfo, readProcFile, sendSignal } from './proc.js';
 import { findProgram, LAMINA_BIN } from './repo.js';
 import { type BareSpecOptions, bareSpec } from './spec.js';
 import { until } from './wait.js';

@@ -81,11 +81,12 @@ describe('start without an engine', () => {
   it('fails where a part of it is missing beside the file that its link leads to', async () => {
     bed = new Bed();
     const release = join(bed.dir, 'releases/one');
+    const parts = ['engine.js', 'lamina.node', 'lamina-worker'];
     mkdirSync(release, { recursive: true });
-    for (const name of ['engine.cjs', 'engine.js', 'lamina.node']) writeFileSync(join(release, name), '');
+    for (const name of ['engine.cjs', ...parts]) writeFileSync(join(release, name), '');
     rmSync(join(bed.dir, 'lib/engine.cjs'));
     symlinkSync(join(release, 'engine.cjs'), join(bed.dir, 'lib/engine.cjs'));
-    for (const part of ['lamina.node', 'engine.js']) {
+    for (const part of parts) {
       renameSync(join(release, part), join(release, 'away'));
       const { code, stderr } = await bed.verb('start', { input: bed.params() });
       assert.equal(code, 1);

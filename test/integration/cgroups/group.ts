@@ -1,6 +1,6 @@
 import * as fs from 'node:fs';
 import { isErrno } from '../../../src/base/index.js';
-import { sendSignal } from '../../../src/sys/index.js';
+import { sendSignal } from '../../lib/proc.js';
 import { until } from '../../lib/wait.js';
 import { type Shell, startShell } from './shell.js';
 

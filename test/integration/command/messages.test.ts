@@ -266,7 +266,7 @@ describe('a start with an installation that lacks something', () => {
     const library = join(daemon.dir, 'library');
     try {
       mkdirSync(library);
-      for (const name of ['engine.cjs', 'engine.js', 'node'])
+      for (const name of ['engine.cjs', 'engine.js', 'lamina-worker', 'node'])
         symlinkSync(join(releaseDir(), name), join(library, name));
       // A copy, so that it does not lead to a folder that has everything.
       rmSync(join(library, 'engine.cjs'));
