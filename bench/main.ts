@@ -17,7 +17,7 @@ import { calls } from './calls.js';
 import { cgroups } from './cgroups.js';
 import { containerd } from './containerd.js';
 import { cold, life } from './life.js';
-import { choose, type Group, MEMORY_COUNTS, measures } from './measures.js';
+import { choose, type Group, MEMORY_COUNTS, type Measure, measures } from './measures.js';
 import { idle, memory } from './memory.js';
 import { output } from './output.js';
 import type { Plan } from './plan.js';
@@ -36,10 +36,23 @@ function positive(text: string, what: string): number {
   return value;
 }
 
+function usage(all: readonly Measure[]): string {
+  const groups = Map.groupBy(all, ({ group }) => group);
+  const lists = [...groups].map(([group, list]) => `  ${group}: ${list.map(({ name }) => name).join(' ')}`);
+  return `usage: npm run bench -- [--peer SHIM] [--lamina SHIM] [--rounds N] [--containers 1,10,50] [--json] [MEASURE or GROUP...]
+
+Measures Lamina's shim and another one by turns, as root. Without MEASURE: everything.
+docs/performance.md explains what is measured.
+
+${lists.join('\n')}
+`;
+}
+
 function commandLine() {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
+      help: { type: 'boolean', short: 'h', default: false },
       peer: { type: 'string', default: '/usr/bin/containerd-shim-runc-v2' },
       lamina: { type: 'string', default: join(LAMINA_BIN, 'containerd-shim-lamina-v2') },
       rounds: { type: 'string', default: '15' },
@@ -123,6 +136,10 @@ async function run(options: ReturnType<typeof commandLine>, sides: readonly Side
 
 async function main(): Promise<void> {
   const options = commandLine();
+  if (options.help) {
+    process.stdout.write(usage(options.all));
+    return;
+  }
   if (process.getuid?.() !== 0) throw new Error('root is needed');
   const stage = mkdtempSync('/tmp/lamina-bench-');
   const sides: Side[] = [];
