@@ -62,7 +62,6 @@ class Attacker {
   readonly #daemon: FakeDaemon;
   #fifos = 0;
   #execs = 0;
-  #current: ShimHandle | undefined;
 
   constructor(daemon: FakeDaemon) {
     this.#daemon = daemon;
@@ -108,7 +107,6 @@ class Attacker {
   async play(): Promise<void> {
     while (!isOver) {
       await this.#container(['/bin/hostile', 'all', String(LIFE_SECONDS)], async (shim) => {
-        this.#current = shim;
         const ended = shim.task.wait({ id: shim.id, execId: '' }).then(() => true);
         const asks = (async () => {
           while (!isOver && !(await Promise.race([ended, rest(100)]))) {
@@ -117,7 +115,6 @@ class Attacker {
           }
         })().catch(() => count('calls that failed'));
         await asks;
-        this.#current = undefined;
       }).catch(() => count('containers that failed'));
       count('containers');
     }
@@ -134,15 +131,19 @@ class Attacker {
     }
   }
 
-  /** Execs with a terminal that is flooded, and input that was there before. */
+  /** Execs with a terminal that is flooded, and input that was there before; where there is room for them. */
   async flood(): Promise<void> {
     while (!isOver) {
-      await rest(100);
-      const shim = this.#current;
-      if (shim === undefined) continue;
-      this.#execs += 1;
-      await this.#exec(shim, `flood${this.#execs}`, this.#execs % 2 === 0).catch(() => count('execs that failed'));
-      count('execs');
+      await this.#container(['/bin/hostile', 'names'], async (shim) => {
+        const until = Date.now() + LIFE_SECONDS * 1000;
+        while (!isOver && Date.now() < until) {
+          this.#execs += 1;
+          await this.#exec(shim, `flood${this.#execs}`, this.#execs % 2 === 0).catch(() => count('execs that failed'));
+          count('execs');
+          await rest(100);
+        }
+      }).catch(() => count('flooded containers that failed'));
+      count('flooded containers');
     }
   }
 
