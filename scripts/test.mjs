@@ -3,7 +3,7 @@
  *
  *   unit         dist/test/unit/**            needs nothing
  *   native       dist/test/native/**          needs the native part; one file at a time
- *   integration  dist/test/integration/**     needs root, runc and containerd; one file at a time
+ *   integration  dist/test/integration/**     needs root, runc and containerd; two files at a time, as most of them wait most of the time
  *   faults       dist/test/faults/**          the engine killed at many points; as integration
  *   vm-guest     dist/test/{vm/guest,integration/{cgroups,cri,oci}}/**   inside the test VM, where nothing else runs
  *
@@ -11,8 +11,8 @@
  * are listed here and passed one by one, as a file that has failed is run once more alone. Each file is a process of its own. Ends with what summary.mjs prints, and leaves the same in $LAMINA_TEST_RESULTS as JSON. Exit status 1 if a test failed or if there
  * was none.
  *
- * --again runs a file of integration or vm-guest that has failed once more. If it passes then, what failed counts as flaky, and is named; more
- * than MAX_FLAKY_FILES such files are a failure.
+ * --again runs a file of integration or vm-guest that has failed once more, alone, after all others. If it passes then, what failed counts as
+ * flaky, and is named; more than MAX_FLAKY_FILES such files are a failure.
  */
 import './own-node.mjs';
 import { setMaxListeners } from 'node:events';
@@ -27,7 +27,7 @@ import { runFile } from './test-file.mjs';
 const KINDS = {
   unit: { folders: ['unit'], concurrency: availableParallelism(), timeoutMs: 600_000 },
   native: { folders: ['native'], concurrency: 1, timeoutMs: 900_000 },
-  integration: { folders: ['integration'], concurrency: 1, timeoutMs: 1_800_000, mayFlake: true },
+  integration: { folders: ['integration'], concurrency: 2, timeoutMs: 1_800_000, mayFlake: true },
   faults: { folders: ['faults'], concurrency: 1, timeoutMs: 1_800_000 },
   'vm-guest': {
     folders: ['vm/guest', 'integration/cgroups', 'integration/cri', 'integration/oci'],
@@ -110,25 +110,24 @@ async function forEach(items, concurrency, work) {
 
 async function runKind(kind, options, results) {
   const files = kind.folders.flatMap((folder) => listFiles(join(dist, folder), options));
-  await forEach(files, kind.concurrency, async (file) => {
-    const settings = {
-      timeoutMs: kind.timeoutMs,
-      name: options.name,
-      signal: stop.signal,
-      isAlone: kind.concurrency === 1,
-    };
-    let result = await runFile(file, settings);
-    let flaky = [];
-    if (result.failures.length > 0 && options.again && kind.mayFlake && !stop.signal.aborted) {
-      console.log(`test: ${relative(dist, file)} has failed and is run once more`);
-      const second = await runFile(file, settings);
-      if (second.failures.length === 0) {
-        flaky = result.failures;
-        result = second;
-      }
-    }
+  const settings = { timeoutMs: kind.timeoutMs, name: options.name, signal: stop.signal };
+  const note = (file, result, flaky) =>
     results.push({ ...result, file: relative(dist, file), suite: suiteOf(file), flaky });
+  const failed = [];
+  await forEach(files, kind.concurrency, async (file) => {
+    const result = await runFile(file, { ...settings, isAlone: kind.concurrency === 1 });
+    if (result.failures.length > 0 && options.again && kind.mayFlake) failed.push([file, result]);
+    else note(file, result, []);
   });
+  for (const [file, first] of failed) {
+    let second;
+    if (!stop.signal.aborted) {
+      console.log(`test: ${relative(dist, file)} has failed and is run once more`);
+      second = await runFile(file, { ...settings, isAlone: true });
+    }
+    if (second?.failures.length === 0) note(file, second, first.failures);
+    else note(file, first, []);
+  }
   return files.length;
 }
 

@@ -1,13 +1,16 @@
 /* Processes: pidfds, signals, the subreaper flag, and this one's pages. */
 #include "addon.h"
 
+#include <limits.h>
 #include <link.h>
 #include <malloc.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -89,6 +92,11 @@ static napi_value set_subreaper(napi_env env, napi_callback_info info) {
   return value_undefined(env);
 }
 
+static void release(uintptr_t begin, uintptr_t end) {
+  (void)madvise((void *)begin, end - begin, MADV_RANDOM);
+  (void)madvise((void *)begin, end - begin, MADV_DONTNEED);
+}
+
 /* The program has no name here; what has no file, the kernel's own, is left alone. */
 static int release_segments(struct dl_phdr_info *info, size_t size, void *data) {
   (void)size;
@@ -100,10 +108,26 @@ static int release_segments(struct dl_phdr_info *info, size_t size, void *data) 
     uintptr_t begin = (info->dlpi_addr + segment->p_vaddr + page - 1) & ~(page - 1);
     uintptr_t end = (info->dlpi_addr + segment->p_vaddr + segment->p_memsz) & ~(page - 1);
     if (begin >= end) continue;
-    (void)madvise((void *)begin, end - begin, MADV_RANDOM);
-    (void)madvise((void *)begin, end - begin, MADV_DONTNEED);
+    release(begin, end);
   }
   return 0;
+}
+
+/* V8 maps its built-in functions once more, near the code it compiles: a segment that only /proc/self/maps knows of. */
+static void release_builtins(void) {
+  struct stat program;
+  FILE *maps = fopen("/proc/self/maps", "re");
+  if (maps == NULL) return;
+  char line[PATH_MAX + 128];
+  bool is_known = stat("/proc/self/exe", &program) == 0;
+  while (is_known && fgets(line, sizeof line, maps) != NULL) {
+    unsigned long begin, end, inode;
+    char access[5];
+    /* Nothing writes to code: what is mapped again is the file's. */
+    if (sscanf(line, "%lx-%lx %4s %*x %*s %lu", &begin, &end, access, &inode) != 4) continue;
+    if (strcmp(access, "r-xp") == 0 && inode == program.st_ino) release((uintptr_t)begin, (uintptr_t)end);
+  }
+  (void)fclose(maps);
 }
 
 /* Unmaps the pages of code and constants (the files', which nothing has written to): what is used again
@@ -112,6 +136,7 @@ static napi_value release_program(napi_env env, napi_callback_info info) {
   (void)info;
   uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
   (void)dl_iterate_phdr(release_segments, &page);
+  release_builtins();
   (void)malloc_trim(0);
   return value_undefined(env);
 }
