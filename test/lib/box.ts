@@ -28,10 +28,10 @@ export const LAMINA: Runtime = {
   skip: existsSync(LAMINA_SHIM) ? false : `${LAMINA_SHIM} is missing: run scripts/install build/install`,
 };
 
-/** Both runtimes, or those of LAMINA_TEST_RUNTIMES (`stock`, `lamina`, `stock,lamina`). */
+/** Both runtimes, or those of LAMINA_TEST_RUNTIMES (`stock`, `lamina`, `stock,lamina`; or by their names for containerd). */
 export function testRuntimes(): readonly Runtime[] {
   const wanted = (process.env['LAMINA_TEST_RUNTIMES'] ?? 'stock,lamina').split(',');
-  return [STOCK, LAMINA].filter((runtime) => wanted.includes(runtime.label));
+  return [STOCK, LAMINA].filter(({ label, name }) => wanted.includes(label) || wanted.includes(name));
 }
 
 export interface RunOptions extends CommandOptions {
