@@ -6,6 +6,9 @@ import type { Shim, Side } from './side.js';
 
 /** What the engine's garbage collector and the peer's get to settle after the last call. */
 const SETTLE_MS = 1500;
+/** One reading is a matter of luck: pages that were let go of come back, and go again. */
+const READINGS = 5;
+const READING_MS = 500;
 const MEGABYTE = 1e6;
 
 async function measure(side: Side, plan: Plan, counts: readonly number[]): Promise<void> {
@@ -15,9 +18,13 @@ async function measure(side: Side, plan: Plan, counts: readonly number[]): Promi
   for (const count of counts) {
     while (shims.length < count) shims.push(await side.running({ env }));
     await delay(SETTLE_MS);
-    const { pss, unshared } = memoryUse(side.pids);
-    plan.samples.add(`memory-${count}`, side.label, pss / count / MEGABYTE);
-    plan.samples.add(`unshared-${count}`, side.label, unshared / count / MEGABYTE);
+    const pids = side.pids;
+    for (let reading = 0; reading < READINGS; reading += 1) {
+      if (reading > 0) await delay(READING_MS);
+      const { pss, unshared } = memoryUse(pids);
+      plan.samples.add(`memory-${count}`, side.label, pss / count / MEGABYTE);
+      plan.samples.add(`unshared-${count}`, side.label, unshared / count / MEGABYTE);
+    }
   }
   for (const shim of shims) await side.finish(shim);
 }
