@@ -15,7 +15,7 @@ const real = require(${JSON.stringify(join(releaseDir(), 'lamina.node'))});
 const dir = ${JSON.stringify(dir)};
 let armed = '', sent = 0;
 const fates = {
-  kill: () => signal(process.pid, 'SIGKILL'),
+  kill: () => process.kill(process.pid, 'SIGKILL'),
   hang: () => { for (;;); },
   hoard: () => { for (const kept = []; ; ) kept.push(Buffer.alloc(1 << 20, 1)); },
   heap: () => { for (const kept = []; ; ) kept.push(new Array(1e5).fill(kept.length + 0.5)); },
@@ -31,11 +31,6 @@ const dieAt = () => {
   renameSync(dir + '/at', dir + '/fired');
   fates.kill();
 };
-const signal = process.kill.bind(process);
-process.kill = (pid, number) => {
-  if (at() === 'process.kill' && pid !== process.pid) dieAt();
-  return signal(pid, number);
-};
 module.exports = Object.create(real, {
   recvMessage: {
     value(fd, size) {
@@ -45,6 +40,7 @@ module.exports = Object.create(real, {
   },
   pidfdSendSignal: {
     value(fd, number) {
+      if (at() === 'signaling') dieAt();
       real.pidfdSendSignal(fd, number);
       if (at() === 'signaled') dieAt();
     },
@@ -101,11 +97,11 @@ const NAMES = new Map<number, string>(
 export type Fate = 'kill' | 'hang' | 'hoard' | 'heap';
 
 /**
- * `console`: it is about to read what the runtime sends on a connection for a terminal. `process.kill`: it is about to signal a process by its pid.
- * `signaled`: it has signaled one by its pidfd. `resized`: it has set a terminal's size. `sent TEXT`: it has sent a packet with this in it.
+ * `console`: it is about to read what the runtime sends on a connection for a terminal.
+ * `signaling`, `signaled`: it is about to signal a process, or has. `resized`: it has set a terminal's size. `sent TEXT`: it has sent a packet with this in it.
  * `throw TEXT`: it sends such a packet, and a timer throws. `spoil NAME`: it stores an entry of this name, or of that and a number, with wrong bytes.
  */
-export type Point = 'console' | 'process.kill' | 'signaled' | 'resized' | `${'sent' | 'throw' | 'spoil'} ${string}`;
+export type Point = 'console' | 'signaling' | 'signaled' | 'resized' | `${'sent' | 'throw' | 'spoil'} ${string}`;
 
 export class FaultyAddon {
   readonly #dir = mkdtempSync(join(tmpdir(), 'lamina-fault-'));

@@ -97,7 +97,7 @@ shimSuite(
 
     scenario('a group is frozen to be signaled', async (box) => {
       const id = await trapping(box, 51);
-      addon.armAt('process.kill');
+      addon.armAt('signaling');
       await box.must(['tasks', 'kill', '-a', '-s', 'SIGTERM', id]);
       await allDied();
       await box.waitForStatus(id, 'STOPPED');
