@@ -47,8 +47,8 @@ describe('the clock is set', { skip }, () => {
 
   before(async () => {
     daemon = await FakeDaemon.start('containerd-shim-lamina-v2');
-    // So that pings are due while the clock is set.
-    daemon.env['LAMINA_PING_MS'] = '200';
+    // So that pings are due while the clock is set. An engine has three of them to start in.
+    daemon.env['LAMINA_PING_MS'] = '1000';
     shim = await daemon.launch({ args: ['sleep', '1000'] });
     keeper = readProcess(await daemon.create(shim))?.ppid ?? 0;
     await shim.task.start({ id: shim.id, execId: '' });

@@ -101,12 +101,13 @@ static void fuzz_path(struct input in) {
 }
 
 static void fuzz_mountinfo(struct input in) {
-  LM_CLEANUP_FREE char *line = take_text(&in);
-  size_t len = strlen(line);
-  const char *point = mount_point(line);
-  if (point == NULL) return;
-  CHECK(strlen(point) <= len);
-  (void)is_below(point, "/run/rootfs");
+  LM_CLEANUP_FREE char *text = take_text(&in);
+  const char *end = text + strlen(text);
+  struct lm_mount mount;
+  for (char *at = text; lm_mountinfo_next(&at, &mount);) {
+    CHECK(mount.point >= text && mount.point + strlen(mount.point) <= end && at <= end);
+    (void)is_below(mount.point, "/run/rootfs");
+  }
 }
 
 static struct lm_blob *as_frame(const uint8_t *bytes, size_t len) {
