@@ -90,9 +90,10 @@ function readFolder(folder: string, warn: (text: string) => void): readonly Host
 }
 
 /** How the registry itself is reached when nothing says it. */
-function ownScheme(host: string, allowsHttp: PlainHttpRule): RegistryHost['scheme'] {
+function ownScheme(host: string, isPlain: PlainHttpRule): RegistryHost['scheme'] {
   const port = /:(\d+)$/.exec(host)?.[1];
-  if (!isLoopback(host)) return allowsHttp(host) ? 'http' : 'https';
+  if (isPlain(host)) return 'http';
+  if (!isLoopback(host)) return 'https';
   if (port === '80') return 'http';
   return port === undefined || port === '443' ? 'https' : 'auto';
 }
@@ -108,12 +109,12 @@ function loadTls(entry: HostEntry): HostTls {
   };
 }
 
-function toHost(entry: HostEntry, domain: string, allowsHttp: PlainHttpRule): RegistryHost {
+function toHost(entry: HostEntry, domain: string, isPlain: PlainHttpRule): RegistryHost {
   const { capabilities, headers, dialTimeoutMs, server } = entry;
   const own = domain === 'docker.io' ? DOCKER_HUB : domain;
   const common = { capabilities, headers, dialTimeoutMs, tls: loadTls(entry) };
   if (server === undefined) {
-    return { ...common, scheme: ownScheme(own, allowsHttp), host: own, path: '/v2', isMirror: false };
+    return { ...common, scheme: ownScheme(own, isPlain), host: own, path: '/v2', isMirror: false };
   }
   const isOwn = [domain, own].includes(server.host);
   // Docker Hub's own name serves no registry.
@@ -134,7 +135,8 @@ const NOTHING: HostEntry = {
 export interface HostOptions {
   /** containerd's configuration folder; undefined: none. */
   readonly hostsDir: string | undefined;
-  readonly allowsHttp: PlainHttpRule;
+  /** Whether a host is configured for plain HTTP. */
+  readonly isPlain: PlainHttpRule;
   readonly warn: (text: string) => void;
 }
 
@@ -147,7 +149,7 @@ export function findHosts(domain: string, options: HostOptions): RegistryHost[] 
   const folders = options.hostsDir === undefined ? [] : hostFolders(options.hostsDir, domain);
   const folder = folders.find(isThere);
   const entries = folder === undefined ? [NOTHING] : readFolder(folder, options.warn);
-  const hosts = entries.map((entry) => toHost(entry, domain, options.allowsHttp));
+  const hosts = entries.map((entry) => toHost(entry, domain, options.isPlain));
   for (const { host } of hosts) {
     if (!URL.canParse(`https://${host}/`)) {
       throw new RegistryError('bad-reference', `"${host}" is no host`, { subject: domain });

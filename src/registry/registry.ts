@@ -29,15 +29,17 @@ export class Registry {
 
   constructor(options: RegistryOptions = {}) {
     const plain = new Set((options.plainHttp ?? []).map((host) => host.toLowerCase()));
+    const isPlain = (host: string): boolean => {
+      const lower = host.toLowerCase();
+      return plain.has(lower) || plain.has(lower.replace(/:\d+$/, ''));
+    };
     this.#session = new Session({
       limits: { ...DEFAULT_LIMITS, ...options.limits },
       retry: { ...DEFAULT_RETRY, ...options.retry },
       credentials: options.credentials ?? anonymous,
       hostsDir: options.hostsDir,
-      allowsHttp: (host) => {
-        const lower = host.toLowerCase();
-        return isLoopback(lower) || plain.has(lower) || plain.has(lower.replace(/:\d+$/, ''));
-      },
+      isPlain,
+      allowsHttp: (host) => isLoopback(host) || isPlain(host),
       userAgent: options.userAgent ?? `lamina/${VERSION.replace(/[()]/g, '')}`,
       usesOauth: options.oauth ?? false,
       observer: quiet(options.observer ?? {}),

@@ -16,6 +16,9 @@ export interface SessionOptions {
   readonly retry: RetryPolicy;
   readonly credentials: CredentialSource;
   readonly hostsDir: string | undefined;
+  /** Whether plain HTTP is configured for a host. */
+  readonly isPlain: PlainHttpRule;
+  /** Whether it is allowed: it is configured, or loopback. */
   readonly allowsHttp: PlainHttpRule;
   readonly userAgent: string;
   readonly usesOauth: boolean;
@@ -84,9 +87,9 @@ export class Session {
    * @throws RegistryError `config`; `unsupported` when there is none
    */
   links(domain: string, capability: Capability): HostLink[] {
-    const { hostsDir, allowsHttp, observer } = this.options;
+    const { hostsDir, isPlain, observer } = this.options;
     const warn = this.#warn(observer);
-    const links = findHosts(domain, { hostsDir, allowsHttp, warn })
+    const links = findHosts(domain, { hostsDir, isPlain, warn })
       .filter(({ capabilities }) => capabilities.includes(capability))
       .map((host) => this.#link(host, domain));
     if (links.length === 0) {

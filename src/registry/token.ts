@@ -115,7 +115,10 @@ async function ask(
     const body = await response.body.start(limits.errorBytes);
     const { location } = response.headers;
     // A POST has the credentials in its body: it goes nowhere else.
-    if (method === 'GET' && REDIRECTS.has(response.status) && location !== undefined && hops < limits.redirects) {
+    if (method === 'GET' && REDIRECTS.has(response.status) && location !== undefined) {
+      if (hops >= limits.redirects) {
+        throw new RegistryError('redirect', `the token server ${url.host} redirects more than ${hops} times`);
+      }
       url = nextUrl(location, url, `a redirect of the token server ${url.host}`, context.allowsHttp);
       continue;
     }

@@ -109,10 +109,10 @@ class Upload {
     }
   }
 
-  /** Asks how much has arrived, after a break. */
+  /** Asks how much has arrived, after a break. A registry that cannot tell any more gets all again. */
   async #catchUp(link: HostLink): Promise<void> {
     if (!this.#isUnsure || this.#location === undefined) return;
-    const answer = await link.exchange({ ...this.#request('GET', [204, 404]), target: this.#location });
+    const answer = await link.exchange({ ...this.#request('GET', [204, 400, 404, 416]), target: this.#location });
     const end = /^(?:bytes=)?0-(\d+)$/.exec(answer.headers.range ?? '')?.[1];
     const { location } = answer.headers;
     answer.body.destroy();

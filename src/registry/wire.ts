@@ -41,10 +41,17 @@ function codeOfError(error: Error): string {
   return 'code' in error && typeof error.code === 'string' ? error.code : '';
 }
 
-/** The certificate authorities of the system, as other programs on it trust them; Node's where there are none. */
-function systemAuthorities(): string[] {
-  const system = getCACertificates('system');
-  return system.length > 0 ? system : getCACertificates('bundled');
+/** A certificate by an authority that is not known: the system may know more of them than Node does. */
+const UNKNOWN_AUTHORITY =
+  /^(?:UNABLE_TO_GET_ISSUER_CERT|UNABLE_TO_GET_ISSUER_CERT_LOCALLY|UNABLE_TO_VERIFY_LEAF_SIGNATURE|SELF_SIGNED_CERT_IN_CHAIN|DEPTH_ZERO_SELF_SIGNED_CERT)$/;
+
+let systemAuthorities: readonly string[] | undefined;
+
+/** What is trusted: Node's authorities and the configured ones, and the system's, which take 0.2 s to read. */
+function authorities(tls: HostTls, withSystem: boolean): { readonly ca?: string[] } {
+  if (!withSystem && tls.ca.length === 0) return {};
+  if (withSystem) systemAuthorities ??= getCACertificates('system');
+  return { ca: [...getCACertificates('bundled'), ...((withSystem && systemAuthorities) || []), ...tls.ca] };
 }
 
 /** What went wrong on the way to a host. */
@@ -119,14 +126,16 @@ export class Wire {
   readonly #limits: Limits;
   readonly #http: HttpAgent;
   readonly #https = new Map<string, HttpsAgent>();
+  /** Hosts whose certificate only the system's authorities may vouch for. */
+  readonly #needSystem = new Set<string>();
 
   constructor(limits: Limits) {
     this.#limits = limits;
     this.#http = new HttpAgent({ keepAlive: true, maxSockets: limits.connections });
   }
 
-  #tlsAgent(tls: HostTls): HttpsAgent {
-    const key = JSON.stringify(tls);
+  #tlsAgent(tls: HostTls, withSystem: boolean): HttpsAgent {
+    const key = JSON.stringify([tls, withSystem]);
     const found = this.#https.get(key);
     if (found !== undefined) return found;
     let agent: HttpsAgent;
@@ -137,7 +146,7 @@ export class Wire {
         rejectUnauthorized: !tls.skipVerify,
         // Made once: the authorities of a system are hundreds.
         secureContext: createSecureContext({
-          ca: [...systemAuthorities(), ...tls.ca],
+          ...authorities(tls, withSystem),
           ...(tls.client.length === 0
             ? {}
             : { cert: tls.client.map(({ cert }) => cert), key: tls.client.map((pair) => pair.key) }),
@@ -156,6 +165,21 @@ export class Wire {
    * @throws RegistryError `network`, `timeout`, `tls`, `protocol`, `limit` or `aborted`; NoTlsError
    */
   async send(wanted: WireRequest): Promise<WireResponse> {
+    const { host } = wanted.url;
+    const isStream = wanted.payload !== undefined && !Buffer.isBuffer(wanted.payload);
+    // A stream can be sent once only.
+    const withSystem = isStream || this.#needSystem.has(host);
+    try {
+      return await this.#send(wanted, withSystem);
+    } catch (error) {
+      const cause = error instanceof RegistryError && error.kind === 'tls' ? error.cause : undefined;
+      if (withSystem || !(cause instanceof Error) || !UNKNOWN_AUTHORITY.test(codeOfError(cause))) throw error;
+      this.#needSystem.add(host);
+      return await this.#send(wanted, true);
+    }
+  }
+
+  async #send(wanted: WireRequest, withSystem: boolean): Promise<WireResponse> {
     const { url, signal, payload } = wanted;
     throwIfAborted(signal);
     const isTls = url.protocol === 'https:';
@@ -167,7 +191,7 @@ export class Wire {
         ...(length === undefined ? {} : { 'content-length': String(length) }),
       } as Record<string, string | string[]>,
       maxHeaderSize: this.#limits.headerBytes,
-      agent: isTls ? this.#tlsAgent(wanted.tls) : this.#http,
+      agent: isTls ? this.#tlsAgent(wanted.tls, withSystem) : this.#http,
     };
     const { promise, resolve, reject } = createDeferred<WireResponse>();
     const request = isTls ? httpsRequest(url, options) : httpRequest(url, options);
