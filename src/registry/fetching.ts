@@ -137,7 +137,7 @@ async function resolveAt(
   return (await readManifest(context, answer, name)).descriptor;
 }
 
-/** Undefined when the registry knows no HEAD, or does not tell enough. */
+/** Undefined when the registry knows no HEAD, or does not tell enough; a refusal has no words in it. */
 async function head(
   context: RepositoryContext,
   link: HostLink,
@@ -148,7 +148,8 @@ async function head(
   try {
     answer = await link.exchange(request(context, 'HEAD', name, signal));
   } catch (error) {
-    if (error instanceof RegistryError && error.status === 405) return undefined;
+    const status = error instanceof RegistryError ? (error.status ?? 0) : 0;
+    if (status >= 400 && status < 500 && ![404, 408, 429].includes(status)) return undefined;
     throw error;
   }
   answer.body.destroy();

@@ -235,6 +235,8 @@ export class Wire {
         isAnswered = true;
         phases.stop();
         signal.removeEventListener('abort', onAbort);
+        // An answer before all was sent: the connection is of no more use.
+        message.once('end', () => request.writableFinished || request.destroy());
         const body = new Body(message, url.host, this.#limits, signal);
         resolve({ status: message.statusCode ?? 0, headers: message.headers, body });
       })
@@ -243,19 +245,22 @@ export class Wire {
         signal.removeEventListener('abort', onAbort);
         if (!isAnswered) fail(new RegistryError('network', `${url.host} closed the connection`));
       });
-    try {
-      if (payload === undefined || Buffer.isBuffer(payload)) request.end(payload);
-      else await writeStream(request, payload, this.#limits.idleMs, () => isAnswered);
-    } catch (error) {
-      // A source that fails, or is not what was said, leaves the request unfinished.
-      promise.catch(() => undefined);
-      fail(error instanceof Error ? error : new Error(String(error)));
-      request.destroy();
-      if (error instanceof RegistryError) throw error;
-      throw new RegistryError('rejected', `what is to be sent cannot be read: ${messageOf(error)}`, { cause: error });
+    const onSent = (): void => {
+      isSent = true;
+      awaitAnswer();
+    };
+    if (payload === undefined || Buffer.isBuffer(payload)) {
+      request.end(payload);
+      onSent();
+    } else {
+      // Whatever happens to the connection does not wait for the source.
+      writeStream(request, payload, this.#limits.idleMs, () => isAnswered).then(onSent, (error: unknown) => {
+        if (error instanceof RegistryError) return fail(error);
+        return fail(
+          new RegistryError('rejected', `what is to be sent cannot be read: ${messageOf(error)}`, { cause: error }),
+        );
+      });
     }
-    isSent = true;
-    awaitAnswer();
     return await promise;
   }
 
