@@ -29,7 +29,8 @@ describe('beside ctr', { skip }, () => {
     secure = await DebianRegistry.start({ tls: authority.issue('server') });
     const own = join(folder, 'hosts', `${secure.host.replace(':', '_')}_`);
     mkdirSync(own, { recursive: true });
-    writeFileSync(join(own, 'hosts.toml'), `ca = "${authority.ca.cert}"\n`);
+    // containerd 1.6 reads no file that has no host.
+    writeFileSync(join(own, 'hosts.toml'), `[host."https://${secure.host}"]\nca = "${authority.ca.cert}"\n`);
     mkdirSync(join(folder, 'hosts', 'images.test'));
     const mirror = `[host."https://${secure.host}"]\ncapabilities = ["pull", "resolve"]\nca = "${authority.ca.cert}"\n`;
     writeFileSync(join(folder, 'hosts/images.test/hosts.toml'), `server = "http://127.0.0.1:1"\n${mirror}`);
