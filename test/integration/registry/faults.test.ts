@@ -140,6 +140,24 @@ describe('a registry behind a bad network', { skip }, () => {
       await fails('size', client(part), /another range/);
     });
 
+    it('can be read many times at once under one signal, without a warning of Node', async () => {
+      proxy.use(() => undefined);
+      const warnings: string[] = [];
+      const onWarning = (warning: Error): void => void warnings.push(warning.message);
+      process.on('warning', onWarning);
+      const stop = new AbortController();
+      await client(async (registry) => {
+        const repository = registry.repository(name);
+        const read = async (offset: number) =>
+          await collect(repository.readBlob(descriptor, { offset, length: 100_000, signal: stop.signal }));
+        const parts = await Promise.all(Array.from({ length: 30 }, async (_, index) => await read(index * 100_000)));
+        assert.deepEqual(Buffer.concat(parts), layer);
+      });
+      await new Promise((resolve) => setImmediate(resolve));
+      process.off('warning', onWarning);
+      assert.deepEqual(warnings, []);
+    });
+
     it('can be left in the middle, by a break and by a signal', async () => {
       proxy.use(() => undefined);
       const results: string[] = [];
