@@ -10,7 +10,7 @@ interface Known {
   readonly untilMs: number;
 }
 
-/** What one challenge said of where tokens come from. */
+/** The source of tokens, as one challenge named it. */
 interface Bearer {
   readonly realm: URL;
   readonly service: string | undefined;
@@ -33,7 +33,7 @@ export class Authorizer {
   readonly #closed: AbortSignal;
   readonly #tokens = new Map<string, Known>();
   readonly #fetches = new Map<string, Promise<string>>();
-  /** What the registry itself asks for, beyond what we would, by what we would. */
+  /** The scopes the registry itself asks for, by the scopes of our request. */
   readonly #scopes = new Map<string, readonly string[]>();
   #credentials: Promise<Credentials | undefined> | undefined;
   #refreshToken: string | undefined;
@@ -146,7 +146,7 @@ export class Authorizer {
       }
     }
     const token = await fetchToken(this.#context, { ...wanted, credentials }, this.#closed);
-    // Whoever has a password does not send it for each repository.
+    // The password is not sent again for each repository.
     if (credentials?.kind === 'password') this.#refreshToken = token.refreshToken;
     return token;
   }

@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import { abortError, RegistryError } from './errors.js';
 import type { Limits } from './limits.js';
 
-/** What a body of which all was read gets to end. */
+/** The time a body gets to end once all of it was read. */
 const END_MS = 1000;
 
 /** The encoding of an answer whose body was compressed on the way, which was not asked for. */
@@ -22,7 +22,7 @@ export class Body {
   #failure: RegistryError | undefined;
   #isOver = false;
   #wake: (() => void) | undefined;
-  /** What the reads since then have waited, and got. */
+  /** The wait and the bytes of the reads since then. */
   #waitedMs = 0;
   #gotBytes = 0;
 

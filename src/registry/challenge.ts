@@ -1,4 +1,4 @@
-/** WWW-Authenticate: the challenges in it (RFC 9110, 11.6.1), of which two schemes are understood. */
+/** WWW-Authenticate: the challenges in it (RFC 9110, 11.6.1). Two schemes are understood. */
 
 export interface Challenge {
   readonly scheme: 'basic' | 'bearer';

@@ -6,7 +6,7 @@ import { cleanText, RegistryError } from './errors.js';
 
 const TIME_LIMIT_MS = 30_000;
 const MAX_OUTPUT = 64 * 1024;
-/** What a helper prints that has nothing for a server. */
+/** The output of a helper that has nothing for a server. */
 const NOTHING = /credentials not found|no credentials server URL|no credentials username/i;
 
 /** True for what may follow `docker-credential-`: never a path, never an option. */

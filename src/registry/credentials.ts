@@ -1,4 +1,4 @@
-/** Who we are to a registry. */
+/** Credentials for registries. */
 
 /** One of three: a password, a refresh token (Docker's identity token), or a bearer token as it is. */
 export type Credentials =
@@ -22,7 +22,7 @@ export function credentialsFor(host: string, credentials: Credentials): Credenti
   return (asked) => Promise.resolve(credentialHost(asked) === wanted ? credentials : undefined);
 }
 
-/** Docker Hub's names, of which the index's is the one credentials are stored under. */
+/** Docker Hub's names; credentials are stored under the index's. */
 const HUB = new Set(['docker.io', 'index.docker.io', 'registry-1.docker.io', 'www.docker.io']);
 
 /** The host that credentials are stored under. */

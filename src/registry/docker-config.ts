@@ -8,7 +8,7 @@ import { type CredentialSource, type Credentials, credentialHost } from './crede
 import { RegistryError } from './errors.js';
 
 const MAX_FILE = 4 * 1024 * 1024;
-/** What Docker Hub's credentials are stored under. */
+/** The key of Docker Hub's credentials. */
 const HUB_KEY = 'https://index.docker.io/v1/';
 
 /** The parts of a config.json that matter here. */
@@ -64,7 +64,7 @@ export function parseDockerConfig(content: string, file: string): DockerConfig {
   try {
     parsed = JSON.parse(content);
   } catch {
-    // What is in it is secret, and the error would quote it.
+    // The content is secret, and the error would quote it.
     throw new RegistryError('config', `${file}: no JSON`, { subject: file });
   }
   const config = table(parsed, 'the whole', file);
@@ -121,7 +121,7 @@ export interface DockerConfigOptions {
   /** The file; default: `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`. */
   readonly file?: string;
   readonly env?: NodeJS.ProcessEnv;
-  /** Of one run of a helper. */
+  /** The time limit of one run of a helper. */
   readonly helperTimeLimitMs?: number;
 }
 

@@ -1,4 +1,4 @@
-/** What can go wrong with a registry, as one typed error, and the words a registry may put into it. */
+/** Failures of a registry as one typed error, and the words a registry may put into it. */
 import { Code, LaminaError } from '../base/index.js';
 
 /** The class of a failure. It decides whether a request is tried again, and labels metrics. */
@@ -49,11 +49,11 @@ const CODES: Readonly<Record<ErrorKind, Code>> = {
   unsupported: Code.Unimplemented,
 };
 
-/** What is worth another try: nothing that the same request would get again. */
+/** The kinds worth another try: the same request may get another answer. */
 const TRANSIENT: ReadonlySet<ErrorKind> = new Set(['network', 'rate-limited', 'server', 'timeout']);
 
 export interface RegistryErrorOptions {
-  /** What the error is about: a reference, a file, a host. */
+  /** The subject of the error: a reference, a file, a host. */
   readonly subject?: string;
   readonly cause?: unknown;
   /** The HTTP status, where there was an answer. */
@@ -111,7 +111,7 @@ export function cleanText(text: string, most = SHOWN_CHARACTERS): string {
   return shown.length < clean.length || start.length < text.length ? `${shown}…` : shown;
 }
 
-/** Of the codes in the body of a refusal, those that say more than the status does. */
+/** Codes in the body of a refusal that say more than the status does. */
 const KINDS_OF_CODES: Readonly<Record<string, ErrorKind>> = {
   DENIED: 'denied',
   TOOMANYREQUESTS: 'rate-limited',
@@ -147,7 +147,7 @@ function bodyErrors(body: string): { code: string; message: string }[] {
   });
 }
 
-/** What is said of a body, in quotes; nothing of pages made for browsers. */
+/** The words of a body for a message; none of a page made for browsers. */
 function wordsOf(body: string, errors: readonly { code: string; message: string }[]): string {
   const said = errors
     .map(({ code, message }) => (message === '' ? code : message))
@@ -177,7 +177,7 @@ export function refusal(
   return new RegistryError(kind, `${host} answered ${status}${words === '' ? '' : ` "${words}"`}`, {
     status,
     ...options,
-    // What the server does not implement at all it will not implement in a second.
+    // A server that does not implement it will not do so in a second.
     ...(status === 501 || status === 505 ? { isTransient: false } : {}),
   });
 }

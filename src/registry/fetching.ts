@@ -21,7 +21,7 @@ export interface Fetched {
 
 /** An image for one platform. */
 export interface FetchedImage {
-  /** What the tag named: an index, or the manifest itself. */
+  /** The document the tag named: an index, or the manifest itself. */
   readonly target: Fetched;
   /** The indexes on the way to the manifest, the target first. */
   readonly indexes: readonly Fetched[];
@@ -50,7 +50,7 @@ function request(context: RepositoryContext, method: 'GET' | 'HEAD', name: strin
   };
 }
 
-/** What an answer says the digest is; undefined when it does not. */
+/** The digest an answer claims, if any. */
 function toldDigest({ headers, url }: Answer): Digest | undefined {
   const told = headers['docker-content-digest'];
   return told === undefined ? undefined : checkDigest(told, `Docker-Content-Digest of ${url.host}`);
@@ -97,7 +97,7 @@ export async function fetchManifest(
 ): Promise<Fetched> {
   const name = targetName(target);
   const signal = context.session.signal(given);
-  // Who may say what a tag is must be trusted; a digest anybody may serve.
+  // A host that says what a tag is must be trusted; any host may serve a digest.
   const links = context.session.links(context.domain, isDigest(name) ? 'pull' : 'resolve');
   const tries = context.tries('manifest', name, links, signal);
   return await tries.run(async (link) => {

@@ -10,7 +10,7 @@ import { parseRetryAfter } from './retry.js';
 import { tlsFor } from './token.js';
 import { NoTlsError, type Payload, type Wire, type WireResponse } from './wire.js';
 
-/** A request to a host, independent of which. */
+/** A request to any host of a registry. */
 export interface Call {
   readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   /** Below the host's path: `/library/alpine/manifests/latest`. */
@@ -20,7 +20,7 @@ export interface Call {
   readonly query?: Readonly<Record<string, string>>;
   readonly headers?: Readonly<Record<string, string>>;
   readonly payload?: () => Payload;
-  /** What is needed: `repository:library/alpine:pull`. */
+  /** The scopes needed: `repository:library/alpine:pull`. */
   readonly scopes: readonly string[];
   /** Statuses that are answers; any other is a refusal. */
   readonly accepts: readonly number[];
@@ -56,7 +56,7 @@ export class HostLink {
   readonly host: RegistryHost;
   readonly #context: LinkContext;
   readonly #authorizer: Authorizer;
-  /** Of a registry that is not the host's own: `docker.io`. */
+  /** The registry whose images the host serves: `docker.io`. */
   readonly #domain: string;
   #scheme: 'http' | 'https';
   #restUntilMs = 0;

@@ -9,7 +9,7 @@ import { RegistryError } from './errors.js';
 
 export const CAPABILITIES = ['pull', 'resolve', 'push', 'referrers'] as const;
 
-/** What a host is trusted to do. `resolve`: to say what a tag is. */
+/** The operations a host is trusted with. `resolve`: to say what a tag is. */
 export type Capability = (typeof CAPABILITIES)[number];
 
 /** One host as it is configured; paths are absolute. */

@@ -8,7 +8,7 @@ export interface Limits {
   readonly configBytes: number;
   /** One page of tags or referrers, or the answer of a token server. */
   readonly jsonBytes: number;
-  /** What is read of the body of a refusal. */
+  /** The part of a refusal's body that is read. */
   readonly errorBytes: number;
   /** All headers of one answer. */
   readonly headerBytes: number;

@@ -1,6 +1,6 @@
 /**
  * Manifests, indexes and descriptors (opencontainers/image-spec: descriptor.md, manifest.md, image-index.md), read from
- * bytes that a stranger sent. What is not needed is dropped: what is kept is made anew from what was checked.
+ * bytes that a stranger sent. Unneeded fields are dropped: the result is made anew from checked fields.
  */
 import { checkDigest, type Digest } from './digest.js';
 import { cleanText, RegistryError } from './errors.js';

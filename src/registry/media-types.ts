@@ -16,7 +16,7 @@ export const MediaType = {
 
 const SCHEMA1 = 'application/vnd.docker.distribution.manifest.v1';
 
-/** What is asked for: indexes before manifests, as registries convert to what comes first. */
+/** The types asked for: indexes before manifests, as registries convert to what comes first. */
 export const MANIFEST_TYPES: readonly string[] = [
   MediaType.OciIndex,
   MediaType.DockerList,

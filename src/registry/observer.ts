@@ -1,4 +1,4 @@
-/** What a user of the library is told while it works: for metrics, log fields and progress. */
+/** Reports to a user of the library while it works: for metrics, log fields and progress. */
 import type { ErrorKind } from './errors.js';
 
 export type Operation = 'resolve' | 'manifest' | 'blob' | 'tags' | 'referrers' | 'upload' | 'push-manifest' | 'delete';
@@ -17,7 +17,7 @@ export interface AttemptReport {
   /** The HTTP status of a refusal. */
   readonly status: number | undefined;
   readonly durationMs: number;
-  /** Of content, received or sent. */
+  /** Bytes of content, received or sent. */
   readonly bytes: number;
   /** The pause before the next try, in milliseconds; undefined when there is none. */
   readonly pauseMs: number | undefined;
@@ -40,7 +40,7 @@ export interface OperationReport {
 export interface Observer {
   readonly onAttempt?: (report: AttemptReport) => void;
   readonly onOperation?: (report: OperationReport) => void;
-  /** What a user may want to know: a key without effect in hosts.toml, a Warning header. */
+  /** News for a user: a key without effect in hosts.toml, a Warning header. */
   readonly onWarning?: (text: string) => void;
 }
 

@@ -27,7 +27,7 @@ const ARCHITECTURES = new Set(
   ).split(' '),
 );
 
-/** What is written for a version and features may contain any character, as %XX. */
+/** Version and features may contain any character, as %XX. */
 const OS_PART = /^([\w-]+)(?:\(([\w.%-]*)((?:\+[\w.%-]+)*)\))?$/;
 const PART = /^[\w.-]+$/;
 
@@ -82,7 +82,7 @@ export function hostPlatform(): Platform {
 
 /**
  * Parses `OS`, `ARCHITECTURE`, `OS/ARCHITECTURE` or `OS/ARCHITECTURE/VARIANT`; behind the OS may stand
- * `(VERSION+FEATURE…)`. What is left out is this machine's.
+ * `(VERSION+FEATURE…)`. Missing parts are this machine's.
  * @throws RegistryError `bad-reference` for anything else
  */
 export function parsePlatform(text: string): Platform {
@@ -131,7 +131,7 @@ function arm64Variants(variant: string): string[] {
   return match[1] === '9' ? [...down(9, minor), ...down(8, Math.min(9, minor + 5))] : down(8, minor);
 }
 
-/** What runs on a platform, best first: itself, older variants, and the architecture that it runs as well. */
+/** The platforms that run on one, best first: itself, older variants, and the architecture that it runs as well. */
 function runnable(platform: Platform): Platform[] {
   const { architecture, variant = '' } = platform;
   const as = (other: string, version: string): Platform =>

@@ -96,7 +96,7 @@ function toJson({ platform, ...descriptor }: Descriptor): object {
 }
 
 /**
- * Deletes a manifest, a tag or a blob. After a try of which no answer came, "not found" means that it is done.
+ * Deletes a manifest, a tag or a blob. After a try without an answer, "not found" means that it is done.
  * @throws RegistryError `unsupported` where the registry does not delete
  */
 export async function remove(

@@ -13,7 +13,7 @@ import { type Reference, repositoryName } from './reference.js';
 import type { Session, Tries } from './session.js';
 import { type BlobSource, hasBlob, type PushOptions, type PushResult, pushBlob } from './upload.js';
 
-/** What the parts of a repository's operations share. */
+/** Shared by the parts of a repository's operations. */
 export interface RepositoryContext {
   readonly session: Session;
   readonly domain: string;
@@ -75,7 +75,7 @@ export class Repository {
     };
   }
 
-  /** What a tag or digest is now, without fetching it. */
+  /** The descriptor of a tag or digest now, without fetching it. */
   async resolve(name: string, options: CallOptions = {}): Promise<Descriptor> {
     return await resolve(this.#context, name, options.signal);
   }
@@ -95,7 +95,7 @@ export class Repository {
   }
 
   /**
-   * The bytes of a blob, as they come. A transfer that breaks goes on where it was. What has come is right only when
+   * The bytes of a blob, as they come. A transfer that breaks goes on where it was. The bytes are right only when
    * the iteration has ended by itself: then size and digest were right. A part (`offset` without `hash`, or `length`)
    * cannot be checked, but for its size.
    */
@@ -130,7 +130,7 @@ export class Repository {
     return listTags(this.#context, options);
   }
 
-  /** What refers to a manifest: signatures, attestations. */
+  /** The manifests that refer to one: signatures, attestations. */
   async referrers(digest: Digest, options: ReferrerOptions = {}): Promise<Descriptor[]> {
     return await listReferrers(this.#context, digest, options);
   }

@@ -25,7 +25,7 @@ export interface SessionOptions {
   readonly observer: Required<Observer>;
 }
 
-/** What an operation is about, in reports and errors. */
+/** The subject of an operation, in reports and errors. */
 export interface Subject {
   readonly operation: Operation;
   readonly domain: string;
@@ -42,7 +42,7 @@ export function toRegistryError(error: unknown): RegistryError {
   return new RegistryError('protocol', cleanText(text), { cause: error });
 }
 
-/** What is common to all repositories: connections, tokens, options. */
+/** Common to all repositories: connections, tokens, options. */
 export class Session {
   readonly options: SessionOptions;
   readonly #wire: Wire;
@@ -113,7 +113,7 @@ export class Tries {
   readonly #subject: Subject;
   readonly #links: readonly HostLink[];
   readonly #startMs = performance.now();
-  /** What hosts before this one have answered. */
+  /** The failures of the hosts before this one. */
   readonly #before: string[] = [];
   #host = 0;
   #failed = 0;
@@ -149,7 +149,7 @@ export class Tries {
     this.#bytes += bytes;
   }
 
-  /** What was done so far stands: the next failure is the first again. */
+  /** The work so far stands: the next failure is the first again. */
   progress(): void {
     this.#failed = 0;
     this.#sinceMs = performance.now();

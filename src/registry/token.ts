@@ -35,7 +35,7 @@ export interface TokenContext {
 }
 
 const CLIENT_ID = 'lamina';
-/** What a token lives when the server does not say it, in seconds. */
+/** The life of a token when the server names none, in seconds. */
 const DEFAULT_LIFE = 60;
 const MAX_TOKEN = 64 * 1024;
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);

@@ -8,7 +8,7 @@ import { isRepositoryPath } from './reference.js';
 import type { RepositoryContext } from './repository.js';
 import type { Tries } from './session.js';
 
-/** What is to be sent: `length` bytes from `offset`. It is called again when a piece has to be sent again. */
+/** The bytes to send: `length` bytes from `offset`. It is called again when a piece has to be sent again. */
 export type BlobSource = (offset: number, length: number) => AsyncIterable<Uint8Array>;
 
 export interface PushOptions {
@@ -19,10 +19,10 @@ export interface PushOptions {
   readonly signal?: AbortSignal;
 }
 
-/** What became of a blob: it was there, it was taken from the other repository, or it was sent. */
+/** The fate of a blob: it was there, it was taken from the other repository, or it was sent. */
 export type PushResult = 'present' | 'mounted' | 'uploaded';
 
-/** What the end of a failed upload may take. */
+/** The time limit for ending a failed upload. */
 const CANCEL_MS = 5_000;
 
 class Upload {
@@ -32,7 +32,7 @@ class Upload {
   readonly #tries: Tries;
   #location: URL | undefined;
   #position = 0;
-  /** Whether a piece may have arrived of which no answer came. */
+  /** Whether a piece may have arrived although no answer came. */
   #isUnsure = false;
 
   constructor(context: RepositoryContext, blob: Pick<Descriptor, 'digest' | 'size'>, source: BlobSource, tries: Tries) {
@@ -188,7 +188,7 @@ export async function hasBlob(
 }
 
 /**
- * Pushes a blob, unless it is there. What fails leaves no upload behind.
+ * Pushes a blob, unless it is there. A failure leaves no upload behind.
  * @throws RegistryError, `size` when the source gives more or less than the size
  */
 export async function pushBlob(

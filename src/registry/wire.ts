@@ -8,7 +8,7 @@ import { abortError, cleanText, RegistryError, throwIfAborted } from './errors.j
 import type { HostTls } from './hosts.js';
 import type { Limits } from './limits.js';
 
-/** What is sent: bytes, or a stream of which the length is known. */
+/** A request's body: bytes, or a stream of known length. */
 export type Payload = Buffer | { readonly size: number; readonly chunks: AsyncIterable<Uint8Array> };
 
 export interface WireRequest {
@@ -31,7 +31,7 @@ export interface WireResponse {
 /** Interim answers (1xx) of one request; more than any server sends. */
 const MAX_INTERIM = 16;
 
-/** What OpenSSL or Node says of a handshake with something that does not speak TLS. */
+/** The words of OpenSSL or Node for a handshake with something that does not speak TLS. */
 const NO_TLS = /wrong version number|packet length too long|http request|before secure TLS/;
 
 /** Thrown by `send` for a host that does not speak TLS. */
@@ -47,14 +47,14 @@ const UNKNOWN_AUTHORITY =
 
 let systemAuthorities: readonly string[] | undefined;
 
-/** What is trusted: Node's authorities and the configured ones, and the system's, which take 0.2 s to read. */
+/** The trusted authorities: Node's authorities and the configured ones, and the system's, which take 0.2 s to read. */
 function authorities(tls: HostTls, withSystem: boolean): { readonly ca?: string[] } {
   if (!withSystem && tls.ca.length === 0) return {};
   if (withSystem) systemAuthorities ??= getCACertificates('system');
   return { ca: [...getCACertificates('bundled'), ...((withSystem && systemAuthorities) || []), ...tls.ca] };
 }
 
-/** What went wrong on the way to a host. */
+/** The error for a failure on the way to a host. */
 function transportError(error: Error, host: string, wasSecured: boolean, isTls: boolean): RegistryError {
   if (error instanceof RegistryError) return error;
   const code = codeOfError(error);
@@ -63,7 +63,7 @@ function transportError(error: Error, host: string, wasSecured: boolean, isTls: 
     return new NoTlsError('tls', `${host} does not speak TLS: configure it for plain http if that is meant`, options);
   }
   if (/^(?:ERR_SSL|ERR_TLS|CERT_|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|HOSTNAME_MISMATCH|EPROTO)/.test(code)) {
-    // Of OpenSSL's own line, the reason: the rest is its file and line.
+    // OpenSSL's own line has the reason, and its file and line.
     const reason = /SSL routines:[^:]*:([^:]+):/.exec(error.message)?.[1] ?? error.message;
     return new RegistryError('tls', `${host}: ${cleanText(reason)} (${code})`, options);
   }

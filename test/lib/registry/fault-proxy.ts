@@ -7,7 +7,7 @@ import {
   type ServerResponse,
 } from 'node:http';
 
-/** What is done to one request. Only `answer` and `reset` keep it from the registry. */
+/** The fault of one request. Only `answer` and `reset` keep it from the registry. */
 export interface Fault {
   /** Answers in place of the registry. */
   readonly answer?: { readonly status: number; readonly headers?: Record<string, string>; readonly body?: string };
