@@ -1,6 +1,7 @@
 export * from './async-context.js';
 export * from './byte-path.js';
 export * from './deferred.js';
+export * from './duration.js';
 export * from './errors.js';
 export * from './log.js';
 export * from './queue.js';

@@ -1,4 +1,5 @@
 /** What may be removed and why: containerd's garbage collection as a library. */
+export { parseDuration } from '../base/index.js';
 export * from './collector.js';
 export * from './explain.js';
 export { type Graph, GraphBuilder, type Marking, type Origin, type Step } from './graph.js';
@@ -7,4 +8,4 @@ export * from './metadata.js';
 export * from './resource.js';
 export * from './scan.js';
 export * from './schedule.js';
-export { parseDuration, parseTime } from './time.js';
+export { parseTime } from './time.js';

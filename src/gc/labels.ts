@@ -3,8 +3,9 @@
  * (core/metadata/gc.go, docs/garbage-collection.md), its oddities included: the same labels keep the
  * same things.
  */
+import { parseDuration } from '../base/index.js';
 import { ResourceType } from './resource.js';
-import { parseDuration, parseTime } from './time.js';
+import { parseTime } from './time.js';
 
 export type Labels = Readonly<Record<string, string>>;
 

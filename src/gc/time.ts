@@ -1,19 +1,6 @@
-/** Times and durations in labels, read exactly as Go's time package reads them. */
+/** Times in labels, read exactly as Go's time package reads them. */
 
 const RFC3339 = /^(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(?:Z|([+-])(\d\d):(\d\d))$/;
-const DURATION = /(\d+(?:\.\d*)?|\.\d+)([a-zµμ]+)/y;
-const UNIT_MS: Readonly<Record<string, number>> = {
-  ns: 1e-6,
-  us: 1e-3,
-  µs: 1e-3,
-  μs: 1e-3,
-  ms: 1,
-  s: 1_000,
-  m: 60_000,
-  h: 3_600_000,
-};
-/** Go's durations are int64 nanoseconds. */
-const LONGEST_MS = 2 ** 63 / 1e6;
 
 /**
  * A time in RFC 3339 as milliseconds since the epoch, with its fraction; undefined for anything else:
@@ -33,20 +20,4 @@ export function parseTime(text: string): number | undefined {
   const offset = (offsetHours * 60 + offsetMinutes) * 60_000 * (match[8] === '-' ? -1 : 1);
   const fraction = match[7] === undefined ? 0 : Number(`0.${match[7]}`) * 1_000;
   return date.getTime() + ((hour * 60 + minute) * 60 + second) * 1_000 + fraction - offset;
-}
-
-/** A duration such as `1h30m` or `-0.5s` in milliseconds; undefined for what Go refuses. */
-export function parseDuration(text: string): number | undefined {
-  const sign = text.startsWith('-') ? -1 : 1;
-  const rest = text.replace(/^[+-]/, '');
-  if (rest === '0') return 0;
-  let sum = 0;
-  DURATION.lastIndex = 0;
-  while (DURATION.lastIndex < rest.length) {
-    const part = DURATION.exec(rest);
-    const unit = UNIT_MS[part?.[2] ?? ''];
-    if (part === null || unit === undefined) return undefined;
-    sum += Number(part[1]) * unit;
-  }
-  return rest === '' || sum >= LONGEST_MS ? undefined : sign * sum;
 }
