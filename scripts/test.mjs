@@ -89,8 +89,8 @@ function listFiles(folder, { only, except }) {
   return readdirSync(folder, { recursive: true })
     .filter((name) => name.endsWith('.test.js'))
     .map((name) => join(folder, name))
-    .filter((name) => only === undefined || only.some((text) => name.includes(text)))
-    .filter((name) => !except.some((text) => name.includes(text)))
+    .filter((name) => only === undefined || only.some((text) => relative(dist, name).includes(text)))
+    .filter((name) => !except.some((text) => relative(dist, name).includes(text)))
     .sort();
 }
 
