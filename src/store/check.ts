@@ -1,0 +1,25 @@
+/** Whether what the database says can be believed: structure, then each row's checksum. */
+import { messageOf } from '../base/index.js';
+import { TABLES } from './rows.js';
+import type { Database } from './sqlite.js';
+
+/** What is wrong, a line each; empty for a sound database. At most so many are looked for. */
+export function checkDatabase(database: Database, limit = 20): string[] {
+  const wrong: string[] = [];
+  try {
+    for (const row of database.all(`PRAGMA integrity_check(${limit})`)) {
+      const [said] = Object.values(row);
+      if (said !== 'ok') wrong.push(String(said));
+    }
+    for (const table of Object.values(TABLES)) {
+      const all = [...table.columns, 'sum', ...(table.hasBody ? ['body'] : [])].join(', ');
+      for (const row of database.all(`SELECT ${all} FROM ${table.name}`)) {
+        if (wrong.length >= limit) return wrong;
+        if (!table.isIntact(row)) wrong.push(`a row is not what was written: ${table.describe(row)}`);
+      }
+    }
+  } catch (error) {
+    wrong.push(messageOf(error));
+  }
+  return wrong;
+}

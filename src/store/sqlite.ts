@@ -1,0 +1,145 @@
+/** The only file that knows node:sqlite: opening, cached statements, transactions, errors. */
+import type { DatabaseSync, StatementSync } from 'node:sqlite';
+import { Code, LaminaError, messageOf } from '../base/index.js';
+
+export type Value = string | number | null;
+export type Row = Readonly<Record<string, Value>>;
+
+export interface DatabaseOptions {
+  /** How long a lock of another process is waited for. */
+  readonly busyMs: number;
+  readonly readOnly: boolean;
+}
+
+/** Result codes of SQLite (https://sqlite.org/rescode.html). */
+const Result = {
+  Busy: 5,
+  Locked: 6,
+  ReadOnly: 8,
+  IoError: 10,
+  Corrupt: 11,
+  Full: 13,
+  CannotOpen: 14,
+  NotADatabase: 26,
+} as const;
+
+interface Complaint {
+  readonly code: Code;
+  readonly text: string;
+}
+
+const COMPLAINTS: ReadonlyMap<number, Complaint> = new Map([
+  [Result.Busy, { code: Code.Unavailable, text: 'another process is writing to it: try again' }],
+  [Result.Locked, { code: Code.Unavailable, text: 'it is in use in this process: try again' }],
+  [Result.ReadOnly, { code: Code.PermissionDenied, text: 'it cannot be written: check its owner, mode and mount' }],
+  [
+    Result.IoError,
+    { code: Code.Internal, text: 'reading or writing failed: check the disk and the kernel log, then run fsck' },
+  ],
+  [Result.Corrupt, { code: Code.DataLoss, text: 'it is damaged: run fsck with repair' }],
+  [Result.Full, { code: Code.ResourceExhausted, text: 'no space is left on its file system: free some and try again' }],
+  [Result.CannotOpen, { code: Code.Unavailable, text: 'it cannot be opened: check that its directory can be used' }],
+  [Result.NotADatabase, { code: Code.DataLoss, text: 'it is no database any more: run fsck with repair' }],
+]);
+
+/** An error of SQLite as one of Lamina's: the file, what is wrong, what to do. */
+export function storeError(error: unknown, file: string): unknown {
+  if (!(error instanceof Error) || !('errcode' in error) || typeof error.errcode !== 'number') return error;
+  const complaint = COMPLAINTS.get(error.errcode & 0xff);
+  const detail = `${error.message} (SQLite code ${error.errcode})`;
+  if (complaint === undefined)
+    return new LaminaError(Code.Internal, `${file}: ${detail}`, { subject: file, cause: error });
+  return new LaminaError(complaint.code, `${file}: ${complaint.text}: ${detail}`, { subject: file, cause: error });
+}
+
+/** Older releases of Node say on stderr that the module is experimental; users cannot do anything with that. */
+function loadSqlite(): typeof import('node:sqlite') {
+  const emit = process.emitWarning;
+  process.emitWarning = () => undefined;
+  try {
+    return process.getBuiltinModule('node:sqlite');
+  } finally {
+    process.emitWarning = emit;
+  }
+}
+
+export class Database implements Disposable {
+  readonly file: string;
+  readonly #database: DatabaseSync;
+  readonly #statements = new Map<string, StatementSync>();
+  #isClosed = false;
+
+  /**
+   * Opens a file, which is made unless `readOnly`.
+   * @throws LaminaError with the file and what to do
+   */
+  constructor(file: string, { busyMs, readOnly }: DatabaseOptions) {
+    this.file = file;
+    const { DatabaseSync } = loadSqlite();
+    this.#database = this.#try(() => new DatabaseSync(file, { readOnly }));
+    try {
+      this.exec(`PRAGMA busy_timeout = ${Math.max(0, Math.round(busyMs))}`);
+      this.exec('PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY');
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#statements.clear();
+    this.#try(() => this.#database.close());
+  }
+
+  /** One or several statements without parameters or results. */
+  exec(sql: string): void {
+    this.#try(() => this.#database.exec(sql));
+  }
+
+  all(sql: string, ...values: Value[]): Row[] {
+    return this.#try(() => this.#statement(sql).all(...values)) as Row[];
+  }
+
+  get(sql: string, ...values: Value[]): Row | undefined {
+    return this.#try(() => this.#statement(sql).get(...values)) as Row | undefined;
+  }
+
+  /** @returns how many rows were changed */
+  run(sql: string, ...values: Value[]): number {
+    return Number(this.#try(() => this.#statement(sql).run(...values)).changes);
+  }
+
+  /** The first column of the first row as a number, 0 without one. */
+  number(sql: string, ...values: Value[]): number {
+    const [first] = Object.values(this.get(sql, ...values) ?? {});
+    return typeof first === 'number' ? first : 0;
+  }
+
+  /** Ends a transaction that may be gone already: SQLite ends it itself after some errors. */
+  rollBack(): void {
+    try {
+      this.#database.exec('ROLLBACK');
+    } catch (error) {
+      if (!/no transaction is active/.test(messageOf(error))) throw storeError(error, this.file);
+    }
+  }
+
+  #statement(sql: string): StatementSync {
+    if (this.#isClosed) throw new LaminaError(Code.FailedPrecondition, `${this.file}: closed`, { subject: this.file });
+    const known = this.#statements.get(sql);
+    if (known !== undefined) return known;
+    const statement = this.#database.prepare(sql);
+    this.#statements.set(sql, statement);
+    return statement;
+  }
+
+  #try<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      throw storeError(error, this.file);
+    }
+  }
+}

@@ -1,0 +1,172 @@
+/** The metadata store: opening, reading, writing, closing. docs/store.md tells how it is used. */
+import { Code, LaminaError } from '../base/index.js';
+import { checkDatabase } from './check.js';
+import { ContentFiles } from './content.js';
+import { DEFAULT_ROOT, Layout } from './layout.js';
+import { findLoose, settle } from './places.js';
+import { removeDoomed } from './removal.js';
+import { checkVersion, MIGRATIONS, migrate } from './schema.js';
+import { Database } from './sqlite.js';
+import { Transaction } from './transaction.js';
+import type { Actor } from './types.js';
+import { View, type ViewContext } from './view.js';
+import { deadWriters, forgetWriters, Writer } from './writers.js';
+
+export interface StoreOptions {
+  /** LAMINA_ROOT without it, /var/lib/lamina without either. */
+  readonly root?: string | undefined;
+  /** How long another process's write is waited for, in milliseconds; 5,000 without it. */
+  readonly busyMs?: number | undefined;
+  /** The time in milliseconds since the epoch. */
+  readonly now?: (() => number) | undefined;
+  /** Changes nothing, and needs a store that is there. */
+  readonly readOnly?: boolean | undefined;
+}
+
+const BUSY_MS = 5_000;
+
+/** The root a process uses that was given none. */
+export function defaultRoot(): string {
+  const { LAMINA_ROOT: root } = process.env;
+  return root === undefined || root === '' ? DEFAULT_ROOT : root;
+}
+
+export class Store implements Disposable {
+  readonly root: string;
+  /** Files of blobs and ingests. */
+  readonly content: ContentFiles;
+  readonly #layout: Layout;
+  readonly #database: Database;
+  readonly #context: ViewContext;
+  readonly #writer = new Writer();
+  readonly #isReadOnly: boolean;
+  /** The transaction under way, whose view nested reads get. */
+  #current: View | undefined;
+
+  /**
+   * Opens the store, which is made when it is not there. After an end that was not orderly the whole
+   * metadata is checked.
+   * @throws LaminaError PermissionDenied for a root that others may use; FailedPrecondition for a newer
+   *   schema; DataLoss for damage, with the file and what to do; Unavailable while another process
+   *   checks it
+   */
+  static open(options: StoreOptions = {}): Store {
+    const layout = new Layout(options.root ?? defaultRoot());
+    const readOnly = options.readOnly ?? false;
+    layout.prepare(readOnly);
+    const database = new Database(layout.database, { busyMs: options.busyMs ?? BUSY_MS, readOnly });
+    try {
+      if (checkVersion(database) < MIGRATIONS.length) {
+        if (readOnly) throw notMade(layout.database);
+        database.exec('PRAGMA auto_vacuum = INCREMENTAL');
+        database.exec('PRAGMA journal_mode = WAL');
+        migrate(database);
+      }
+      if (!readOnly) database.exec('PRAGMA synchronous = FULL');
+      const store = new Store(layout, database, options);
+      if (!readOnly) store.#recover();
+      return store;
+    } catch (error) {
+      database[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  private constructor(layout: Layout, database: Database, options: StoreOptions) {
+    this.root = layout.root;
+    this.#layout = layout;
+    this.#database = database;
+    this.#isReadOnly = options.readOnly ?? false;
+    this.#context = { database, layout, now: options.now ?? Date.now };
+    this.content = new ContentFiles(this, layout);
+  }
+
+  [Symbol.dispose](): void {
+    try {
+      this.#writer.leave(this.#database);
+    } finally {
+      this.#database[Symbol.dispose]();
+    }
+  }
+
+  /** Calls `work` with one consistent view, valid until it returns. Never waits for a writer. */
+  read<T>(work: (view: View) => T): T {
+    if (this.#current !== undefined) return work(this.#current);
+    return this.#within('BEGIN', new View(this.#context), work, () => this.#database.exec('COMMIT'));
+  }
+
+  /**
+   * Calls `work` in a write transaction. When it throws, nothing has happened; when this returns, the
+   * change is on the disk.
+   * @throws LaminaError Unavailable when another process writes longer than `busyMs`; ResourceExhausted
+   *   without space
+   */
+  write<T>(by: Actor, work: (tx: Transaction) => T): T {
+    if (this.#isReadOnly) throw new LaminaError(Code.FailedPrecondition, `${this.root}: opened for reading only`);
+    if (this.#current !== undefined) throw new LaminaError(Code.FailedPrecondition, 'a write within another');
+    const transaction = new Transaction(this.#context, by);
+    const result = this.#within('BEGIN IMMEDIATE', transaction, work, () => {
+      try {
+        transaction.trimJournal();
+        this.#writer.register(this.#database);
+        this.#database.exec('COMMIT');
+      } catch (error) {
+        transaction.undoMoves();
+        throw error;
+      }
+    });
+    this.#writer.registered();
+    settle(this.#database, this.#layout, transaction.loose);
+    return result;
+  }
+
+  /** Milliseconds since the epoch. */
+  now(): number {
+    return this.#context.now();
+  }
+
+  /** Frees the bytes of what was deleted for good. */
+  async reclaim(signal?: AbortSignal): Promise<void> {
+    await removeDoomed(this.#layout, signal);
+  }
+
+  #within<V extends View, T>(begin: string, view: V, work: (view: V) => T, commit: () => void): T {
+    this.#database.exec(begin);
+    this.#current = view;
+    try {
+      const result = work(view);
+      if (result instanceof Promise) {
+        result.catch(() => undefined);
+        throw new LaminaError(Code.InvalidArgument, 'the function of a transaction must not be asynchronous');
+      }
+      commit();
+      return result;
+    } catch (error) {
+      this.#database.rollBack();
+      throw error;
+    } finally {
+      this.#current = undefined;
+      view.end();
+    }
+  }
+
+  /** After an end that was not orderly. */
+  #recover(): void {
+    const dead = deadWriters(this.#database);
+    if (dead.length === 0) return;
+    const wrong = checkDatabase(this.#database);
+    if (wrong.length > 0) {
+      const { file } = this.#database;
+      const what = `${file}: it is damaged: run fsck with repair: ${wrong.slice(0, 3).join('; ')}`;
+      throw new LaminaError(Code.DataLoss, what, { subject: file });
+    }
+    settle(this.#database, this.#layout, findLoose(this.#database, this.#layout));
+    this.write({ command: 'recovery' }, () => forgetWriters(this.#database, dead));
+  }
+}
+
+function notMade(file: string): LaminaError {
+  return new LaminaError(Code.NotFound, `${file}: there is no store: it is made by the first that writes`, {
+    subject: file,
+  });
+}
