@@ -150,6 +150,11 @@ export class Changes extends View {
     return row;
   }
 
+  /** The columns of a row alone. */
+  protected strip({ kind }: ObjectName, row: Row): Row {
+    return KIND_TABLES[kind].strip(row);
+  }
+
   /** @throws LaminaError NotFound */
   protected need(name: ObjectName): Row {
     const row = this.row(KIND_TABLES[name.kind], ...rowKey(name));

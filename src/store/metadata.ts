@@ -1,54 +1,79 @@
 /** The whole metadata of a namespace for the collector: only its columns, as few objects as can be. */
-import type { ContainerMetadata, LeaseMetadata, NamespaceMetadata } from '../gc/index.js';
-import { damaged, labelsOf, optionalNumber, optionalText, TABLES, type Table, text } from './rows.js';
-import type { Database, Row } from './sqlite.js';
+import type { Labels, LeaseMetadata, NamespaceMetadata } from '../gc/index.js';
+import { damaged, NO_LABELS, TABLES, type Table } from './rows.js';
+import type { Database, Value } from './sqlite.js';
+
+/** So many rows are in memory at a time beside what is made of them. */
+const CHUNK = 5_000;
 
 /** @throws LaminaError DataLoss for a row that is not what was written: nothing may be collected then */
 export function readMetadata(database: Database, namespace: string): NamespaceMetadata {
-  const read = <T>(table: Table, decode: (row: Row) => T): T[] => {
-    const columns = [...table.columns, 'sum'].join(', ');
-    const sql = `SELECT ${columns} FROM ${table.name} WHERE ns = ? ORDER BY ${table.key.join(', ')}`;
-    return database.all(sql, namespace).map((row) => {
-      if (!table.isIntact(row)) throw damaged(database.file, table.describe(row));
-      return decode(row);
-    });
+  const read = <T>(table: Table, columns: readonly string[], decode: (...values: Value[]) => T): T[] =>
+    readAll(database, namespace, table, columns, decode);
+  const leases = new Map<Value, MutableLease>();
+  const lease = (id: Value = '', labels: Value = ''): void => {
+    leases.set(id, { id: String(id), labels: readLabels(labels), content: [], snapshots: [], ingests: [], images: [] });
   };
-  const leases = new Map<string, MutableLease>();
-  for (const lease of read(TABLES.leases, emptyLease)) leases.set(lease.id, lease);
-  read(TABLES.leaseResources, (row) => addResource(leases.get(text(row['lease'])), text(row['type']), text(row['id'])));
+  read(TABLES.leases, ['labels'], lease);
+  read(TABLES.leaseResources, [], (of = '', type, id) => addResource(leases.get(of), String(type), String(id)));
   return {
     name: namespace,
     leases: [...leases.values()],
-    images: read(TABLES.images, (row) => ({
-      name: text(row['name']),
-      target: text(row['target']),
-      labels: labelsOf(row),
+    images: read(TABLES.images, ['target', 'labels'], (name, target, labels) => ({
+      name: String(name),
+      target: String(target),
+      labels: readLabels(labels),
     })),
-    content: read(TABLES.blobs, (row) => ({ digest: text(row['digest']), labels: labelsOf(row) })),
-    ingests: read(TABLES.ingests, (row) => ({
-      ref: text(row['ref']),
-      expected: optionalText(row['expected']),
-      expireAt: optionalNumber(row['expires']),
+    content: read(TABLES.blobs, ['labels'], (digest, labels) => ({
+      digest: String(digest),
+      labels: readLabels(labels),
     })),
-    snapshots: read(TABLES.snapshots, (row) => {
-      const parent = optionalText(row['parent']);
-      return {
-        key: `${row['snapshotter']}/${row['name']}`,
-        parent: parent === undefined ? undefined : `${row['snapshotter']}/${parent}`,
-        labels: labelsOf(row),
-      };
-    }),
-    containers: read(TABLES.containers, containerMetadata),
-    sandboxes: read(TABLES.sandboxes, (row) => ({ id: text(row['id']), labels: labelsOf(row) })),
+    ingests: read(TABLES.ingests, ['expected', 'expires'], (ref, expected, expires) => ({
+      ref: String(ref),
+      expected: expected === null ? undefined : String(expected),
+      expireAt: expires === null ? undefined : Number(expires),
+    })),
+    snapshots: read(TABLES.snapshots, ['parent', 'labels'], (snapshotter, name, parent, labels) => ({
+      key: `${snapshotter}/${name}`,
+      parent: parent === null ? undefined : `${snapshotter}/${parent}`,
+      labels: readLabels(labels),
+    })),
+    containers: read(TABLES.containers, ['snapshotter', 'snapshot', 'labels'], (id, snapshotter, snapshot, labels) => ({
+      id: String(id),
+      snapshot: snapshot === null || snapshot === '' ? undefined : `${snapshotter ?? ''}/${snapshot}`,
+      labels: readLabels(labels),
+    })),
+    sandboxes: read(TABLES.sandboxes, ['labels'], (id, labels) => ({ id: String(id), labels: readLabels(labels) })),
   };
+}
+
+/** Calls `decode` with each row's key, without the namespace, and columns. */
+function readAll<T>(
+  database: Database,
+  namespace: string,
+  table: Table,
+  columns: readonly string[],
+  decode: (...values: Value[]) => T,
+): T[] {
+  const sql = table.some(columns);
+  const rest = table.key.length - 1;
+  const decoded: T[] = [];
+  for (let last: Value[] = table.key.slice(1).map(() => ''), length = CHUNK; length === CHUNK; ) {
+    const rows = database.arrays(sql, namespace, ...last, CHUNK);
+    for (const values of rows) {
+      if (!table.isProven(values)) {
+        throw damaged(database.file, `${table.name}: ${[namespace, ...values.slice(0, rest)].join(' ')}`);
+      }
+      decoded.push(decode(...values));
+    }
+    length = rows.length;
+    last = rows.at(-1)?.slice(0, rest) ?? last;
+  }
+  return decoded;
 }
 
 type Lists = 'content' | 'snapshots' | 'ingests' | 'images';
 type MutableLease = Omit<LeaseMetadata, Lists> & Record<Lists, string[]>;
-
-function emptyLease(row: Row): MutableLease {
-  return { id: text(row['id']), labels: labelsOf(row), content: [], snapshots: [], ingests: [], images: [] };
-}
 
 function addResource(lease: MutableLease | undefined, type: string, id: string): void {
   if (lease === undefined) return;
@@ -56,11 +81,6 @@ function addResource(lease: MutableLease | undefined, type: string, id: string):
   else lease.snapshots.push(`${type.slice('snapshots/'.length)}/${id}`);
 }
 
-function containerMetadata(row: Row): ContainerMetadata {
-  const { snapshotter, snapshot } = row;
-  return {
-    id: text(row['id']),
-    snapshot: typeof snapshot === 'string' && snapshot !== '' ? `${snapshotter ?? ''}/${snapshot}` : undefined,
-    labels: labelsOf(row),
-  };
+function readLabels(text: Value | undefined): Labels {
+  return text === '{}' ? NO_LABELS : (JSON.parse(String(text)) as Labels);
 }

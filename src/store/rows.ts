@@ -16,7 +16,10 @@ import type {
   SnapshotKind,
 } from './types.js';
 
-const NO_LABELS: Labels = Object.freeze({});
+/** Between the columns that a sum is over. */
+const SEPARATOR = '\x1f';
+
+export const NO_LABELS: Labels = Object.freeze({});
 
 /** A table whose rows carry a checksum. */
 export class Table {
@@ -26,11 +29,14 @@ export class Table {
   readonly key: readonly string[];
   /** Not in the sum: has its own in `body_sum`. */
   readonly hasBody: boolean;
+  /** What a SELECT takes to give a whole row, and what `isIntact` needs. */
+  readonly fields: string;
   readonly insert: string;
   readonly replace: string;
   readonly one: string;
   readonly ofNamespace: string;
   readonly remove: string;
+  readonly #proof: string;
 
   constructor(name: string, key: readonly string[], others: readonly string[], hasBody = false) {
     this.name = name;
@@ -40,11 +46,26 @@ export class Table {
     const all = [...this.columns, 'sum', ...(hasBody ? ['body'] : [])];
     const values = `${name} (${all.join(', ')}) VALUES (${all.map(() => '?').join(', ')})`;
     const byKey = `FROM ${name} WHERE ${key.map((column) => `${column} = ?`).join(' AND ')}`;
+    const texts = this.columns.map((column) => `ifnull(${column}, '')`);
+    this.#proof = `concat_ws(char(${SEPARATOR.charCodeAt(0)}), ${texts.join(', ')}) AS whole`;
+    this.fields = `${all.join(', ')}, ${this.#proof}`;
     this.insert = `INSERT INTO ${values}`;
     this.replace = `INSERT OR REPLACE INTO ${values}`;
-    this.one = `SELECT ${all.join(', ')} ${byKey}`;
-    this.ofNamespace = `SELECT ${all.join(', ')} FROM ${name} WHERE ns = ? ORDER BY ${key.join(', ')}`;
+    this.one = `SELECT ${this.fields} ${byKey}`;
+    this.ofNamespace = `SELECT ${this.fields} FROM ${name} WHERE ns = ? ORDER BY ${key.join(', ')}`;
     this.remove = `DELETE ${byKey}`;
+  }
+
+  /**
+   * Some columns of the rows of a namespace whose key is behind that of another, in the order of keys.
+   * Parameters: the namespace, the rest of the other's key, how many. Each row has the rest of its key
+   * first, and ends with what `isProven` needs.
+   */
+  some(columns: readonly string[]): string {
+    const rest = this.key.slice(1);
+    const behind = `(${rest.join(', ')}) > (${rest.map(() => '?').join(', ')})`;
+    const fields = [...rest, ...columns, 'sum', this.#proof].join(', ');
+    return `SELECT ${fields} FROM ${this.name} WHERE ns = ? AND ${behind} ORDER BY ${rest.join(', ')} LIMIT ?`;
   }
 
   /** A row's values in the order that `insert` takes. */
@@ -52,7 +73,14 @@ export class Table {
     const body = this.hasBody ? text(row['body']) : '';
     const full = this.hasBody ? { ...row, body_sum: crc32(body) } : row;
     const values = this.columns.map((column) => full[column] ?? null);
-    return [...values, sumOf(values), ...(this.hasBody ? [body] : [])];
+    return [...values, crc32(values.join(SEPARATOR)), ...(this.hasBody ? [body] : [])];
+  }
+
+  /** The columns of a row alone, for keeping it elsewhere. */
+  strip(row: Row): Row {
+    return Object.fromEntries(
+      [...this.columns, ...(this.hasBody ? ['body'] : [])].map((column) => [column, row[column] ?? null]),
+    );
   }
 
   /** What identifies a row, for messages. */
@@ -60,16 +88,16 @@ export class Table {
     return `${this.name}: ${this.key.map((column) => JSON.stringify(row[column])).join(' ')}`;
   }
 
+  /** As `isIntact`, for the values of a row that `some` has given. */
+  isProven(values: readonly Value[]): boolean {
+    return values[values.length - 2] === crc32(text(values[values.length - 1]));
+  }
+
   /** True when the row is as it was written. */
   isIntact(row: Row): boolean {
-    if (row['sum'] !== sumOf(this.columns.map((column) => row[column] ?? null))) return false;
-    return !this.hasBody || row['body'] === undefined || row['body_sum'] === crc32(text(row['body']));
+    if (row['sum'] !== crc32(text(row['whole']))) return false;
+    return row['body'] === undefined || !this.hasBody || row['body_sum'] === crc32(text(row['body']));
   }
-}
-
-function sumOf(values: readonly Value[]): number {
-  // Zero bytes are in no name and, escaped, in no JSON.
-  return crc32(values.join('\0'));
 }
 
 export const TABLES = {

@@ -67,6 +67,7 @@ export class Database implements Disposable {
   readonly file: string;
   readonly #database: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
+  readonly #listing = new Map<string, (...values: Value[]) => Value[][]>();
   #isClosed = false;
 
   /**
@@ -90,6 +91,7 @@ export class Database implements Disposable {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#statements.clear();
+    this.#listing.clear();
     this.#try(() => this.#database.close());
   }
 
@@ -100,6 +102,23 @@ export class Database implements Disposable {
 
   all(sql: string, ...values: Value[]): Row[] {
     return this.#try(() => this.#statement(sql).all(...values)) as Row[];
+  }
+
+  /** As `all`, each row as the list of its values: for many of them, much faster. */
+  arrays(sql: string, ...values: Value[]): Value[][] {
+    return this.#try(() => {
+      const known = this.#listing.get(sql);
+      if (known !== undefined) return known(...values);
+      const statement = this.#database.prepare(sql);
+      // Older releases of Node have only objects.
+      const list =
+        typeof statement.setReturnArrays === 'function'
+          ? (...some: Value[]) => statement.all(...some) as unknown as Value[][]
+          : (...some: Value[]) => statement.all(...some).map((row) => Object.values(row) as Value[]);
+      statement.setReturnArrays?.(true);
+      this.#listing.set(sql, list);
+      return list(...values);
+    });
   }
 
   get(sql: string, ...values: Value[]): Row | undefined {

@@ -28,7 +28,7 @@ export class Transaction extends RecordChanges {
     if (name.kind === 'lease') {
       this.database.run('DELETE FROM lease_resources WHERE ns = ? AND lease = ?', name.namespace, name.key);
     }
-    const body: TrashBody = { row, leases: this.dropFromLeases(name), resources };
+    const body: TrashBody = { row: this.strip(name, row), leases: this.dropFromLeases(name), resources };
     const id = this.note('trash', name, reason);
     this.write(TABLES.trash, {
       id,

@@ -70,7 +70,7 @@ export class View {
   }
 
   namespaces(): string[] {
-    return this.rows(TABLES.namespaces, 'SELECT ns, labels, sum FROM namespaces ORDER BY ns').map((row) =>
+    return this.rows(TABLES.namespaces, `SELECT ${TABLES.namespaces.fields} FROM namespaces ORDER BY ns`).map((row) =>
       text(row['ns']),
     );
   }
@@ -96,15 +96,15 @@ export class View {
 
   leaseResources(namespace: string, lease: string): LeaseResource[] {
     const table = TABLES.leaseResources;
-    const sql = 'SELECT ns, lease, type, id, sum FROM lease_resources WHERE ns = ? AND lease = ? ORDER BY type, id';
+    const sql = `SELECT ${table.fields} FROM lease_resources WHERE ns = ? AND lease = ? ORDER BY type, id`;
     return this.rows(table, sql, namespace, lease).map((row) => ({ id: text(row['id']), type: text(row['type']) }));
   }
 
   /** The leases that name a resource. */
   leasesOf(namespace: string, { type, id }: LeaseResource): string[] {
-    const sql =
-      'SELECT ns, lease, type, id, sum FROM lease_resources WHERE ns = ? AND type = ? AND id = ? ORDER BY lease';
-    return this.rows(TABLES.leaseResources, sql, namespace, type, id).map((row) => text(row['lease']));
+    const table = TABLES.leaseResources;
+    const sql = `SELECT ${table.fields} FROM lease_resources WHERE ns = ? AND type = ? AND id = ? ORDER BY lease`;
+    return this.rows(table, sql, namespace, type, id).map((row) => text(row['lease']));
   }
 
   images(namespace: string): Image[] {
@@ -199,9 +199,7 @@ export class View {
   }
 
   trash(): TrashItem[] {
-    return this.rows(TABLES.trash, `SELECT ${[...TABLES.trash.columns, 'sum'].join(', ')} FROM trash ORDER BY id`).map(
-      trashOf,
-    );
+    return this.rows(TABLES.trash, `SELECT ${TABLES.trash.fields} FROM trash ORDER BY id`).map(trashOf);
   }
 
   plan(id: string): SavedPlan | undefined {
