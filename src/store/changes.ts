@@ -14,7 +14,7 @@ export interface Place {
   readonly object: ObjectName;
 }
 
-const KIND_TABLES: Readonly<Record<ObjectKind, Table>> = {
+export const KIND_TABLES: Readonly<Record<ObjectKind, Table>> = {
   namespace: TABLES.namespaces,
   lease: TABLES.leases,
   image: TABLES.images,
@@ -57,6 +57,7 @@ export class Changes extends View {
   readonly #known = new Set<string>();
   readonly #moves: Move[] = [];
   readonly #loose: Place[] = [];
+  readonly #described: ObjectName[] = [];
   #act: number | undefined;
 
   constructor(context: ViewContext, by: Actor) {
@@ -67,6 +68,11 @@ export class Changes extends View {
   /** What may have lost its last owner: looked at once this is committed. */
   get loose(): readonly Place[] {
     return this.#loose;
+  }
+
+  /** Snapshots whose directories are to say something new of them. */
+  get described(): readonly ObjectName[] {
+    return this.#described;
   }
 
   /** Brings files back to where the rows as they were have them. */
@@ -82,6 +88,9 @@ export class Changes extends View {
   /** Adds a line to the journal. @returns its number */
   protected note(action: Action, { kind, namespace, key }: ObjectName, proof?: string): number {
     this.#act ??= this.#begin();
+    if (kind === 'snapshot' && action !== 'delete' && action !== 'trash') {
+      this.#described.push({ kind, namespace, key });
+    }
     const sequence = this.sequence() + 1;
     this.database.run(
       'INSERT INTO journal (seq, act, action, kind, ns, key, proof) VALUES (?, ?, ?, ?, ?, ?, ?)',
@@ -210,7 +219,7 @@ function keyOf(table: Table, row: Row): Value[] {
   return table.key.map((column) => row[column] ?? null);
 }
 
-function rowKey({ kind, namespace, key }: ObjectName): Value[] {
+export function rowKey({ kind, namespace, key }: ObjectName): Value[] {
   if (kind === 'namespace') return [namespace];
   return kind === 'snapshot' ? [namespace, ...splitSnapshotKey(key)] : [namespace, key];
 }

@@ -121,6 +121,16 @@ export class Database implements Disposable {
     });
   }
 
+  /** Calls `take` with each row up to one that cannot be read. @returns the error that ended it */
+  each(sql: string, take: (row: Row) => void): unknown {
+    try {
+      for (const row of this.#database.prepare(sql).iterate()) take(row as Row);
+      return undefined;
+    } catch (error) {
+      return storeError(error, this.file);
+    }
+  }
+
   get(sql: string, ...values: Value[]): Row | undefined {
     return this.#try(() => this.#statement(sql).get(...values)) as Row | undefined;
   }

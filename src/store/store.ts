@@ -1,11 +1,16 @@
 /** The metadata store: opening, reading, writing, closing. docs/store.md tells how it is used. */
+import { existsSync } from 'node:fs';
 import { Code, LaminaError } from '../base/index.js';
+import { rowKey } from './changes.js';
 import { checkDatabase } from './check.js';
 import { ContentFiles } from './content.js';
 import { DEFAULT_ROOT, Layout } from './layout.js';
-import { findLoose, settle } from './places.js';
+import { backUpWhenDue, checkpoint, copyDatabase, shrink, WRITER_SETTINGS } from './maintenance.js';
+import { blobPlaces, findLoose, settle } from './places.js';
 import { removeDoomed } from './removal.js';
+import { TABLES } from './rows.js';
 import { checkVersion, MIGRATIONS, migrate } from './schema.js';
+import { writeRecord } from './snapshot-record.js';
 import { Database } from './sqlite.js';
 import { Transaction } from './transaction.js';
 import type { Actor } from './types.js';
@@ -25,6 +30,13 @@ export interface StoreOptions {
 
 const BUSY_MS = 5_000;
 
+/** Those of this process: its end is an orderly one, whether it has closed them or not. */
+const open = new Set<Store>();
+
+function closeAll(): void {
+  for (const store of open) store[Symbol.dispose]();
+}
+
 /** The root a process uses that was given none. */
 export function defaultRoot(): string {
   const { LAMINA_ROOT: root } = process.env;
@@ -40,6 +52,9 @@ export class Store implements Disposable {
   readonly #context: ViewContext;
   readonly #writer = new Writer();
   readonly #isReadOnly: boolean;
+  #isClosed = false;
+  /** Files are not yet where the rows have them. */
+  #isUnsettled = false;
   /** The transaction under way, whose view nested reads get. */
   #current: View | undefined;
 
@@ -56,13 +71,13 @@ export class Store implements Disposable {
     layout.prepare(readOnly);
     const database = new Database(layout.database, { busyMs: options.busyMs ?? BUSY_MS, readOnly });
     try {
-      if (checkVersion(database) < MIGRATIONS.length) {
-        if (readOnly) throw notMade(layout.database);
-        database.exec('PRAGMA auto_vacuum = INCREMENTAL');
-        database.exec('PRAGMA journal_mode = WAL');
+      const version = checkVersion(database);
+      if (version === 0) needNoContent(layout);
+      if (readOnly && version < MIGRATIONS.length) throw notMade(layout.database);
+      if (!readOnly) {
+        database.exec(`PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; ${WRITER_SETTINGS}`);
         migrate(database);
       }
-      if (!readOnly) database.exec('PRAGMA synchronous = FULL');
       const store = new Store(layout, database, options);
       if (!readOnly) store.#recover();
       return store;
@@ -79,14 +94,32 @@ export class Store implements Disposable {
     this.#isReadOnly = options.readOnly ?? false;
     this.#context = { database, layout, now: options.now ?? Date.now };
     this.content = new ContentFiles(this, layout);
+    if (open.size === 0) process.on('exit', closeAll);
+    open.add(this);
   }
 
+  /** Closes the store. A process that wrote leaves a copy of the metadata when the last is an hour old. */
   [Symbol.dispose](): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    open.delete(this);
+    if (open.size === 0) process.off('exit', closeAll);
     try {
-      this.#writer.leave(this.#database);
+      if (this.#writer.hasWritten) this.#leave();
     } finally {
       this.#database[Symbol.dispose]();
     }
+  }
+
+  #leave(): void {
+    // What fails here costs no data: the next who opens the store looks after it.
+    try {
+      backUpWhenDue(this.#database, this.#layout, Date.now());
+    } catch (error) {
+      if (!(error instanceof LaminaError)) throw error;
+      return;
+    }
+    if (!this.#isUnsettled) this.#writer.leave(this.#database);
   }
 
   /** Calls `work` with one consistent view, valid until it returns. Never waits for a writer. */
@@ -116,13 +149,49 @@ export class Store implements Disposable {
       }
     });
     this.#writer.registered();
-    settle(this.#database, this.#layout, transaction.loose);
+    this.#follow(transaction);
     return result;
+  }
+
+  /** What comes after a commit. It has happened whatever becomes of this, which is made good later. */
+  #follow({ loose, described }: Transaction): void {
+    try {
+      for (const name of described) {
+        const row = this.#database.get(TABLES.snapshots.one, ...rowKey(name));
+        if (row !== undefined) writeRecord(this.#layout, row);
+      }
+      settle(this.#database, this.#layout, loose);
+      checkpoint(this.#database);
+    } catch (error) {
+      if (!(error instanceof LaminaError)) throw error;
+      this.#isUnsettled = true;
+    }
   }
 
   /** Milliseconds since the epoch. */
   now(): number {
     return this.#context.now();
+  }
+
+  /**
+   * Writes a consistent copy of the metadata, which can be put in place of metadata.db while nothing
+   * has the store open. Others go on reading and writing meanwhile.
+   * @throws LaminaError AlreadyExists for a file that is there; ResourceExhausted without space
+   */
+  backup(file: string): void {
+    copyDatabase(this.#database, file);
+  }
+
+  /**
+   * What a long-lived process does now and then: files to where the rows have them, free pages back to
+   * the file system, a copy of the metadata when the last is an hour old.
+   * @throws LaminaError Unavailable while another process keeps writing
+   */
+  maintain(): void {
+    settle(this.#database, this.#layout, findLoose(this.#database, this.#layout));
+    this.#isUnsettled = false;
+    shrink(this.#database);
+    backUpWhenDue(this.#database, this.#layout, Date.now());
   }
 
   /** Frees the bytes of what was deleted for good. */
@@ -167,6 +236,15 @@ export class Store implements Disposable {
 
 function notMade(file: string): LaminaError {
   return new LaminaError(Code.NotFound, `${file}: there is no store: it is made by the first that writes`, {
+    subject: file,
+  });
+}
+
+/** An empty database beside content is no new store: what it held is lost, and would be collected. */
+function needNoContent(layout: Layout): void {
+  const { database: file } = layout;
+  if (!existsSync(layout.backup) && blobPlaces(layout.blobs).length === 0) return;
+  throw new LaminaError(Code.DataLoss, `${file}: it is empty, and there is content: run fsck with repair`, {
     subject: file,
   });
 }
