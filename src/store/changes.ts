@@ -2,6 +2,7 @@
 import { renameSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Code, LaminaError } from '../base/index.js';
+import { fileError } from './layout.js';
 import { checkIdentifier, splitSnapshotKey } from './names.js';
 import { TABLES, type Table } from './rows.js';
 import type { Row, Value } from './sqlite.js';
@@ -75,10 +76,19 @@ export class Changes extends View {
     return this.#described;
   }
 
-  /** Brings files back to where the rows as they were have them. */
-  undoMoves(): void {
-    for (const { from, to } of this.#moves.reverse()) renameSync(to, from);
+  /** Brings files back to where the rows as they were have them. @returns false when one stays for `settle` */
+  undoMoves(): boolean {
+    let isDone = true;
+    for (const { from, to } of this.#moves.reverse()) {
+      try {
+        renameSync(to, from);
+      } catch {
+        // The error that led here is the one to be told.
+        isDone = false;
+      }
+    }
     this.#moves.length = 0;
+    return isDone;
   }
 
   protected now(): number {
@@ -175,17 +185,28 @@ export class Changes extends View {
     this.database.run(sql, ...table.values(row));
   }
 
-  /** The row is gone: its files follow after the commit. */
-  protected letGo(object: ObjectName, row: Row): string | undefined {
+  /**
+   * The row is gone: its files follow after the commit.
+   * @param isForGood nothing will tell of them any more: it is written down until they have followed
+   */
+  protected letGo(object: ObjectName, row: Row, isForGood: boolean): string | undefined {
     const place = this.#placeOf(object, row);
-    if (place !== undefined) this.#loose.push({ place, object });
+    if (place !== undefined) this.#loosen({ place, object }, isForGood);
     // A blob that no namespace has is kept as long as an ingest waits for it.
     const { expected } = row;
     if (object.kind === 'ingest' && typeof expected === 'string') {
       const blob: ObjectName = { kind: 'content', namespace: object.namespace, key: expected };
-      this.#loose.push({ place: this.context.layout.blobPlace(expected), object: blob });
+      this.#loosen({ place: this.context.layout.blobPlace(expected), object: blob }, true);
     }
     return place;
+  }
+
+  #loosen(place: Place, isForGood: boolean): void {
+    this.#loose.push(place);
+    if (!isForGood) return;
+    const { kind, namespace, key } = place.object;
+    const sql = 'INSERT OR REPLACE INTO loose (place, kind, ns, key) VALUES (?, ?, ?, ?)';
+    this.database.run(sql, place.place, kind, namespace, key);
   }
 
   #placeOf({ kind, namespace, key }: ObjectName, row: Row): string | undefined {
@@ -202,7 +223,11 @@ export class Changes extends View {
     const [from, to] = [layout.inTrash(place), layout.at(place)];
     if (!exists(from) || exists(to)) return;
     layout.makeFolder(dirname(to));
-    renameSync(from, to);
+    try {
+      renameSync(from, to);
+    } catch (error) {
+      throw fileError(error, from);
+    }
     this.#moves.push({ from, to });
   }
 }

@@ -55,8 +55,13 @@ export class Layout {
     return join(this.root, this.ingestPlace(namespace, ref));
   }
 
+  /** @throws LaminaError with the path */
   makeFolder(path: string): void {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
+    try {
+      mkdirSync(path, { recursive: true, mode: 0o700 });
+    } catch (error) {
+      throw fileError(error, path);
+    }
   }
 
   /** Where the file or directory of a place lies while it is in the trash. */
@@ -104,6 +109,7 @@ const REMEDIES: Readonly<Record<string, readonly [Code, string]>> = {
 export function fileError(error: unknown, file: string): unknown {
   if (!isErrno(error)) return error;
   const [code, remedy] = REMEDIES[error.code] ?? [Code.Internal, 'check it'];
-  const path = error.path ?? file;
-  return new LaminaError(code, `${path}: ${remedy}: ${error.message}`, { subject: path, cause: error });
+  // A path through a descriptor says nothing to who reads it.
+  const path = error.path === undefined || error.path.startsWith('/proc/') ? file : error.path;
+  return new LaminaError(code, `${path}: ${remedy}: ${error.syscall}: ${error.code}`, { subject: path, cause: error });
 }

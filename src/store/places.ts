@@ -87,11 +87,18 @@ export function settle(database: Database, layout: Layout, places: readonly Plac
   }
 }
 
+/** Within a transaction, once they are settled. */
+export function forgetLoose(database: Database, places: readonly Place[]): void {
+  for (const { place } of places) database.run('DELETE FROM loose WHERE place = ?', place);
+}
+
 /** What a crash may have left where it does not belong: all there is in the trash, in rows or in files. */
 export function findLoose(database: Database, layout: Layout): Place[] {
   const places = new Map<string, Place>();
   const add = (place: string, object: ObjectName): void => void places.set(place, { place, object });
-  for (const row of database.all('SELECT place, kind, ns, key FROM trash WHERE place IS NOT NULL')) {
+  const sql =
+    'SELECT place, kind, ns, key FROM trash WHERE place IS NOT NULL UNION ALL SELECT place, kind, ns, key FROM loose';
+  for (const row of database.all(sql)) {
     const kind = row['kind'] as ObjectName['kind'];
     add(String(row['place']), { kind, namespace: String(row['ns']), key: String(row['key']) });
   }

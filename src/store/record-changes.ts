@@ -274,7 +274,7 @@ export class RecordChanges extends LeaseChanges {
   /** Removes for good. */
   protected remove(name: ObjectName, proof?: string): void {
     this.checkUnused(name);
-    this.letGo(name, this.take(name));
+    this.letGo(name, this.take(name), true);
     this.dropFromLeases(name);
     this.note('delete', name, proof);
   }

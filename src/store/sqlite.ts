@@ -92,7 +92,7 @@ export class Database implements Disposable {
     this.#isClosed = true;
     this.#statements.clear();
     this.#listing.clear();
-    this.#try(() => this.#database.close());
+    this.#database.close();
   }
 
   /** One or several statements without parameters or results. */
@@ -156,7 +156,6 @@ export class Database implements Disposable {
   }
 
   #statement(sql: string): StatementSync {
-    if (this.#isClosed) throw new LaminaError(Code.FailedPrecondition, `${this.file}: closed`, { subject: this.file });
     const known = this.#statements.get(sql);
     if (known !== undefined) return known;
     const statement = this.#database.prepare(sql);
@@ -165,6 +164,7 @@ export class Database implements Disposable {
   }
 
   #try<T>(work: () => T): T {
+    if (this.#isClosed) throw new LaminaError(Code.FailedPrecondition, `${this.file}: closed`, { subject: this.file });
     try {
       return work();
     } catch (error) {

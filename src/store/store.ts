@@ -1,12 +1,12 @@
 /** The metadata store: opening, reading, writing, closing. docs/store.md tells how it is used. */
 import { existsSync } from 'node:fs';
 import { Code, LaminaError } from '../base/index.js';
-import { rowKey } from './changes.js';
+import { type Place, rowKey } from './changes.js';
 import { checkDatabase } from './check.js';
 import { ContentFiles } from './content.js';
 import { DEFAULT_ROOT, Layout } from './layout.js';
 import { backUpWhenDue, checkpoint, copyDatabase, shrink, WRITER_SETTINGS } from './maintenance.js';
-import { blobPlaces, findLoose, settle } from './places.js';
+import { blobPlaces, findLoose, forgetLoose, settle } from './places.js';
 import { removeDoomed } from './removal.js';
 import { TABLES } from './rows.js';
 import { checkVersion, MIGRATIONS, migrate } from './schema.js';
@@ -53,6 +53,8 @@ export class Store implements Disposable {
   readonly #writer = new Writer();
   readonly #isReadOnly: boolean;
   #isClosed = false;
+  /** Places that need not be remembered any more, from the next commit on. */
+  #settled: readonly Place[] = [];
   /** Files are not yet where the rows have them. */
   #isUnsettled = false;
   /** The transaction under way, whose view nested reads get. */
@@ -119,13 +121,15 @@ export class Store implements Disposable {
       if (!(error instanceof LaminaError)) throw error;
       return;
     }
-    if (!this.#isUnsettled) this.#writer.leave(this.#database);
+    if (this.#isUnsettled) return;
+    this.#writer.leave(this.#database, () => forgetLoose(this.#database, this.#settled));
   }
 
   /** Calls `work` with one consistent view, valid until it returns. Never waits for a writer. */
   read<T>(work: (view: View) => T): T {
     if (this.#current !== undefined) return work(this.#current);
-    return this.#within('BEGIN', new View(this.#context), work, () => this.#database.exec('COMMIT'));
+    const commit = (): void => this.#database.exec('COMMIT');
+    return this.#within('BEGIN', new View(this.#context), work, commit, () => undefined);
   }
 
   /**
@@ -138,16 +142,20 @@ export class Store implements Disposable {
     if (this.#isReadOnly) throw new LaminaError(Code.FailedPrecondition, `${this.root}: opened for reading only`);
     if (this.#current !== undefined) throw new LaminaError(Code.FailedPrecondition, 'a write within another');
     const transaction = new Transaction(this.#context, by);
-    const result = this.#within('BEGIN IMMEDIATE', transaction, work, () => {
-      try {
-        transaction.trimJournal();
-        this.#writer.register(this.#database);
-        this.#database.exec('COMMIT');
-      } catch (error) {
-        transaction.undoMoves();
-        throw error;
-      }
-    });
+    const commit = (): void => {
+      transaction.trimJournal();
+      this.#writer.register(this.#database);
+      this.#database.exec('COMMIT');
+    };
+    const undo = (): void => {
+      if (!transaction.undoMoves()) this.#isUnsettled = true;
+    };
+    const all = (tx: Transaction): T => {
+      forgetLoose(this.#database, this.#settled);
+      return work(tx);
+    };
+    const result = this.#within('BEGIN IMMEDIATE', transaction, all, commit, undo);
+    this.#settled = [];
     this.#writer.registered();
     this.#follow(transaction);
     return result;
@@ -161,6 +169,7 @@ export class Store implements Disposable {
         if (row !== undefined) writeRecord(this.#layout, row);
       }
       settle(this.#database, this.#layout, loose);
+      this.#settled = loose;
       checkpoint(this.#database);
     } catch (error) {
       if (!(error instanceof LaminaError)) throw error;
@@ -188,7 +197,7 @@ export class Store implements Disposable {
    * @throws LaminaError Unavailable while another process keeps writing
    */
   maintain(): void {
-    settle(this.#database, this.#layout, findLoose(this.#database, this.#layout));
+    this.#settleAll();
     this.#isUnsettled = false;
     shrink(this.#database);
     backUpWhenDue(this.#database, this.#layout, Date.now());
@@ -199,7 +208,7 @@ export class Store implements Disposable {
     await removeDoomed(this.#layout, signal);
   }
 
-  #within<V extends View, T>(begin: string, view: V, work: (view: V) => T, commit: () => void): T {
+  #within<V extends View, T>(begin: string, view: V, work: (view: V) => T, commit: () => void, undo: () => void): T {
     this.#database.exec(begin);
     this.#current = view;
     try {
@@ -211,12 +220,20 @@ export class Store implements Disposable {
       commit();
       return result;
     } catch (error) {
+      // As long as the lock is held.
+      undo();
       this.#database.rollBack();
       throw error;
     } finally {
       this.#current = undefined;
       view.end();
     }
+  }
+
+  #settleAll(): void {
+    const loose = findLoose(this.#database, this.#layout);
+    settle(this.#database, this.#layout, loose);
+    this.#settled = [...this.#settled, ...loose];
   }
 
   /** After an end that was not orderly. */
@@ -229,7 +246,7 @@ export class Store implements Disposable {
       const what = `${file}: it is damaged: run fsck with repair: ${wrong.slice(0, 3).join('; ')}`;
       throw new LaminaError(Code.DataLoss, what, { subject: file });
     }
-    settle(this.#database, this.#layout, findLoose(this.#database, this.#layout));
+    this.#settleAll();
     this.write({ command: 'recovery' }, () => forgetWriters(this.#database, dead));
   }
 }

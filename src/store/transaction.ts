@@ -23,7 +23,7 @@ export class Transaction extends RecordChanges {
     const name = nameOf(resource);
     this.checkUnused(name);
     const row = this.take(name);
-    const place = this.letGo(name, row);
+    const place = this.letGo(name, row, false);
     const resources = name.kind === 'lease' ? this.leaseResources(name.namespace, name.key) : [];
     if (name.kind === 'lease') {
       this.database.run('DELETE FROM lease_resources WHERE ns = ? AND lease = ?', name.namespace, name.key);
@@ -77,7 +77,7 @@ export class Transaction extends RecordChanges {
     const row = this.#trashRow(id);
     this.database.run(TABLES.trash.remove, id);
     const { kind, namespace, key } = trashOf(row);
-    this.letGo({ kind, namespace, key }, trashBody(row).row);
+    this.letGo({ kind, namespace, key }, trashBody(row).row, true);
     this.note('delete', { kind, namespace, key }, `trash item ${id} emptied`);
   }
 

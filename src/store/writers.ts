@@ -24,10 +24,18 @@ export class Writer {
   }
 
   /** An orderly end. It need not reach the disk: at worst the next one looks at a sound store. */
-  leave(database: Database): void {
+  leave(database: Database, last: () => void): void {
     if (!this.#isWritten) return;
     database.exec('PRAGMA synchronous = NORMAL');
-    database.run('DELETE FROM writers WHERE token = ?', this.#token);
+    database.exec('BEGIN IMMEDIATE');
+    try {
+      last();
+      database.run('DELETE FROM writers WHERE token = ?', this.#token);
+      database.exec('COMMIT');
+    } catch (error) {
+      database.rollBack();
+      throw error;
+    }
     this.#isWritten = false;
   }
 
