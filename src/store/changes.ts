@@ -60,6 +60,8 @@ export class Changes extends View {
   readonly #loose: Place[] = [];
   readonly #described: ObjectName[] = [];
   #act: number | undefined;
+  /** The lock is held: it changes here alone. */
+  #sequence: number | undefined;
 
   constructor(context: ViewContext, by: Actor) {
     super(context);
@@ -91,6 +93,11 @@ export class Changes extends View {
     return isDone;
   }
 
+  override sequence(): number {
+    this.#sequence ??= super.sequence();
+    return this.#sequence;
+  }
+
   protected now(): number {
     return Math.trunc(this.context.now());
   }
@@ -102,6 +109,7 @@ export class Changes extends View {
       this.#described.push({ kind, namespace, key });
     }
     const sequence = this.sequence() + 1;
+    this.#sequence = sequence;
     this.database.run(
       'INSERT INTO journal (seq, act, action, kind, ns, key, proof) VALUES (?, ?, ?, ?, ?, ?, ?)',
       sequence,

@@ -2,10 +2,10 @@
 import { createHash, type Hash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
 import { Code, isErrno, LaminaError } from '../base/index.js';
+import { identityOf, isGone } from '../sys/process-identity.js';
 import { exists } from './changes.js';
 import { fileError, type Layout } from './layout.js';
 import { parseDigest } from './names.js';
-import { identityOf, isGone } from './process-identity.js';
 import type { Transaction } from './transaction.js';
 import type { Actor, Ingest } from './types.js';
 import type { View } from './view.js';

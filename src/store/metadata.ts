@@ -11,10 +11,11 @@ export function readMetadata(database: Database, namespace: string): NamespaceMe
   const read = <T>(table: Table, columns: readonly string[], decode: (...values: Value[]) => T): T[] =>
     readAll(database, namespace, table, columns, decode);
   const leases = new Map<Value, MutableLease>();
-  const lease = (id: Value = '', labels: Value = ''): void => {
-    leases.set(id, { id: String(id), labels: readLabels(labels), content: [], snapshots: [], ingests: [], images: [] });
+  const lease = (id: Value = '', labels: Value = '', owner: Value = null): void => {
+    const lists = { content: [], snapshots: [], ingests: [], images: [] };
+    leases.set(id, { id: String(id), labels: readLabels(labels), owner: readOwner(owner), ...lists });
   };
-  read(TABLES.leases, ['labels'], lease);
+  read(TABLES.leases, ['labels', 'owner'], lease);
   read(TABLES.leaseResources, [], (of = '', type, id) => addResource(leases.get(of), String(type), String(id)));
   return {
     name: namespace,
@@ -24,19 +25,21 @@ export function readMetadata(database: Database, namespace: string): NamespaceMe
       target: String(target),
       labels: readLabels(labels),
     })),
-    content: read(TABLES.blobs, ['labels'], (digest, labels) => ({
+    content: read(TABLES.blobs, ['labels', 'size'], (digest, labels, size) => ({
       digest: String(digest),
       labels: readLabels(labels),
+      bytes: Number(size),
     })),
     ingests: read(TABLES.ingests, ['expected', 'expires'], (ref, expected, expires) => ({
       ref: String(ref),
       expected: expected === null ? undefined : String(expected),
       expireAt: expires === null ? undefined : Number(expires),
     })),
-    snapshots: read(TABLES.snapshots, ['parent', 'labels'], (snapshotter, name, parent, labels) => ({
+    snapshots: read(TABLES.snapshots, ['parent', 'labels', 'bytes'], (snapshotter, name, parent, labels, bytes) => ({
       key: `${snapshotter}/${name}`,
       parent: parent === null ? undefined : `${snapshotter}/${parent}`,
       labels: readLabels(labels),
+      bytes: Number(bytes),
     })),
     containers: read(TABLES.containers, ['snapshotter', 'snapshot', 'labels'], (id, snapshotter, snapshot, labels) => ({
       id: String(id),
@@ -83,4 +86,8 @@ function addResource(lease: MutableLease | undefined, type: string, id: string):
 
 function readLabels(text: Value | undefined): Labels {
   return text === '{}' ? NO_LABELS : (JSON.parse(String(text)) as Labels);
+}
+
+function readOwner(text: Value): LeaseMetadata['owner'] {
+  return text === null ? undefined : (JSON.parse(String(text)) as NonNullable<LeaseMetadata['owner']>);
 }

@@ -76,7 +76,7 @@ function moveIfThere(layout: Layout, from: string, to: string): void {
  */
 export function settle(database: Database, layout: Layout, places: readonly Place[]): void {
   for (let at = 0; at < places.length; at += BATCH) {
-    database.exec('BEGIN IMMEDIATE');
+    database.beginWrite();
     try {
       for (const place of places.slice(at, at + BATCH)) settleOne(database, layout, place);
     } catch (error) {

@@ -170,7 +170,7 @@ function write(file: string, { rows, unproven }: Salvaged, now: number): void {
   using database = new Database(file, { busyMs: 0, readOnly: false });
   database.exec('PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL');
   migrate(database);
-  database.exec('BEGIN IMMEDIATE');
+  database.beginWrite();
   for (const [table, found] of rows) {
     for (const row of found.values()) database.run(table.insert, ...table.values(row));
   }

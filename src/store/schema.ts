@@ -83,7 +83,7 @@ export function checkVersion(database: Database, migrations: readonly string[] =
 /** Brings a store to the newest schema, each step whole or not at all; does nothing to one that has it. */
 export function migrate(database: Database, migrations: readonly string[] = MIGRATIONS): void {
   while (checkVersion(database, migrations) < migrations.length) {
-    database.exec('BEGIN IMMEDIATE');
+    database.beginWrite();
     try {
       // Another process may have done it while this one waited.
       const version = checkVersion(database, migrations);

@@ -15,7 +15,9 @@ export interface DatabaseOptions {
 const Result = {
   Busy: 5,
   Locked: 6,
+  NoMemory: 7,
   ReadOnly: 8,
+  Interrupt: 9,
   IoError: 10,
   Corrupt: 11,
   Full: 13,
@@ -27,6 +29,19 @@ interface Complaint {
   readonly code: Code;
   readonly text: string;
 }
+
+/** After these SQLite may have ended the transaction itself: what follows would be one of its own each. */
+const ENDING: ReadonlySet<number> = new Set([
+  Result.NoMemory,
+  Result.Interrupt,
+  Result.IoError,
+  Result.Corrupt,
+  Result.Full,
+]);
+
+/** SQLite's own waiting grows to 100 ms and misses the gaps that another writer leaves on purpose. */
+const POLL_MS = 2;
+const clock = new Int32Array(new SharedArrayBuffer(4));
 
 const COMPLAINTS: ReadonlyMap<number, Complaint> = new Map([
   [Result.Busy, { code: Code.Unavailable, text: 'another process is writing to it: try again' }],
@@ -41,6 +56,11 @@ const COMPLAINTS: ReadonlyMap<number, Complaint> = new Map([
   [Result.CannotOpen, { code: Code.Unavailable, text: 'it cannot be opened: check that its directory can be used' }],
   [Result.NotADatabase, { code: Code.DataLoss, text: 'it is no database any more: run fsck with repair' }],
 ]);
+
+function resultOf(error: unknown): number {
+  const has = error instanceof Error && 'errcode' in error && typeof error.errcode === 'number';
+  return has ? Number(error.errcode) & 0xff : 0;
+}
 
 /** An error of SQLite as one of Lamina's: the file, what is wrong, what to do. */
 export function storeError(error: unknown, file: string): unknown {
@@ -65,10 +85,13 @@ function loadSqlite(): typeof import('node:sqlite') {
 
 export class Database implements Disposable {
   readonly file: string;
+  readonly #busyMs: number;
   readonly #database: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
   readonly #listing = new Map<string, (...values: Value[]) => Value[][]>();
   #isClosed = false;
+  /** What has ended the transaction before its time. */
+  #broken: unknown;
 
   /**
    * Opens a file, which is made unless `readOnly`.
@@ -76,10 +99,11 @@ export class Database implements Disposable {
    */
   constructor(file: string, { busyMs, readOnly }: DatabaseOptions) {
     this.file = file;
+    this.#busyMs = Math.max(0, Math.round(busyMs));
     const { DatabaseSync } = loadSqlite();
     this.#database = this.#try(() => new DatabaseSync(file, { readOnly }));
     try {
-      this.exec(`PRAGMA busy_timeout = ${Math.max(0, Math.round(busyMs))}`);
+      this.exec(`PRAGMA busy_timeout = ${this.#busyMs}`);
       this.exec('PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY');
     } catch (error) {
       this[Symbol.dispose]();
@@ -146,8 +170,33 @@ export class Database implements Disposable {
     return typeof first === 'number' ? first : 0;
   }
 
+  /**
+   * Begins a write transaction.
+   * @throws LaminaError Unavailable when another has not ended after `busyMs`
+   */
+  beginWrite(): void {
+    const end = performance.now() + this.#busyMs;
+    this.exec('PRAGMA busy_timeout = 0');
+    try {
+      while (!this.#tryBegin(performance.now() >= end)) Atomics.wait(clock, 0, 0, POLL_MS);
+    } finally {
+      this.exec(`PRAGMA busy_timeout = ${this.#busyMs}`);
+    }
+  }
+
+  #tryBegin(isLast: boolean): boolean {
+    try {
+      this.exec('BEGIN IMMEDIATE');
+      return true;
+    } catch (error) {
+      if (isLast || !(error instanceof LaminaError) || error.code !== Code.Unavailable) throw error;
+      return false;
+    }
+  }
+
   /** Ends a transaction that may be gone already: SQLite ends it itself after some errors. */
   rollBack(): void {
+    this.#broken = undefined;
     try {
       this.#database.exec('ROLLBACK');
     } catch (error) {
@@ -165,10 +214,13 @@ export class Database implements Disposable {
 
   #try<T>(work: () => T): T {
     if (this.#isClosed) throw new LaminaError(Code.FailedPrecondition, `${this.file}: closed`, { subject: this.file });
+    if (this.#broken !== undefined) throw this.#broken;
     try {
       return work();
     } catch (error) {
-      throw storeError(error, this.file);
+      const told = storeError(error, this.file);
+      if (ENDING.has(resultOf(error))) this.#broken = told;
+      throw told;
     }
   }
 }

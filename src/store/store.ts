@@ -117,19 +117,24 @@ export class Store implements Disposable {
     // What fails here costs no data: the next who opens the store looks after it.
     try {
       backUpWhenDue(this.#database, this.#layout, Date.now());
+      if (this.#isUnsettled) return;
+      this.#writer.leave(this.#database, () => forgetLoose(this.#database, this.#settled));
     } catch (error) {
       if (!(error instanceof LaminaError)) throw error;
-      return;
     }
-    if (this.#isUnsettled) return;
-    this.#writer.leave(this.#database, () => forgetLoose(this.#database, this.#settled));
   }
 
   /** Calls `work` with one consistent view, valid until it returns. Never waits for a writer. */
   read<T>(work: (view: View) => T): T {
     if (this.#current !== undefined) return work(this.#current);
     const commit = (): void => this.#database.exec('COMMIT');
-    return this.#within('BEGIN', new View(this.#context), work, commit, () => undefined);
+    return this.#within(
+      () => this.#database.exec('BEGIN'),
+      new View(this.#context),
+      work,
+      commit,
+      () => undefined,
+    );
   }
 
   /**
@@ -154,7 +159,7 @@ export class Store implements Disposable {
       forgetLoose(this.#database, this.#settled);
       return work(tx);
     };
-    const result = this.#within('BEGIN IMMEDIATE', transaction, all, commit, undo);
+    const result = this.#within(() => this.#database.beginWrite(), transaction, all, commit, undo);
     this.#settled = [];
     this.#writer.registered();
     this.#follow(transaction);
@@ -208,8 +213,14 @@ export class Store implements Disposable {
     await removeDoomed(this.#layout, signal);
   }
 
-  #within<V extends View, T>(begin: string, view: V, work: (view: V) => T, commit: () => void, undo: () => void): T {
-    this.#database.exec(begin);
+  #within<V extends View, T>(
+    begin: () => void,
+    view: V,
+    work: (view: V) => T,
+    commit: () => void,
+    undo: () => void,
+  ): T {
+    begin();
     this.#current = view;
     try {
       const result = work(view);

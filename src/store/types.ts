@@ -1,5 +1,6 @@
 /** What the store holds. Times are milliseconds since the epoch, sizes are bytes. */
 import { type Labels, type Resource, ResourceType } from '../gc/index.js';
+import type { ProcessIdentity } from '../sys/process-identity.js';
 
 /** Everything that has a record, and is named in the journal. */
 export type ObjectKind = 'namespace' | 'lease' | 'image' | 'content' | 'ingest' | 'snapshot' | 'container' | 'sandbox';
@@ -34,17 +35,6 @@ export function objectOf({ type, namespace, key }: Resource): ObjectName | undef
 export function resourceOf({ kind, namespace, key }: ObjectName): Resource | undefined {
   const type = TYPE_OF_KIND.get(kind);
   return type === undefined ? undefined : { type, namespace, key };
-}
-
-/** The one process that had this pid at this time. */
-export interface ProcessIdentity {
-  readonly pid: number;
-  /** Field 22 of /proc/PID/stat: clock ticks since the boot. */
-  readonly startTime: number;
-  /** /proc/sys/kernel/random/boot_id. */
-  readonly bootId: string;
-  /** The link /proc/PID/ns/pid: a pid says nothing in another namespace. */
-  readonly pidNamespace?: string | undefined;
 }
 
 /** Who changes something, for the journal. */
@@ -184,6 +174,11 @@ export interface TrashItem extends ObjectName {
   readonly digest: string | undefined;
   /** Leases that kept it, and get it back. */
   readonly leases: readonly string[];
+  readonly labels: Labels;
+  /** Of an image: the digest it names. */
+  readonly target: string | undefined;
+  /** Of a snapshot: the name of its parent. */
+  readonly parent: string | undefined;
 }
 
 export interface SavedPlan {
@@ -192,4 +187,4 @@ export interface SavedPlan {
   readonly body: Json;
 }
 
-export type { Labels, Resource };
+export type { Labels, ProcessIdentity, Resource };

@@ -264,6 +264,7 @@ export function trashBody(row: Row): TrashBody {
 export function trashOf(row: Row): TrashItem {
   const kind = text(row['kind']) as ObjectKind;
   const place = optionalText(row['place']);
+  const body = trashBody(row);
   return {
     id: number(row['id']),
     time: number(row['time']),
@@ -273,7 +274,10 @@ export function trashOf(row: Row): TrashItem {
     reason: text(row['reason']),
     bytes: number(row['bytes']),
     digest: kind === 'content' && place !== undefined ? text(row['key']) : undefined,
-    leases: trashBody(row).leases,
+    leases: body.leases,
+    labels: body.row['labels'] === undefined ? {} : labelsOf(body.row),
+    target: optionalText(body.row['target']),
+    parent: optionalText(body.row['parent']),
   };
 }
 

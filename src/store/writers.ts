@@ -4,7 +4,7 @@
  * that it had no orderly end.
  */
 import { randomBytes } from 'node:crypto';
-import { identityOf, isGone } from './process-identity.js';
+import { identityOf, isGone } from '../sys/process-identity.js';
 import type { Database } from './sqlite.js';
 import type { ProcessIdentity } from './types.js';
 
@@ -27,7 +27,7 @@ export class Writer {
   leave(database: Database, last: () => void): void {
     if (!this.#isWritten) return;
     database.exec('PRAGMA synchronous = NORMAL');
-    database.exec('BEGIN IMMEDIATE');
+    database.beginWrite();
     try {
       last();
       database.run('DELETE FROM writers WHERE token = ?', this.#token);

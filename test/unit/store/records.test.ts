@@ -257,13 +257,15 @@ describe('metadata', () => {
     const [metadata] = store.read((view) => [...view.metadata()]);
     assert.deepEqual(metadata, {
       name: NS,
-      leases: [{ id: 'l', labels, content: [A], ingests: ['r'], images: ['i'], snapshots: ['overlayfs/s'] }],
+      leases: [
+        { id: 'l', labels, content: [A], ingests: ['r'], images: ['i'], snapshots: ['overlayfs/s'], owner: undefined },
+      ],
       images: [{ name: 'i', target: A, labels }],
-      content: [{ digest: A, labels }],
+      content: [{ digest: A, labels, bytes: 1 }],
       ingests: [{ ref: 'r', expected: B, expireAt: 7 }],
       snapshots: [
-        { key: 'overlayfs/p', parent: undefined, labels: {} },
-        { key: 'overlayfs/s', parent: 'overlayfs/p', labels },
+        { key: 'overlayfs/p', parent: undefined, labels: {}, bytes: 0 },
+        { key: 'overlayfs/s', parent: 'overlayfs/p', labels, bytes: 0 },
       ],
       containers: [{ id: 'c', snapshot: 'overlayfs/s', labels }],
       sandboxes: [{ id: 'b', labels }],
