@@ -1,5 +1,5 @@
 /** What every change of the store has in common: its row, its line in the journal, files that follow it. */
-import { renameSync, statSync } from 'node:fs';
+import { existsSync, renameSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Code, LaminaError } from '../base/index.js';
 import { fileError } from './layout.js';
@@ -229,7 +229,7 @@ export class Changes extends View {
   protected fetch(place: string): void {
     const { layout } = this.context;
     const [from, to] = [layout.inTrash(place), layout.at(place)];
-    if (!exists(from) || exists(to)) return;
+    if (!existsSync(from) || existsSync(to)) return;
     layout.makeFolder(dirname(to));
     try {
       renameSync(from, to);
@@ -242,10 +242,6 @@ export class Changes extends View {
 
 function alreadyExists(name: ObjectName): LaminaError {
   return new LaminaError(Code.AlreadyExists, `${describe(name)}: already exists`, { subject: name.key });
-}
-
-export function exists(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false }) !== undefined;
 }
 
 function keyOf(table: Table, row: Row): Value[] {

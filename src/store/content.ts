@@ -1,4 +1,5 @@
 /** The files of blobs and ingests. A blob's file is one for all namespaces that have it. */
+
 import { createHash, type Hash } from 'node:crypto';
 import { closeSync, createReadStream, fstatSync, openSync, type ReadStream } from 'node:fs';
 import { Code, isErrno, LaminaError } from '../base/index.js';
@@ -6,6 +7,7 @@ import { IngestWriter } from './ingest.js';
 import { beginIngest, type ContentHost, type IngestOptions } from './ingest-files.js';
 import { fileError, type Layout } from './layout.js';
 import { parseDigest } from './names.js';
+import { REPAIR } from './remedies.js';
 import type { Actor, Ingest } from './types.js';
 
 export interface ReadOptions {
@@ -126,7 +128,7 @@ export function hashOf(digest: string): Hash {
 }
 
 function dataLoss(path: string, why: string): LaminaError {
-  return new LaminaError(Code.DataLoss, `${path}: ${why}: run fsck with repair, then ingest it again`, {
+  return new LaminaError(Code.DataLoss, `${path}: ${why}: ${REPAIR}, then ingest it again`, {
     subject: path,
   });
 }

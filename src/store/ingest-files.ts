@@ -1,9 +1,9 @@
 /** Beginning an ingest: its row, then its directory. */
 import { createHash, type Hash } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { Code, isErrno, LaminaError } from '../base/index.js';
 import { identityOf, isGone } from '../sys/process-identity.js';
-import { exists } from './changes.js';
 import { fileError, type Layout } from './layout.js';
 import { parseDigest } from './names.js';
 import type { Transaction } from './transaction.js';
@@ -91,7 +91,7 @@ function begin(host: ContentHost, layout: Layout, options: IngestOptions, tx: Tr
   const keep = (type: string, id: string): void => {
     if (lease !== undefined) tx.addLeaseResource(namespace, lease, { type, id });
   };
-  const hasFile = expected !== undefined && exists(layout.blob(expected));
+  const hasFile = expected !== undefined && existsSync(layout.blob(expected));
   if (hasFile && tx.blob(namespace, expected) !== undefined) {
     keep('content', expected);
     return 'exists';

@@ -1,8 +1,10 @@
 /** Where everything lies below the root. Each name is made of checked parts, so none leads elsewhere. */
+
 import { mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { Code, isErrno, LaminaError } from '../base/index.js';
 import { ingestFolder, parseDigest } from './names.js';
+import { CHECK } from './remedies.js';
 
 export const DEFAULT_ROOT = '/var/lib/lamina';
 
@@ -99,7 +101,7 @@ export class Layout {
 const REMEDIES: Readonly<Record<string, readonly [Code, string]>> = {
   ENOSPC: [Code.ResourceExhausted, 'no space is left on its file system: free some and try again'],
   EDQUOT: [Code.ResourceExhausted, 'the quota is used up: free some space and try again'],
-  EIO: [Code.Internal, 'reading or writing failed: check the disk and the kernel log, then run fsck'],
+  EIO: [Code.Internal, `reading or writing failed: check the disk and the kernel log, then ${CHECK}`],
   EROFS: [Code.PermissionDenied, 'its file system is read-only: check the kernel log for why'],
   ENOTDIR: [Code.FailedPrecondition, 'a directory is needed there'],
   EACCES: [Code.PermissionDenied, 'this user may not use it'],

@@ -22,15 +22,29 @@ const BACKUP_MS = 60 * 60 * 1_000;
 export const WRITER_SETTINGS = `PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;
   PRAGMA journal_size_limit = ${LOG_LIMIT}`;
 
-/** Brings a long log into the database. Does nothing while another does it, or writes. */
-export function checkpoint(database: Database): void {
-  const size = statSync(`${database.file}-wal`, { throwIfNoEntry: false })?.size ?? 0;
-  if (size < LOG_BYTES) return;
-  database.all('PRAGMA wal_checkpoint(PASSIVE)');
+/** Brings a long log into the database, between commits. */
+export class Checkpoints {
+  readonly #database: Database;
+  /** The size of the log at which it is due. */
+  #due = LOG_BYTES;
+
+  constructor(database: Database) {
+    this.#database = database;
+  }
+
+  /** Does nothing while the log is short, and what it can while others read or write. */
+  run(): void {
+    const log = `${this.#database.file}-wal`;
+    const size = (): number => statSync(log, { throwIfNoEntry: false })?.size ?? 0;
+    if (size() < this.#due) return;
+    this.#database.checkpoint();
+    // A reader of an old state keeps it from being emptied: then not again at each commit.
+    this.#due = size() + LOG_BYTES;
+  }
 }
 
 /** Gives pages that nothing uses back to the file system. */
-export function shrink(database: Database): void {
+export function shrink(database: Database, checkpoints: Checkpoints): void {
   const isMuch = (): boolean => {
     const free = database.number('PRAGMA freelist_count');
     return free > FREE_PAGES && free > database.number('PRAGMA page_count') * FREE_SHARE;
@@ -38,7 +52,7 @@ export function shrink(database: Database): void {
   if (!isMuch()) return;
   do {
     database.exec(`PRAGMA incremental_vacuum(${FREE_STEP})`);
-    checkpoint(database);
+    checkpoints.run();
   } while (isMuch());
 }
 

@@ -7,10 +7,10 @@
  *
  * So a crash between a commit and a rename leaves nothing wrong, only something to be done: `settle`.
  */
-import { type Dirent, readdirSync, readFileSync, renameSync } from 'node:fs';
+import { type Dirent, existsSync, readdirSync, readFileSync, renameSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { isErrno, randomName } from '../base/index.js';
-import { exists, type Place } from './changes.js';
+import type { Place } from './changes.js';
 import { fileError, type Layout } from './layout.js';
 import { isHexOf } from './names.js';
 import type { Database } from './sqlite.js';
@@ -46,13 +46,15 @@ function settleOne(database: Database, layout: Layout, place: Place): void {
   const [own, trash] = [layout.at(place.place), layout.inTrash(place.place)];
   const claim = claimOf(database, place);
   if (claim === 'object') {
-    if (!exists(own)) moveIfThere(layout, trash, own);
+    if (!existsSync(own)) moveIfThere(layout, trash, own);
     else doom(layout, trash);
-    return;
+  } else if (claim === 'nothing') {
+    doom(layout, own);
+    doom(layout, trash);
+  } else if (existsSync(own)) {
+    if (existsSync(trash)) doom(layout, own);
+    else moveIfThere(layout, own, trash);
   }
-  if (claim === 'trash' && !exists(trash)) moveIfThere(layout, own, trash);
-  doom(layout, own);
-  if (claim === 'nothing') doom(layout, trash);
 }
 
 function doom(layout: Layout, path: string): void {
@@ -60,11 +62,11 @@ function doom(layout: Layout, path: string): void {
 }
 
 function moveIfThere(layout: Layout, from: string, to: string): void {
-  if (!exists(from)) return;
+  if (!existsSync(from)) return;
   try {
     renameSync(from, to);
   } catch (error) {
-    if (!isErrno(error, 'ENOENT') || exists(dirname(to))) throw error;
+    if (!isErrno(error, 'ENOENT') || existsSync(dirname(to))) throw error;
     layout.makeFolder(dirname(to));
     renameSync(from, to);
   }

@@ -1,7 +1,9 @@
 /** Records as rows: the columns of each table, checksums, JSON in columns. */
+
 import { crc32 } from 'node:zlib';
 import { Code, LaminaError } from '../base/index.js';
 import { expiryOf, type Labels } from '../gc/index.js';
+import { REPAIR } from './remedies.js';
 import type { Row, Value } from './sqlite.js';
 import type {
   Blob,
@@ -124,7 +126,7 @@ export const TABLES = {
 
 /** A row that is not what was written. */
 export function damaged(file: string, what: string): LaminaError {
-  return new LaminaError(Code.DataLoss, `${file}: ${what} is damaged: run fsck with repair`, { subject: file });
+  return new LaminaError(Code.DataLoss, `${file}: ${what} is damaged: ${REPAIR}`, { subject: file });
 }
 
 export const text = (value: Value | undefined): string => (typeof value === 'string' ? value : '');

@@ -2,10 +2,9 @@
  * What a snapshot's directory says of itself, for rebuilding lost metadata. The directory is the
  * snapshotter's, `snapshots/SNAPSHOTTER/BACKEND`; a snapshot without one has no record.
  */
-import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isErrno } from '../base/index.js';
-import { exists } from './changes.js';
 import { fileError, type Layout } from './layout.js';
 import { TABLES } from './rows.js';
 import type { Row } from './sqlite.js';
@@ -15,7 +14,7 @@ const NAME = 'lamina.json';
 /** Writes the record of a snapshot that has a directory. */
 export function writeRecord(layout: Layout, row: Row): void {
   const folder = layout.at(layout.snapshotPlace(String(row['snapshotter']), String(row['backend'])));
-  if (!exists(folder)) return;
+  if (!existsSync(folder)) return;
   const made = join(folder, `.${NAME}`);
   try {
     writeFileSync(made, `${JSON.stringify(TABLES.snapshots.strip(row))}\n`, { mode: 0o600 });

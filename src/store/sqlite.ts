@@ -1,6 +1,8 @@
 /** The only file that knows node:sqlite: opening, cached statements, transactions, errors. */
+
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { Code, LaminaError, messageOf } from '../base/index.js';
+import { CHECK, REPAIR } from './remedies.js';
 
 export type Value = string | number | null;
 export type Row = Readonly<Record<string, Value>>;
@@ -49,12 +51,12 @@ const COMPLAINTS: ReadonlyMap<number, Complaint> = new Map([
   [Result.ReadOnly, { code: Code.PermissionDenied, text: 'it cannot be written: check its owner, mode and mount' }],
   [
     Result.IoError,
-    { code: Code.Internal, text: 'reading or writing failed: check the disk and the kernel log, then run fsck' },
+    { code: Code.Internal, text: `reading or writing failed: check the disk and the kernel log, then ${CHECK}` },
   ],
-  [Result.Corrupt, { code: Code.DataLoss, text: 'it is damaged: run fsck with repair' }],
+  [Result.Corrupt, { code: Code.DataLoss, text: `it is damaged: ${REPAIR}` }],
   [Result.Full, { code: Code.ResourceExhausted, text: 'no space is left on its file system: free some and try again' }],
   [Result.CannotOpen, { code: Code.Unavailable, text: 'it cannot be opened: check that its directory can be used' }],
-  [Result.NotADatabase, { code: Code.DataLoss, text: 'it is no database any more: run fsck with repair' }],
+  [Result.NotADatabase, { code: Code.DataLoss, text: `it is no database any more: ${REPAIR}` }],
 ]);
 
 function resultOf(error: unknown): number {
@@ -179,6 +181,16 @@ export class Database implements Disposable {
     this.exec('PRAGMA busy_timeout = 0');
     try {
       while (!this.#tryBegin(performance.now() >= end)) Atomics.wait(clock, 0, 0, POLL_MS);
+    } finally {
+      this.exec(`PRAGMA busy_timeout = ${this.#busyMs}`);
+    }
+  }
+
+  /** Brings the log into the database and empties it, as far as nobody else uses it now. */
+  checkpoint(): void {
+    this.exec('PRAGMA busy_timeout = 0');
+    try {
+      this.all('PRAGMA wal_checkpoint(TRUNCATE)');
     } finally {
       this.exec(`PRAGMA busy_timeout = ${this.#busyMs}`);
     }

@@ -1,12 +1,14 @@
 /** The metadata store: opening, reading, writing, closing. docs/store.md tells how it is used. */
+
 import { existsSync } from 'node:fs';
 import { Code, LaminaError } from '../base/index.js';
 import { type Place, rowKey } from './changes.js';
 import { checkDatabase } from './check.js';
 import { ContentFiles } from './content.js';
 import { DEFAULT_ROOT, Layout } from './layout.js';
-import { backUpWhenDue, checkpoint, copyDatabase, shrink, WRITER_SETTINGS } from './maintenance.js';
+import { backUpWhenDue, Checkpoints, copyDatabase, shrink, WRITER_SETTINGS } from './maintenance.js';
 import { blobPlaces, findLoose, forgetLoose, settle } from './places.js';
+import { REPAIR } from './remedies.js';
 import { removeDoomed } from './removal.js';
 import { TABLES } from './rows.js';
 import { checkVersion, MIGRATIONS, migrate } from './schema.js';
@@ -50,6 +52,7 @@ export class Store implements Disposable {
   readonly #layout: Layout;
   readonly #database: Database;
   readonly #context: ViewContext;
+  readonly #checkpoints: Checkpoints;
   readonly #writer = new Writer();
   readonly #isReadOnly: boolean;
   #isClosed = false;
@@ -93,6 +96,7 @@ export class Store implements Disposable {
     this.root = layout.root;
     this.#layout = layout;
     this.#database = database;
+    this.#checkpoints = new Checkpoints(database);
     this.#isReadOnly = options.readOnly ?? false;
     this.#context = { database, layout, now: options.now ?? Date.now };
     this.content = new ContentFiles(this, layout);
@@ -175,7 +179,7 @@ export class Store implements Disposable {
       }
       settle(this.#database, this.#layout, loose);
       this.#settled = loose;
-      checkpoint(this.#database);
+      this.#checkpoints.run();
     } catch (error) {
       if (!(error instanceof LaminaError)) throw error;
       this.#isUnsettled = true;
@@ -204,7 +208,7 @@ export class Store implements Disposable {
   maintain(): void {
     this.#settleAll();
     this.#isUnsettled = false;
-    shrink(this.#database);
+    shrink(this.#database, this.#checkpoints);
     backUpWhenDue(this.#database, this.#layout, Date.now());
   }
 
@@ -254,7 +258,7 @@ export class Store implements Disposable {
     const wrong = checkDatabase(this.#database);
     if (wrong.length > 0) {
       const { file } = this.#database;
-      const what = `${file}: it is damaged: run fsck with repair: ${wrong.slice(0, 3).join('; ')}`;
+      const what = `${file}: it is damaged: ${REPAIR}: ${wrong.slice(0, 3).join('; ')}`;
       throw new LaminaError(Code.DataLoss, what, { subject: file });
     }
     this.#settleAll();
@@ -272,7 +276,7 @@ function notMade(file: string): LaminaError {
 function needNoContent(layout: Layout): void {
   const { database: file } = layout;
   if (!existsSync(layout.backup) && blobPlaces(layout.blobs).length === 0) return;
-  throw new LaminaError(Code.DataLoss, `${file}: it is empty, and there is content: run fsck with repair`, {
+  throw new LaminaError(Code.DataLoss, `${file}: it is empty, and there is content: ${REPAIR}`, {
     subject: file,
   });
 }

@@ -90,7 +90,7 @@ describe('damaged metadata', () => {
           [Code.DataLoss, Code.FailedPrecondition].some((code) => code === error.code),
           error.message,
         );
-        assert.match(error.message, /metadata\.db: .*(run fsck|use )/);
+        assert.match(error.message, /metadata\.db: .*(lamina store fsck|use )/);
         noticed += 1;
       }
       await fsck({ root, repair: true });
@@ -138,7 +138,7 @@ describe('damaged metadata', () => {
           using store = Store.open({ root });
           return stateOf(store);
         },
-        laminaError(Code.DataLoss, /metadata\.db: .*run fsck with repair/),
+        laminaError(Code.DataLoss, /metadata\.db: .*run "lamina store fsck --repair"/),
       );
     }
   });
