@@ -16,7 +16,7 @@ const ROUNDS = 3;
 const BULK = 10_000;
 const PAIRS = 1_000_000;
 const PAIRS_AT_ONCE = 5_000;
-/** Of one set: a blob, an image, seven chained snapshots, a container; containerd's own benchmark has the same. */
+/** One set is a blob, an image, seven chained snapshots, a container; containerd's own benchmark has the same. */
 const SET = 10;
 
 const perSecond = (count: number, ms: number): number => (count / ms) * 1_000;

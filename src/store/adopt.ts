@@ -7,7 +7,7 @@ import { hashOf } from './content.js';
 import { fileError, type Layout } from './layout.js';
 import { parseDigest } from './names.js';
 
-/** The namespace of what nobody knows where it belongs. */
+/** The namespace of content whose own namespace is not known. */
 export const RECOVERED = 'recovered';
 /** Larger ones are no manifests. */
 const MANIFEST_BYTES = 4 << 20;

@@ -1,4 +1,4 @@
-/** What every change of the store has in common: its row, its line in the journal, files that follow it. */
+/** The common part of every change: its row, its line in the journal, files that follow it. */
 import { existsSync, renameSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Code, LaminaError } from '../base/index.js';
@@ -68,7 +68,7 @@ export class Changes extends View {
     this.#by = by;
   }
 
-  /** What may have lost its last owner: looked at once this is committed. */
+  /** Places that may have lost their last owner: looked at once this is committed. */
   get loose(): readonly Place[] {
     return this.#loose;
   }

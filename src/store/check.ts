@@ -3,7 +3,7 @@ import { messageOf } from '../base/index.js';
 import { TABLES } from './rows.js';
 import type { Database } from './sqlite.js';
 
-/** What is wrong, a line each; empty for a sound database. At most so many are looked for. */
+/** Lists what is wrong, a line each; empty for a sound database. It stops after `limit`. */
 export function checkDatabase(database: Database, limit = 20): string[] {
   const wrong: string[] = [];
   try {

@@ -11,7 +11,7 @@ import { REPAIR } from './remedies.js';
 import type { Actor, Ingest } from './types.js';
 
 export interface ReadOptions {
-  /** Of the first byte, 0 without it. */
+  /** The place of the first byte, 0 without it. */
   readonly offset?: number | undefined;
   /** All that follows without it. */
   readonly length?: number | undefined;
@@ -46,7 +46,7 @@ export class ContentFiles {
     this.#host.write(by, (tx) => tx.deleteIngest(namespace, ref));
   }
 
-  /** What is there of an ingest; undefined when there is none. */
+  /** The state of an ingest; undefined when there is none. */
   status(namespace: string, ref: string): IngestStatus | undefined {
     const ingest = this.#host.read((view) => view.ingest(namespace, ref));
     if (ingest === undefined) return undefined;

@@ -26,7 +26,7 @@ export interface Finding {
   /** The file or object. */
   readonly subject: string;
   readonly problem: string;
-  /** What was done, or is to be done by whom. */
+  /** Says what was done, or is to be done. */
   readonly remedy: string;
   readonly isRepaired: boolean;
 }
@@ -94,7 +94,7 @@ export async function fsck(options: FsckOptions = {}): Promise<FsckReport> {
   return { findings: check.findings, isSound: check.findings.every(({ isRepaired }) => isRepaired), blobs, rebuilt };
 }
 
-/** What makes the metadata unusable. */
+/** Lists why the metadata cannot be used. */
 function whatIsWrong(layout: Layout): string[] {
   if (!existsSync(layout.database)) {
     const isLost = existsSync(layout.backup) || blobPlaces(layout.blobs).length > 0;

@@ -10,7 +10,7 @@ import type { Transaction } from './transaction.js';
 import type { Actor, Ingest } from './types.js';
 import type { View } from './view.js';
 
-/** What content needs of its store. */
+/** The parts of a store that content needs. */
 export interface ContentHost {
   read<T>(work: (view: View) => T): T;
   write<T>(by: Actor, work: (tx: Transaction) => T): T;

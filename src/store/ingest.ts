@@ -11,7 +11,7 @@ import type { Transaction } from './transaction.js';
 export interface CommitOptions {
   /** How many bytes it must have. */
   readonly size?: number | undefined;
-  /** What its digest must be. */
+  /** The digest it must have. */
   readonly digest?: string | undefined;
   readonly labels?: Labels | undefined;
 }
@@ -62,7 +62,7 @@ export class IngestWriter implements AsyncDisposable {
         done += bytesWritten;
       }
     } catch (error) {
-      // What came of it is not in the digest.
+      // The bytes that did arrive are not in the digest.
       await data.truncate(this.#offset).catch(() => this.#end());
       throw fileError(error, `${folder}/data`);
     }
@@ -155,7 +155,7 @@ export class IngestWriter implements AsyncDisposable {
     }
     const own = fstatSync(data.fd);
     if (there?.ino === own.ino || (there !== undefined && tx.namespacesOf(digest).length > 0)) return;
-    // What no namespace has was left by a crash: nothing says that it is whole.
+    // A file that no namespace has was left by a crash: nothing says that it is whole.
     if (there !== undefined) unlinkSync(path);
     this.#link(path);
   }
@@ -169,7 +169,7 @@ export class IngestWriter implements AsyncDisposable {
     forgetIngest(this.#begun.folder);
   }
 
-  /** Ends writing. What was written stays, and can be gone on with under the same ref. */
+  /** Ends writing. The bytes stay, and the next writer of this ref goes on after them. */
   async close(): Promise<void> {
     await this.#last;
     if (!this.#isOpen) return;

@@ -17,9 +17,9 @@ export class Layout {
   readonly ingests: string;
   readonly snapshots: string;
   readonly trash: string;
-  /** What nothing claims any more and only has to be unlinked. */
+  /** Holds files that nothing claims any more and that only have to be unlinked. */
   readonly doomed: string;
-  /** What fsck took out because it is damaged. */
+  /** Holds files that fsck took out because they are damaged. */
   readonly damaged: string;
 
   constructor(root: string) {

@@ -1,4 +1,4 @@
-/** What keeps the files small and a copy at hand: checkpoints, free pages, backups. */
+/** Upkeep of the files: checkpoints, free pages, backups. */
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Code, LaminaError, randomName } from '../base/index.js';

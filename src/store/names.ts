@@ -83,7 +83,7 @@ export function checkBackend(name: string): void {
   }
 }
 
-/** What the type of a lease's resource names (containerd core/metadata/leases.go, parseLeaseResource). */
+/** Checks the type of a lease's resource (containerd core/metadata/leases.go, parseLeaseResource). */
 export function checkLeaseResource({ id, type }: LeaseResource): void {
   const [first = '', second, ...more] = type.split('/');
   if (!['content', 'ingests', 'images', 'snapshots'].includes(first)) {

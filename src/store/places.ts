@@ -30,7 +30,7 @@ function isHeld(database: Database, place: string, { kind, namespace, key }: Obj
   if (kind === 'content') {
     const sql = 'SELECT 1 FROM namespaces n JOIN blobs b ON b.ns = n.ns AND b.digest = ? LIMIT 1';
     if (database.get(sql, key) !== undefined) return true;
-    // Of another namespace that has dropped it since: the ingest has nothing else.
+    // Its own namespace may have dropped it since: the ingest has nothing else.
     return database.get('SELECT 1 FROM ingests WHERE expected = ? LIMIT 1', key) !== undefined;
   }
   if (kind === 'ingest') {
@@ -94,7 +94,7 @@ export function forgetLoose(database: Database, places: readonly Place[]): void 
   for (const { place } of places) database.run('DELETE FROM loose WHERE place = ?', place);
 }
 
-/** What a crash may have left where it does not belong: all there is in the trash, in rows or in files. */
+/** Finds files that a crash may have left where they do not belong. */
 export function findLoose(database: Database, layout: Layout): Place[] {
   const places = new Map<string, Place>();
   const add = (place: string, object: ObjectName): void => void places.set(place, { place, object });
@@ -138,7 +138,7 @@ export function snapshotPlaces(base: string): Place[] {
   );
 }
 
-/** An ingest's directory says itself which it is; one that does not is nobody's. */
+/** An ingest's directory says itself which it is; one that does not belongs to none. */
 export function ingestPlaces(base: string): Place[] {
   return subfolders(base)
     .filter((name) => isHexOf('sha256', name))

@@ -22,13 +22,13 @@ export interface RebuildReport {
   readonly adopted: number;
   /** Snapshots whose record was in their directory only. */
   readonly snapshots: number;
-  /** What is not as it was, a line each. */
+  /** Everything that is not as it was, a line each. */
   readonly losses: readonly string[];
   /** Where the damaged database is now; undefined when there was none. */
   readonly damaged: string | undefined;
 }
 
-/** Content without a record is kept so long, for somebody to look at it. */
+/** Content without a record is kept so long: time to look at it. */
 const KEPT_MS = 7 * 24 * 60 * 60 * 1_000;
 const LEASE = 'recovered';
 

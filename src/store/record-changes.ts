@@ -44,7 +44,7 @@ export interface SnapshotChanges {
   readonly labels?: Labels | undefined;
 }
 
-/** What containers and sandboxes share. Whatever is left out is as it was, in a new one null or empty. */
+/** The fields that containers and sandboxes share. One that is left out stays as it was; in a new record it is null or empty. */
 export interface BodyChanges {
   readonly labels?: Labels | undefined;
   readonly runtime?: Json | undefined;

@@ -1,3 +1,3 @@
-/** What messages about damage tell their reader to do. */
+/** The remedies that messages about damage name. */
 export const CHECK = 'run "lamina store fsck"';
 export const REPAIR = 'run "lamina store fsck --repair"';

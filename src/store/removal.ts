@@ -5,7 +5,7 @@ import { isErrno, randomName } from '../base/index.js';
 import { fileError, type Layout } from './layout.js';
 
 const { O_DIRECTORY, O_NOFOLLOW, O_RDONLY } = constants;
-/** A descriptor is open for each level. What is deeper is brought up first. */
+/** A descriptor is open for each level. Deeper directories are brought up first. */
 const MAX_DEPTH = 64;
 /** So much is unlinked before others get their turn. */
 const STEP = 256;
@@ -64,7 +64,7 @@ function* removeAll({ doomed }: Layout): Generator<void> {
     throw fileError(error, doomed);
   }
   try {
-    // What was brought up from below comes in a further round.
+    // A further round takes what was brought up from below.
     while (names(top).length > 0) yield* emptyBelow(top, top, 0);
   } catch (error) {
     throw fileError(error, doomed);

@@ -31,7 +31,7 @@ export class Table {
   readonly key: readonly string[];
   /** Not in the sum: has its own in `body_sum`. */
   readonly hasBody: boolean;
-  /** What a SELECT takes to give a whole row, and what `isIntact` needs. */
+  /** The columns of a whole row, and the text that `isIntact` needs. */
   readonly fields: string;
   readonly insert: string;
   readonly replace: string;
@@ -85,7 +85,7 @@ export class Table {
     );
   }
 
-  /** What identifies a row, for messages. */
+  /** Names a row in messages. */
   describe(row: Row): string {
     return `${this.name}: ${this.key.map((column) => JSON.stringify(row[column])).join(' ')}`;
   }

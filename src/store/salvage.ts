@@ -7,9 +7,9 @@ export type Salvage = Map<Table, Map<string, Row>>;
 
 export interface Salvaged {
   readonly rows: Salvage;
-  /** Of tables without checksums, in the order in which they are to be inserted. */
+  /** Rows of tables without checksums, in the order in which they are inserted. */
   readonly unproven: readonly (readonly [table: string, rows: readonly Row[]])[];
-  /** Tables of which some rows may be missing. */
+  /** Tables that may lack rows. */
   readonly incomplete: ReadonlySet<Table>;
 }
 
@@ -47,7 +47,7 @@ export function salvage(database: Database): Salvaged {
   return { rows, incomplete, unproven };
 }
 
-/** What nothing could be read of. */
+/** The result for a database that cannot be read at all. */
 export function nothing(): Salvaged {
   return { rows: new Map(ALL.map((table) => [table, new Map()])), incomplete: new Set(ALL), unproven: [] };
 }

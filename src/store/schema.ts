@@ -49,7 +49,7 @@ CREATE TABLE plans (id TEXT PRIMARY KEY, time INTEGER NOT NULL, body TEXT NOT NU
 CREATE TABLE writers (token TEXT PRIMARY KEY, process TEXT NOT NULL) STRICT, WITHOUT ROWID;
 `;
 
-/** What brings a store from version N, its place here, to N + 1. Never changed once released. */
+/** Each brings a store from version N, its place here, to N + 1. Never changed once released. */
 export const MIGRATIONS: readonly string[] = [FIRST];
 
 /** Marks a file as a store of Lamina's: "Lamn". */

@@ -1,5 +1,5 @@
 /**
- * What a snapshot's directory says of itself, for rebuilding lost metadata. The directory is the
+ * The record in a snapshot's directory, from which lost metadata is rebuilt. The directory is the
  * snapshotter's, `snapshots/SNAPSHOTTER/BACKEND`; a snapshot without one has no record.
  */
 import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';

@@ -92,7 +92,7 @@ export class Database implements Disposable {
   readonly #statements = new Map<string, StatementSync>();
   readonly #listing = new Map<string, (...values: Value[]) => Value[][]>();
   #isClosed = false;
-  /** What has ended the transaction before its time. */
+  /** The error that ended the transaction before its time. */
   #broken: unknown;
 
   /**
@@ -186,7 +186,7 @@ export class Database implements Disposable {
     }
   }
 
-  /** Brings the log into the database and empties it, as far as nobody else uses it now. */
+  /** Brings the log into the database and empties it, as far as no other connection uses it now. */
   checkpoint(): void {
     this.exec('PRAGMA busy_timeout = 0');
     try {

@@ -118,7 +118,7 @@ export class Store implements Disposable {
   }
 
   #leave(): void {
-    // What fails here costs no data: the next who opens the store looks after it.
+    // A failure here costs no data: the next open looks after it.
     try {
       backUpWhenDue(this.#database, this.#layout, Date.now());
       if (this.#isUnsettled) return;
@@ -170,7 +170,7 @@ export class Store implements Disposable {
     return result;
   }
 
-  /** What comes after a commit. It has happened whatever becomes of this, which is made good later. */
+  /** Does the work that follows a commit. A failure is made good later: the commit stands. */
   #follow({ loose, described }: Transaction): void {
     try {
       for (const name of described) {
@@ -201,7 +201,7 @@ export class Store implements Disposable {
   }
 
   /**
-   * What a long-lived process does now and then: files to where the rows have them, free pages back to
+   * Work for a long-lived process to do now and then: files to where the rows have them, free pages back to
    * the file system, a copy of the metadata when the last is an hour old.
    * @throws LaminaError Unavailable while another process keeps writing
    */

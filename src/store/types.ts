@@ -1,4 +1,4 @@
-/** What the store holds. Times are milliseconds since the epoch, sizes are bytes. */
+/** The records of the store. Times are milliseconds since the epoch, sizes are bytes. */
 import { type Labels, type Resource, ResourceType } from '../gc/index.js';
 import type { ProcessIdentity } from '../sys/process-identity.js';
 
@@ -37,7 +37,7 @@ export function resourceOf({ kind, namespace, key }: ObjectName): Resource | und
   return type === undefined ? undefined : { type, namespace, key };
 }
 
-/** Who changes something, for the journal. */
+/** The author of a change, for the journal. */
 export interface Actor {
   readonly command: string;
   readonly rule?: string | undefined;
@@ -57,13 +57,13 @@ export interface Lease {
   readonly id: string;
   readonly createdAt: number;
   readonly labels: Labels;
-  /** What the label gc.expire says. */
+  /** The time that the label gc.expire says. */
   readonly expiresAt: number | undefined;
   /** The process with which it ends. */
   readonly owner: ProcessIdentity | undefined;
 }
 
-/** What a lease keeps. Types are containerd's: `content`, `ingests`, `images`, `snapshots/NAME`. */
+/** A thing that a lease keeps. Types are containerd's: `content`, `ingests`, `images`, `snapshots/NAME`. */
 export interface LeaseResource {
   readonly id: string;
   readonly type: string;
@@ -168,16 +168,16 @@ export interface TrashItem extends ObjectName {
   readonly id: number;
   readonly time: number;
   readonly reason: string;
-  /** What emptying it frees, unless something else still needs the same bytes. */
+  /** So much is freed with it, unless something else still needs the same bytes. */
   readonly bytes: number;
   /** The digest, when it has a file in the trash. */
   readonly digest: string | undefined;
   /** Leases that kept it, and get it back. */
   readonly leases: readonly string[];
   readonly labels: Labels;
-  /** Of an image: the digest it names. */
+  /** For an image: the digest it names. */
   readonly target: string | undefined;
-  /** Of a snapshot: the name of its parent. */
+  /** For a snapshot: the name of its parent. */
   readonly parent: string | undefined;
 }
 

@@ -42,7 +42,7 @@ const JOURNAL_LIMIT = 1_000;
 const JOURNAL = `SELECT seq, time, uid, pid, command, rule, action, kind, ns, key, proof
   FROM journal JOIN acts ON acts.id = journal.act WHERE seq > ?`;
 
-/** What a view needs of its store. */
+/** The parts of a store that a view needs. */
 export interface ViewContext {
   readonly database: Database;
   readonly layout: Layout;
@@ -174,7 +174,7 @@ export class View {
     return row === undefined ? undefined : sandboxOf(row);
   }
 
-  /** What the collector reads, a namespace at a time. */
+  /** Everything the collector reads, a namespace at a time. */
   *metadata(): Iterable<NamespaceMetadata> {
     for (const namespace of this.namespaces()) yield readMetadata(this.database, namespace);
   }
@@ -247,13 +247,13 @@ function entryOf(row: Row): JournalEntry {
   };
 }
 
-/** What the trash keeps of a record: enough to put it back. */
+/** The form of a record in the trash: enough to put it back. */
 export interface TrashBody {
   /** The values of its row. */
   readonly row: Row;
   /** Leases that named it. */
   readonly leases: readonly string[];
-  /** Of a lease: what it named. */
+  /** For a lease: the resources it named. */
   readonly resources: readonly LeaseResource[];
 }
 

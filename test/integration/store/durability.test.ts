@@ -1,4 +1,4 @@
-/** What reaches the disk at a commit, and how large the files become. */
+/** Waits for the disk at a commit, and the size of the files. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';

@@ -24,7 +24,7 @@ function namespaceState(view: View, namespace: string): object {
   };
 }
 
-/** Rows only. What a check has found and recorded apart is left out. */
+/** Rows only. Content that a check has found and recorded apart is left out. */
 export function stateOf(store: Store): string {
   return store.read((view) => {
     const namespaces = view.namespaces().filter((name) => name !== 'recovered');
