@@ -15,6 +15,7 @@ export interface ContentHost {
   read<T>(work: (view: View) => T): T;
   write<T>(by: Actor, work: (tx: Transaction) => T): T;
   now(): number;
+  settleBlob(digest: string): void;
 }
 
 export interface IngestOptions {

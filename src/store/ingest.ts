@@ -89,20 +89,31 @@ export class IngestWriter implements AsyncDisposable {
       await data?.sync();
       if (data !== undefined) this.#link(path);
     } catch (error) {
-      await this.close();
+      await this.#abandon(actual);
       throw fileError(error, path);
     }
     let isNew: boolean;
     try {
       isNew = this.#host.write(this.#begun.by, (tx) => this.#record(tx, actual, path, labels));
     } catch (error) {
-      await this.close();
+      await this.#abandon(actual);
       throw fileError(error, path);
     }
     await this.#end();
     forgetIngest(folder);
     if (isNew) return actual;
     throw new LaminaError(Code.AlreadyExists, `content ${actual}: already exists`, { subject: actual });
+  }
+
+  /** The commit failed: its file is not left under a name that no record has. */
+  async #abandon(digest: string): Promise<void> {
+    try {
+      await this.close();
+      this.#host.settleBlob(digest);
+    } catch (error) {
+      // The error of the commit is the one to be told; a check finds the file.
+      if (!(error instanceof LaminaError)) throw error;
+    }
   }
 
   #checkDigest(size: number | undefined, digest: string | undefined): string {

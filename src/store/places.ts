@@ -7,7 +7,7 @@
  *
  * So a crash between a commit and a rename leaves nothing wrong, only something to be done: `settle`.
  */
-import { type Dirent, existsSync, readdirSync, readFileSync, renameSync } from 'node:fs';
+import { type Dirent, existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { isErrno, randomName } from '../base/index.js';
 import type { Place } from './changes.js';
@@ -41,28 +41,34 @@ function isHeld(database: Database, place: string, { kind, namespace, key }: Obj
   return database.get(sql, snapshotter, backend) !== undefined;
 }
 
-/** Brings one file to where it belongs. The caller has the write lock. */
-function settleOne(database: Database, layout: Layout, place: Place): void {
+/**
+ * Brings one file to where it belongs. The caller has the write lock.
+ * @returns the directory of an ingest that was doomed: it has a few files of our own only
+ */
+function settleOne(database: Database, layout: Layout, place: Place): string | undefined {
   const [own, trash] = [layout.at(place.place), layout.inTrash(place.place)];
   const claim = claimOf(database, place);
   if (claim === 'object') {
     if (!existsSync(own)) moveIfThere(layout, trash, own);
     else doom(layout, trash);
   } else if (claim === 'nothing') {
-    doom(layout, own);
+    const doomed = doom(layout, own);
     doom(layout, trash);
+    if (place.object.kind === 'ingest') return doomed;
   } else if (existsSync(own)) {
     if (existsSync(trash)) doom(layout, own);
     else moveIfThere(layout, own, trash);
   }
+  return undefined;
 }
 
-function doom(layout: Layout, path: string): void {
-  moveIfThere(layout, path, join(layout.doomed, randomName()));
+function doom(layout: Layout, path: string): string | undefined {
+  const doomed = join(layout.doomed, randomName());
+  return moveIfThere(layout, path, doomed) ? doomed : undefined;
 }
 
-function moveIfThere(layout: Layout, from: string, to: string): void {
-  if (!existsSync(from)) return;
+function moveIfThere(layout: Layout, from: string, to: string): boolean {
+  if (!existsSync(from)) return false;
   try {
     renameSync(from, to);
   } catch (error) {
@@ -70,6 +76,7 @@ function moveIfThere(layout: Layout, from: string, to: string): void {
     layout.makeFolder(dirname(to));
     renameSync(from, to);
   }
+  return true;
 }
 
 /**
@@ -78,14 +85,26 @@ function moveIfThere(layout: Layout, from: string, to: string): void {
  */
 export function settle(database: Database, layout: Layout, places: readonly Place[]): void {
   for (let at = 0; at < places.length; at += BATCH) {
+    const ingests: string[] = [];
     database.beginWrite();
     try {
-      for (const place of places.slice(at, at + BATCH)) settleOne(database, layout, place);
+      for (const place of places.slice(at, at + BATCH)) ingests.push(settleOne(database, layout, place) ?? '');
     } catch (error) {
       throw fileError(error, layout.trash);
     } finally {
       database.rollBack();
     }
+    for (const folder of ingests.filter((path) => path !== '')) removeIngest(folder);
+  }
+}
+
+/** Most have given their bytes to a blob; those of others are freed like everything that is doomed. */
+function removeIngest(folder: string): void {
+  try {
+    if ((statSync(join(folder, 'data'), { throwIfNoEntry: false })?.nlink ?? 0) === 1) return;
+    rmSync(folder, { recursive: true, force: true });
+  } catch (error) {
+    throw fileError(error, folder);
   }
 }
 

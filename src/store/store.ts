@@ -77,7 +77,7 @@ export class Store implements Disposable {
     const database = new Database(layout.database, { busyMs: options.busyMs ?? BUSY_MS, readOnly });
     try {
       const version = checkVersion(database);
-      if (version === 0) needNoContent(layout);
+      if (version === 0) needNoContent(layout, database);
       if (readOnly && version < MIGRATIONS.length) throw notMade(layout.database);
       if (!readOnly) {
         database.exec(`PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; ${WRITER_SETTINGS}`);
@@ -212,6 +212,12 @@ export class Store implements Disposable {
     backUpWhenDue(this.#database, this.#layout, Date.now());
   }
 
+  /** Brings the file of a blob to where the rows have it. */
+  settleBlob(digest: string): void {
+    const object = { kind: 'content', namespace: '', key: digest } as const;
+    settle(this.#database, this.#layout, [{ place: this.#layout.blobPlace(digest), object }]);
+  }
+
   /** Frees the bytes of what was deleted for good. */
   async reclaim(signal?: AbortSignal): Promise<void> {
     await removeDoomed(this.#layout, signal);
@@ -273,9 +279,11 @@ function notMade(file: string): LaminaError {
 }
 
 /** An empty database beside content is no new store: what it held is lost, and would be collected. */
-function needNoContent(layout: Layout): void {
+function needNoContent(layout: Layout, database: Database): void {
   const { database: file } = layout;
   if (!existsSync(layout.backup) && blobPlaces(layout.blobs).length === 0) return;
+  // Another process may have made it meanwhile.
+  if (checkVersion(database) > 0) return;
   throw new LaminaError(Code.DataLoss, `${file}: it is empty, and there is content: ${REPAIR}`, {
     subject: file,
   });

@@ -124,6 +124,17 @@ describe('an ingest', () => {
     assert.throws(() => store.content.abort(NS, 'ref', BY), laminaError(Code.NotFound));
   });
 
+  test('that was deleted meanwhile leaves no file behind', async (t) => {
+    const store = newStore(t);
+    const writer = await begin(store);
+    await write(writer, TEXT);
+    store.content.abort(NS, 'ref', BY);
+    await assert.rejects(writer.commit(), laminaError(Code.NotFound, /ingest ref/));
+    assert.ok(!existsSync(store.content.path(DIGEST)));
+    const { fsck } = await import('../../../src/store/index.js');
+    assert.deepEqual((await fsck({ root: store.root })).findings, []);
+  });
+
   test('refs are only names: none leads out of the directory', async (t) => {
     const store = newStore(t);
     for (const ref of ['../../escape', '/etc/passwd', 'a\nb', '.']) {

@@ -75,25 +75,34 @@ describe('a transaction', () => {
 
   test('several processes write at once, and none of their changes is lost', { timeout: 120_000 }, (t) => {
     const root = newRoot(t);
-    using store = Store.open({ root });
-    const module = new URL('../../../src/store/index.js', import.meta.url).href;
-    const program = (name: string): string => `
-      import { Store } from '${module}';
+    // The store is not there yet: they make it at once, too.
+    const output = runTogether(
+      4,
+      (name) => `
+      import { Store } from '${MODULE}';
       using store = Store.open({ root: ${JSON.stringify(root)}, busyMs: 60_000 });
-      for (let i = 0; i < 50; i += 1) store.write({ command: 'x' }, (tx) => tx.createLease('default', { id: '${name}' + i }));`;
-    const all = ['a', 'b', 'c'].map((name) => program(name));
-    const shell = all.map((_, i) => `"$0" --input-type=module -e "$P${i}" & p${i}=$!`).join('\n');
-    const env = { ...process.env, ...Object.fromEntries(all.map((text, i) => [`P${i}`, text])) };
-    const script = `${shell}\nfor p in $p0 $p1 $p2; do wait $p || exit 1; done`;
-    const { status, stderr } = spawnSync('sh', ['-c', script, process.execPath], { env, encoding: 'utf8' });
-    assert.equal(status, 0, stderr);
-    assert.equal(store.read(ids).length, 150);
+      for (let i = 0; i < 50; i += 1) store.write({ command: 'x' }, (tx) => tx.createLease('default', { id: '${name}-' + i }));`,
+    );
+    assert.equal(output, '');
+    using store = Store.open({ root });
+    assert.equal(store.read(ids).length, 200);
     assert.equal(
       store.read((view) => view.sequence()),
-      151,
+      201,
     );
   });
 });
+
+const MODULE = new URL('../../../src/store/index.js', import.meta.url).href;
+
+/** Runs programs at the same time. @returns what they said of errors */
+function runTogether(count: number, program: (name: string) => string): string {
+  const names = Array.from({ length: count }, (_, i) => `P${i}`);
+  const env = { ...process.env, ...Object.fromEntries(names.map((name) => [name, program(name)])) };
+  const start = names.map((name) => `"$0" --input-type=module -e "$${name}" & ${name}_PID=$!`).join('\n');
+  const wait = names.map((name) => `wait $${name}_PID || echo failed >&2`).join('\n');
+  return spawnSync('sh', ['-c', `${start}\n${wait}`, process.execPath], { env, encoding: 'utf8' }).stderr;
+}
 
 describe('a store', () => {
   test('that is closed cannot be used', (t) => {
@@ -115,8 +124,7 @@ describe('a store', () => {
 
   test('nothing is written on stderr when one is opened', (t) => {
     const root = newRoot(t);
-    const module = new URL('../../../src/store/index.js', import.meta.url).href;
-    const program = `import { Store } from '${module}'; Store.open({ root: ${JSON.stringify(root)} })[Symbol.dispose]();`;
+    const program = `import { Store } from '${MODULE}'; Store.open({ root: ${JSON.stringify(root)} })[Symbol.dispose]();`;
     const { stdout, stderr, status } = spawnSync(process.execPath, ['--input-type=module', '-e', program], {
       encoding: 'utf8',
     });
