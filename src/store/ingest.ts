@@ -139,6 +139,9 @@ export class IngestWriter implements AsyncDisposable {
     try {
       linkSync(`${this.#begun.folder}/data`, path);
     } catch (error) {
+      if (isErrno(error, 'ENOENT')) {
+        throw new LaminaError(Code.NotFound, `ingest ${this.ref}: deleted meanwhile`, { subject: this.ref });
+      }
       if (!isErrno(error, 'EEXIST')) throw error;
     }
     syncFolder(dirname(path));
