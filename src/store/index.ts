@@ -2,6 +2,7 @@
 
 export { identityOf, isGone } from '../sys/process-identity.js';
 export { ContentFiles, type IngestStatus, type ReadOptions } from './content.js';
+export type * from './content-changes.js';
 export { type Finding, type FsckOptions, type FsckReport, fsck } from './fsck.js';
 export type { CommitOptions, IngestWriter } from './ingest.js';
 export type { IngestOptions } from './ingest-files.js';

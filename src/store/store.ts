@@ -3,14 +3,14 @@
 import { existsSync } from 'node:fs';
 import { Code, LaminaError } from '../base/index.js';
 import { type Place, rowKey } from './changes.js';
-import { checkDatabase } from './check.js';
+import { checkDatabase, isStructureSound } from './check.js';
 import { ContentFiles } from './content.js';
 import { DEFAULT_ROOT, Layout } from './layout.js';
 import { backUpWhenDue, Checkpoints, copyDatabase, shrink, WRITER_SETTINGS } from './maintenance.js';
 import { blobPlaces, findLoose, forgetLoose, settle } from './places.js';
 import { REPAIR } from './remedies.js';
 import { removeDoomed } from './removal.js';
-import { TABLES } from './rows.js';
+import { damaged, TABLES } from './rows.js';
 import { checkVersion, MIGRATIONS, migrate } from './schema.js';
 import { writeRecord } from './snapshot-record.js';
 import { Database } from './sqlite.js';
@@ -56,6 +56,7 @@ export class Store implements Disposable {
   readonly #writer = new Writer();
   readonly #isReadOnly: boolean;
   #isClosed = false;
+  #isStructureChecked = false;
   /** Places that need not be remembered any more, from the next commit on. */
   #settled: readonly Place[] = [];
   /** Files are not yet where the rows have them. */
@@ -98,7 +99,12 @@ export class Store implements Disposable {
     this.#database = database;
     this.#checkpoints = new Checkpoints(database);
     this.#isReadOnly = options.readOnly ?? false;
-    this.#context = { database, layout, now: options.now ?? Date.now };
+    this.#context = {
+      database,
+      layout,
+      now: options.now ?? Date.now,
+      checkStructure: () => this.#checkStructure(),
+    };
     this.content = new ContentFiles(this, layout);
     if (open.size === 0) process.on('exit', closeAll);
     open.add(this);
@@ -249,6 +255,12 @@ export class Store implements Disposable {
       this.#current = undefined;
       view.end();
     }
+  }
+
+  #checkStructure(): void {
+    if (this.#isStructureChecked) return;
+    if (!isStructureSound(this.#database)) throw damaged(this.#database.file, 'its structure');
+    this.#isStructureChecked = true;
   }
 
   #settleAll(): void {

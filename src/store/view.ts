@@ -48,6 +48,8 @@ export interface ViewContext {
   readonly layout: Layout;
   /** Milliseconds since the epoch. */
   now(): number;
+  /** @throws LaminaError DataLoss when rows may be missing without a trace */
+  checkStructure(): void;
 }
 
 export class View {
@@ -174,8 +176,13 @@ export class View {
     return row === undefined ? undefined : sandboxOf(row);
   }
 
-  /** Everything the collector reads, a namespace at a time. */
+  /**
+   * Everything the collector reads, a namespace at a time. The first call of an open store checks the
+   * structure of the database too, 0.1 to 0.3 s for 100,000 objects: a row that is missing keeps nothing.
+   * @throws LaminaError DataLoss
+   */
   *metadata(): Iterable<NamespaceMetadata> {
+    this.context.checkStructure();
     for (const namespace of this.namespaces()) yield readMetadata(this.database, namespace);
   }
 

@@ -83,6 +83,9 @@ describe('damaged metadata', () => {
       flip(metadata(root), random.next().value % size, random.next().value % 8);
       try {
         using store = Store.open({ root });
+        // As a collection does: it must not miss a row.
+        const count = store.read((view) => [...view.metadata()].length);
+        assert.equal(count, 1);
         assert.equal(stateOf(store), state, `round ${round}`);
       } catch (error) {
         if (!(error instanceof LaminaError)) throw error;
