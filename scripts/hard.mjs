@@ -8,6 +8,7 @@
  *   machine    libFuzzer: a whole keeper in one process (native/keeper/test/fuzz/keeper.c)
  *   keeper     a real keeper between a mad engine and mad daemons (test/hard/keeper.test.ts)
  *   engine     a mad keeper at the engine's link, and one that has kept wrong bytes (test/hard/engine-*.test.ts)
+ *   store      the metadata store killed, or refused a change of a file, at 1,000 points (test/integration/store/crash.test.ts)
  *   hostile    a hostile container beside one whose calls are timed, with both shims (test/hard/hostile); needs root, runc
  *              and the installed tree
  *
@@ -175,8 +176,18 @@ async function hostileContainer(seconds) {
   return { ok, what: /^hostile: (.*)$/m.exec(text)?.[1] ?? '' };
 }
 
+/** A store killed, or refused a change of a file, at so many points. */
+const STORE_FAULTS = 1_000;
+
+async function storeFaults() {
+  const file = 'dist/test/integration/store/crash.test.js';
+  const runs = { LAMINA_CRASH_RUNS: String(STORE_FAULTS) };
+  const { ok } = await run('node', ['--test', '--test-reporter=spec', file], runs);
+  return { ok, what: `${STORE_FAULTS} faults` };
+}
+
 /** Steps for which nothing has to be built under the sanitizers. */
-const PLAIN = new Set(['hostile']);
+const PLAIN = new Set(['store', 'hostile']);
 
 const STEPS = {
   build: buildAll,
@@ -186,6 +197,7 @@ const STEPS = {
   machine: libFuzzer('machine', 'keeper', 0.35, ['-max_len=4096']),
   keeper: madEngine,
   engine: madKeeper,
+  store: storeFaults,
   hostile: hostileContainer,
 };
 

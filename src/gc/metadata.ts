@@ -1,4 +1,5 @@
 /** What the collector reads: the metadata of every namespace, as one consistent view. */
+import type { ProcessIdentity } from '../sys/process-identity.js';
 import type { Labels } from './labels.js';
 
 interface Labelled {
@@ -15,6 +16,8 @@ export interface LeaseMetadata extends Labelled {
   readonly ingests: readonly string[];
   /** Names of images. */
   readonly images: readonly string[];
+  /** The process that it ends with. */
+  readonly owner?: ProcessIdentity | undefined;
 }
 
 export interface ImageMetadata extends Labelled {
@@ -25,6 +28,8 @@ export interface ImageMetadata extends Labelled {
 
 export interface BlobMetadata extends Labelled {
   readonly digest: string;
+  /** Size of the file, which all namespaces share. */
+  readonly bytes?: number;
 }
 
 export interface IngestMetadata {
@@ -40,6 +45,8 @@ export interface SnapshotMetadata extends Labelled {
   readonly key: string;
   /** `SNAPSHOTTER/NAME`. */
   readonly parent: string | undefined;
+  /** What it uses itself, without its parents. */
+  readonly bytes?: number;
 }
 
 export interface ContainerMetadata extends Labelled {

@@ -8,6 +8,7 @@ export * from './mount.js';
 export { type MountOptions, parseMountOptions } from './mount-options.js';
 export * from './pidfd.js';
 export * from './poller.js';
+export * from './process-identity.js';
 export * from './procfs.js';
 export * from './signals.js';
 export * from './socket.js';
