@@ -1,7 +1,8 @@
 /**
  * Lamina's shim and another one (the Go shim) side by side: the same machine, the same runc, by turns in one run.
  *
- * The group `cgroups` compares the cgroup library with runc instead.
+ * The group `cgroups` compares the cgroup library with runc instead. `npm run bench -- gc` measures collections and
+ * has no other side (bench/gc).
  *
  *   npm run bench -- --peer /usr/bin/containerd-shim-runc-v2 [--lamina PATH] [--rounds N] [--containers 1,10,50] [--json] [measures…]
  *
@@ -135,6 +136,11 @@ async function run(options: ReturnType<typeof commandLine>, sides: readonly Side
 }
 
 async function main(): Promise<void> {
+  if (process.argv[2] === 'gc') {
+    const { main: collections } = await import('./gc/main.js');
+    await collections(process.argv.slice(3));
+    return;
+  }
   const options = commandLine();
   if (options.help) {
     process.stdout.write(usage(options.all));

@@ -1,12 +1,15 @@
 /**
  * The graph of what refers to what, and the marking of what can be reached.
  *
- * Resources are interned: marking works on numbers in typed arrays, 12 bytes for an edge and 9 for a
- * node. Over strings the same marking takes some sixty times as long.
+ * Resources are interned: marking works on numbers in typed arrays, 12 bytes for an edge and as
+ * many for a node. Over strings the same marking takes some sixty times as long.
  */
+import { Marking } from './marking.js';
 import { FLAT, RESOURCE_MAX, type Resource } from './resource.js';
 
-/** Why an edge or a root is there, for proofs: `label containerd.io/gc.ref.content.l.0`, `parent`. */
+/**
+ * Why an edge or a root is there, for proofs: `label containerd.io/gc.ref.content.l.0`, `parent`.
+ */
 export type Origin = string;
 
 /** One step of a proof: what is kept, and by which edge of the step before. */
@@ -67,7 +70,6 @@ export class GraphBuilder {
       targets[at] = to[edge] ?? 0;
       edgeOrigins[at] = origins[edge] ?? 0;
     }
-    const plain = this.#plainIds();
     return new Graph({
       resources: this.#resources,
       ids: this.#ids,
@@ -77,19 +79,19 @@ export class GraphBuilder {
       edgeOrigins,
       roots: this.#roots.values,
       rootOrigins: this.#rootOrigins.values,
-      plain,
+      flats: this.#flatIds(),
     });
   }
 
-  /** flat node → the node without the flag; flat nodes of what does not exist get one too. */
-  #plainIds(): ReadonlyMap<number, number> {
-    const plain = new Map<number, number>();
+  /** Node → its flat one. */
+  #flatIds(): ReadonlyMap<number, number> {
+    const flats = new Map<number, number>();
     this.#resources.forEach(({ type, namespace, key }, id) => {
       if ((type & FLAT) === 0) return;
       const own = this.#ids.get(`${type & RESOURCE_MAX}\0${namespace}\0${key}`);
-      if (own !== undefined) plain.set(id, own);
+      if (own !== undefined) flats.set(own, id);
     });
-    return plain;
+    return flats;
   }
 
   #originId(origin: Origin): number {
@@ -100,7 +102,8 @@ export class GraphBuilder {
   }
 }
 
-interface GraphData {
+/** @internal */
+export interface GraphData {
   readonly resources: readonly Resource[];
   readonly ids: ReadonlyMap<string, number>;
   readonly originNames: readonly Origin[];
@@ -110,7 +113,8 @@ interface GraphData {
   readonly edgeOrigins: Int32Array;
   readonly roots: Int32Array;
   readonly rootOrigins: Int32Array;
-  readonly plain: ReadonlyMap<number, number>;
+  /** Node → its flat one. */
+  readonly flats: ReadonlyMap<number, number>;
 }
 
 export class Graph {
@@ -139,6 +143,11 @@ export class Graph {
     return this.#data.ids.get(`${type}\0${namespace}\0${key}`);
   }
 
+  /** The roots, each once, in the order in which they were found. */
+  rootIds(): number[] {
+    return [...new Set(this.#data.roots)];
+  }
+
   /** The edges that lead to a node, in no order. Reads every edge. */
   referrers(id: number): Step[] {
     const { offsets, targets, edgeOrigins } = this.#data;
@@ -153,90 +162,33 @@ export class Graph {
     return found;
   }
 
-  /**
-   * Marks what can be reached from the roots, breadth first, so that a proof is as short as it can be.
-   * Time and memory grow with nodes and edges, never with depth.
-   */
+  /** What can be reached from the roots. */
   mark(): Marking {
-    const { offsets, targets, roots, plain } = this.#data;
-    const queue = new Int32Array(this.nodeCount);
-    /** 0: not reached; 1 + edge: reached by that edge; −1 − root: a root. */
-    const reachedBy = new Int32Array(this.nodeCount);
-    const from = new Int32Array(this.nodeCount);
-    let length = 0;
-    roots.forEach((id, index) => {
-      if (reachedBy[id] !== 0) return;
-      reachedBy[id] = -1 - index;
-      queue[length++] = id;
-    });
-    for (let at = 0; at < length; at += 1) {
-      const id = queue[at] as number;
-      const end = offsets[id + 1] as number;
-      for (let edge = offsets[id] as number; edge < end; edge += 1) {
-        const target = targets[edge] as number;
-        if (reachedBy[target] !== 0) continue;
-        reachedBy[target] = 1 + edge;
-        from[target] = id;
-        queue[length++] = target;
-      }
-    }
-    // What a flat lease keeps is kept, although nothing was followed from there.
-    const flatOf = new Map<number, number>();
-    for (const [flat, own] of plain) if (reachedBy[flat] !== 0 && reachedBy[own] === 0) flatOf.set(own, flat);
-    return new Marking(this, { reachedBy, from, flatOf, steps: (edge) => this.#origin(this.#data.edgeOrigins[edge]) });
+    return new Marking(this.#data);
   }
 
-  /** @internal */
-  rootOrigin(index: number): Origin {
-    return this.#origin(this.#data.rootOrigins[index]);
+  /** Where an edge of a node leads, the first being 0; undefined behind the last one. */
+  target(id: number, edge: number): number | undefined {
+    const { offsets, targets } = this.#data;
+    const at = (offsets[id] ?? 0) + edge;
+    return at < (offsets[id + 1] ?? 0) ? targets[at] : undefined;
+  }
+
+  /** Why there is this edge, for proofs. */
+  edgeOrigin(id: number, edge: number): Origin {
+    return this.#origin(this.#data.edgeOrigins[(this.#data.offsets[id] ?? 0) + edge]);
+  }
+
+  /**
+   * The node without the flag of a flat one; undefined for others, and when nothing else names it.
+   */
+  plain(id: number): number | undefined {
+    const { type, namespace, key } = this.resource(id);
+    return (type & FLAT) === 0 ? undefined : this.find({ type: type & RESOURCE_MAX, namespace, key });
   }
 
   #origin(index: number | undefined): Origin {
     return this.#data.originNames[index ?? -1] ?? '';
-  }
-}
-
-interface MarkingData {
-  readonly reachedBy: Int32Array;
-  readonly from: Int32Array;
-  readonly flatOf: ReadonlyMap<number, number>;
-  readonly steps: (edge: number) => Origin;
-}
-
-/** What was reached, and how. */
-export class Marking {
-  readonly #graph: Graph;
-  readonly #data: MarkingData;
-
-  constructor(graph: Graph, data: MarkingData) {
-    this.#graph = graph;
-    this.#data = data;
-  }
-
-  isReached(id: number): boolean {
-    return this.#data.reachedBy[id] !== 0 || this.#data.flatOf.has(id);
-  }
-
-  isKept(resource: Resource): boolean {
-    const id = this.#graph.find(resource);
-    return id !== undefined && this.isReached(id);
-  }
-
-  /** The way from a root to a resource, the root first; undefined when nothing keeps it. */
-  proof(resource: Resource): Step[] | undefined {
-    const found = this.#graph.find(resource);
-    if (found === undefined || !this.isReached(found)) return undefined;
-    const { reachedBy, from, flatOf, steps } = this.#data;
-    const proof: Step[] = [];
-    let id = flatOf.get(found) ?? found;
-    for (;;) {
-      const by = reachedBy[id] ?? 0;
-      const origin = by < 0 ? this.#graph.rootOrigin(-1 - by) : steps(by - 1);
-      const { type, namespace, key } = this.#graph.resource(id);
-      proof.push({ resource: { type: type & RESOURCE_MAX, namespace, key }, origin });
-      if (by < 0) return proof.reverse();
-      id = from[id] ?? 0;
-    }
   }
 }
 

@@ -2,9 +2,11 @@
 export { parseDuration } from '../base/index.js';
 export * from './collector.js';
 export * from './explain.js';
-export { type Graph, GraphBuilder, type Marking, type Origin, type Step } from './graph.js';
+export { type Graph, GraphBuilder, type Origin, type Step } from './graph.js';
 export * from './labels.js';
+export type { Marking } from './marking.js';
 export * from './metadata.js';
+export * from './order.js';
 export * from './resource.js';
 export * from './scan.js';
 export * from './schedule.js';

@@ -1,8 +1,10 @@
 /**
- * From metadata to the graph: roots, edges, back references and conditions, as containerd's collector
- * has them (core/metadata/gc.go; the newest release is the measure).
+ * From metadata to the graph: roots, edges, back references and conditions, as containerd's
+ * collector has them (core/metadata/gc.go; the newest release is the measure).
  */
-import type { Collection, Collector } from './collector.js';
+import type { ProcessIdentity } from '../sys/process-identity.js';
+import type { Answers, Collector } from './collector.js';
+import { Flags } from './flags.js';
 import { type Graph, GraphBuilder, type Origin } from './graph.js';
 import {
   EXPIRE_LABEL,
@@ -18,30 +20,44 @@ import { FLAT, type Resource, ResourceType } from './resource.js';
 
 /** A collector that takes part in a round. */
 export interface RunningCollector {
-  readonly collector: Collector;
-  readonly collection: Collection;
+  readonly collector: Pick<Collector, 'type' | 'referenceLabel'>;
+  readonly collection: Answers;
 }
 
 export interface ScanOptions {
   /** Milliseconds since the epoch. */
   readonly now: number;
   readonly collectors?: readonly RunningCollector[];
+  /** Whether the process that a lease is bound to has ended. Default: it has not. */
+  readonly hasEnded?: (owner: ProcessIdentity) => boolean;
+  /** Types that cannot be judged: each of them is a root, with the reason. */
+  readonly unjudged?: ReadonlyMap<number, string>;
   /** Gets a line for each date that is none: the object then never expires. */
   readonly onInvalid?: (message: string) => void;
 }
 
-/** A root that has expired: named in the explanation of what it would have kept. */
+/**
+ * A root that has expired, or has lost its owner: named in the explanation of what it would have
+ * kept.
+ */
 export interface LapsedRoot {
   readonly resource: Resource;
   /** When it expired, in milliseconds since the epoch. */
-  readonly at: number;
+  readonly at: number | undefined;
+  readonly owner: ProcessIdentity | undefined;
 }
 
 export interface Scan {
   readonly graph: Graph;
   /** All that may be removed, kept or not. */
   readonly candidates: readonly Resource[];
+  /** Whether a node of the graph may be removed, kept or not. */
+  isCandidate(id: number): boolean;
   readonly lapsed: readonly LapsedRoot[];
+  /** The size of a node's file or directory; 0 for what has none, or none that is known. */
+  bytes(id: number): number;
+  /** When the next root expires, in milliseconds since the epoch. */
+  readonly nextExpiry: number | undefined;
 }
 
 /** Reads a consistent view of all namespaces. */
@@ -59,7 +75,9 @@ interface Waiting {
 
 class Scanner {
   readonly #graph = new GraphBuilder();
-  readonly #candidates: Resource[] = [];
+  readonly #candidates = new Flags();
+  readonly #bytes: number[] = [];
+  #nextExpiry: number | undefined;
   readonly #lapsed: LapsedRoot[] = [];
   readonly #reader: LabelReader;
   readonly #options: ScanOptions;
@@ -83,11 +101,14 @@ class Scanner {
 
   add(namespace: NamespaceMetadata): void {
     const { name } = namespace;
+    // Only a flat lease leads to flat nodes, and only to those of its namespace.
+    const hasFlat = namespace.leases.some(({ labels }) => labels[FLAT_LABEL] !== undefined);
     for (const lease of namespace.leases) this.#lease(name, lease);
-    for (const image of namespace.images) this.#image(name, image);
+    for (const image of namespace.images) this.#image(name, image, hasFlat);
     for (const ingest of namespace.ingests) this.#ingest(name, ingest);
-    for (const { digest, labels } of namespace.content) {
+    for (const { digest, labels, bytes } of namespace.content) {
       const id = this.#candidate(ResourceType.Content, name, digest);
+      this.#size(id, bytes);
       const read = this.#reader.read(labels);
       this.#labels(name, id, read);
       if (read.root !== undefined) this.#graph.addRoot(id, `label ${read.root}`);
@@ -98,12 +119,15 @@ class Scanner {
       if (snapshot !== undefined) this.#edge(id, ResourceType.Snapshot, name, snapshot, 'snapshot of the container');
       this.#labels(name, id, { ...this.#reader.read(labels), conditions: [] });
     }
-    for (const { key, labels, parent } of namespace.snapshots) {
+    for (const { key, labels, parent, bytes } of namespace.snapshots) {
       const id = this.#candidate(ResourceType.Snapshot, name, key);
+      this.#size(id, bytes);
       if (parent !== undefined) {
         this.#edge(id, ResourceType.Snapshot, name, parent, 'parent');
-        const flat = this.#graph.intern(ResourceType.Snapshot | FLAT, name, key);
-        this.#edge(flat, ResourceType.Snapshot | FLAT, name, parent, 'parent');
+        if (hasFlat) {
+          const flat = this.#graph.intern(ResourceType.Snapshot | FLAT, name, key);
+          this.#edge(flat, ResourceType.Snapshot | FLAT, name, parent, 'parent');
+        }
       }
       const read = this.#reader.read(labels);
       this.#labels(name, id, { ...read, conditions: [] });
@@ -132,7 +156,20 @@ class Scanner {
         }
       }
     }
-    return { graph: this.#graph.build(), candidates: this.#candidates, lapsed: this.#lapsed };
+    const graph = this.#graph.build();
+    const candidates = this.#candidates;
+    return {
+      graph,
+      get candidates() {
+        return Array.from({ length: graph.nodeCount }, (_, id) => id)
+          .filter((id) => candidates.has(id))
+          .map((id) => graph.resource(id));
+      },
+      isCandidate: (id) => candidates.has(id),
+      lapsed: this.#lapsed,
+      bytes: (id) => this.#bytes[id] ?? 0,
+      nextExpiry: this.#nextExpiry,
+    };
   }
 
   #lease(namespace: string, lease: LeaseMetadata): void {
@@ -152,22 +189,32 @@ class Scanner {
         this.#edge(id, type, of, key, `lease ${lease.id}`);
       }
     }
-    this.#rootUntil(id, 'lease', this.#expiry('lease', lease.id, lease.labels));
+    const { owner } = lease;
+    if (owner !== undefined && this.#options.hasEnded?.(owner) === true) {
+      this.#lapsed.push({ resource: { type: ResourceType.Lease, namespace, key: lease.id }, at: undefined, owner });
+      return;
+    }
+    const until = this.#expiry('lease', lease.id, lease.labels);
+    this.#rootUntil(id, { type: ResourceType.Lease, namespace, key: lease.id }, 'lease', until);
   }
 
-  #image(namespace: string, { name, labels, target }: ImageMetadata): void {
+  #image(namespace: string, { name, labels, target }: ImageMetadata, hasFlat: boolean): void {
     const id = this.#candidate(ResourceType.Image, namespace, name);
-    const flat = this.#graph.intern(ResourceType.Image | FLAT, namespace, name);
     this.#edge(id, ResourceType.Content, namespace, target, 'target of the image');
-    this.#edge(flat, ResourceType.Content | FLAT, namespace, target, 'target of the image');
+    if (hasFlat) {
+      const flat = this.#graph.intern(ResourceType.Image | FLAT, namespace, name);
+      this.#edge(flat, ResourceType.Content | FLAT, namespace, target, 'target of the image');
+    }
     this.#labels(namespace, id, this.#reader.read(labels));
-    this.#rootUntil(id, 'image', this.#expiry('image', name, labels));
+    const until = this.#expiry('image', name, labels);
+    this.#rootUntil(id, { type: ResourceType.Image, namespace, key: name }, 'image', until);
   }
 
   #ingest(namespace: string, { ref, expected, expireAt }: IngestMetadata): void {
     const id = this.#candidate(ResourceType.Ingest, namespace, ref);
     if (expected !== undefined) this.#edge(id, ResourceType.Content, namespace, expected, 'expected by the ingest');
-    if (expireAt !== undefined) this.#rootUntil(id, 'ingest', expireAt);
+    if (expireAt === undefined) return;
+    this.#rootUntil(id, { type: ResourceType.Ingest, namespace, key: ref }, 'ingest', expireAt);
   }
 
   /** Kept by nothing and removed by nothing here; what its labels name is kept. */
@@ -200,11 +247,12 @@ class Scanner {
     }
   }
 
-  #rootUntil(id: number, origin: Origin, expireAt: number | undefined): void {
+  #rootUntil(id: number, resource: Resource, origin: Origin, expireAt: number | undefined): void {
     if (expireAt !== undefined && this.#options.now > expireAt) {
-      this.#lapsed.push({ resource: this.#candidates.at(-1) as Resource, at: expireAt });
+      this.#lapsed.push({ resource, at: expireAt, owner: undefined });
       return;
     }
+    if (expireAt !== undefined) this.#nextExpiry = Math.min(this.#nextExpiry ?? expireAt, expireAt);
     const until = expireAt === undefined ? '' : ` until ${new Date(expireAt).toISOString()}`;
     this.#graph.addRoot(id, `${origin}${until}`);
   }
@@ -218,12 +266,21 @@ class Scanner {
     return at;
   }
 
+  /** The array stays dense: ids rise by one. */
+  #size(id: number, bytes = 0): void {
+    while (this.#bytes.length <= id) this.#bytes.push(0);
+    this.#bytes[id] = bytes;
+  }
+
   #edge(from: number, type: number, namespace: string, key: string, origin: Origin): void {
     this.#graph.addEdge(from, this.#graph.intern(type, namespace, key), origin);
   }
 
   #candidate(type: number, namespace: string, key: string): number {
-    this.#candidates.push({ type, namespace, key });
-    return this.#graph.intern(type, namespace, key);
+    const id = this.#graph.intern(type, namespace, key);
+    this.#candidates.add(id);
+    const why = this.#options.unjudged?.get(type);
+    if (why !== undefined) this.#graph.addRoot(id, why);
+    return id;
   }
 }

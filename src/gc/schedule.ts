@@ -1,7 +1,7 @@
 /**
- * When to collect: containerd's rules (plugins/gc/scheduler.go) as a state without timers, with what
- * they lack: the clock of expiring leases and images, jitter, an average over the last collections
- * only, and ever longer pauses after failures.
+ * When to collect: containerd's rules (plugins/gc/scheduler.go) as a state without timers, with
+ * what they lack: the clock of expiring leases and images, jitter, an average over the last
+ * collections only, and ever longer pauses after failures.
  *
  * All times are milliseconds of one monotonic clock.
  */
@@ -9,7 +9,9 @@
 export interface ScheduleParameters {
   /** Share of time that collections may pause writers, 0 to 0.5. */
   readonly pauseThreshold: number;
-  /** So many deletions schedule a collection at once; 0: any deletion lets the next tick collect. */
+  /**
+   * So many deletions schedule a collection at once; 0: any deletion lets the next tick collect.
+   */
   readonly deletionThreshold: number;
   /** So many mutations let the next tick collect; 0: never. */
   readonly mutationThreshold: number;
@@ -29,7 +31,9 @@ export const DEFAULT_PARAMETERS: ScheduleParameters = {
 
 /** Before anything is known of how long a collection takes. */
 const FIRST_INTERVAL_MS = 1_000;
-/** A collection counts for at least this, so that fast ones do not follow each other without end. */
+/**
+ * A collection counts for at least this, so that fast ones do not follow each other without end.
+ */
 const SHORTEST_PAUSE_MS = 5;
 /** How many collections the average is of. */
 const WINDOW = 32;
@@ -86,7 +90,9 @@ export class Schedule {
     this.#expiryMs = atMs;
   }
 
-  /** The metadata was changed. @param isDirty something was deleted, so that there may be garbage */
+  /**
+   * The metadata was changed. @param isDirty something was deleted, so that there may be garbage
+   */
   mutated(atMs: number, isDirty: boolean): void {
     if (this.#isOld(atMs)) return;
     this.#mutations += 1;
@@ -98,6 +104,17 @@ export class Schedule {
   triggered(atMs: number): void {
     this.#isTriggered = true;
     this.#plan(atMs);
+  }
+
+  /**
+   * A caller waits for a collection. After failures it comes sooner than by itself, but not within
+   * a second of the last.
+   */
+  asked(atMs: number): void {
+    this.triggered(atMs);
+    if (this.#failures === 0) return;
+    const earliestMs = Math.max(atMs, (this.#lastMs ?? atMs) + FIRST_RETRY_MS);
+    this.#nextMs = Math.min(this.#nextMs ?? earliestMs, earliestMs);
   }
 
   /** @returns whether to collect now; if not, `nextMs` says when to ask again */

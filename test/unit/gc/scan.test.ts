@@ -246,14 +246,11 @@ describe('collectors', () => {
   const TYPE = 12;
   const of = (key: string) => ({ type: TYPE, namespace: 'default', key });
   const running = (parts: Partial<RunningCollector['collection']>): RunningCollector => ({
-    collector: { type: TYPE, referenceLabel: 'thing', refersTo: [], start: () => Promise.reject(new Error('unused')) },
+    collector: { type: TYPE, referenceLabel: 'thing' },
     collection: {
       all: () => ['a', 'b', 'c', 'd'].map(of),
       active: () => [],
       leased: () => [],
-      remove: () => undefined,
-      cancel: () => Promise.resolve(),
-      finish: () => Promise.resolve(),
       ...parts,
     },
   });
@@ -331,5 +328,7 @@ describe('explanations', () => {
 
   test('what is not there is unknown, also when labels name it', () => {
     assert.deepEqual(explain(scanned, marking, content('nowhere')), { kind: 'unknown' });
+    const named = scan([namespace('default', { images: [image('i', 'gone')] })], { now: NOW });
+    assert.deepEqual(explain(named, named.graph.mark(), content('gone')), { kind: 'unknown' });
   });
 });
