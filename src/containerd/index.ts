@@ -1,0 +1,4 @@
+/** A real containerd, asked over its gRPC API: what its collector would keep and remove, and why. */
+export * from './daemon.js';
+export * from './grpc.js';
+export * from './reading.js';
