@@ -1,7 +1,7 @@
 /**
  * Bundles the engine: build/lib/engine.js is all of it, so that the installed tree needs no node_modules, and engine.cjs is what node runs:
  * it loads the other with compiled code (src/shim/boot.ts). Rarely used dependencies are in the bundle too, but not run before they are needed.
- * lamina.mjs is the command.
+ * lamina.cjs is the command: a script too, in which what a command does, and what that needs of node, is run when the command is.
  *
  * What node runs first is no ES module: node's loader for those, and the whole modules it makes of node's own, cost a third of the engine's start.
  */
@@ -47,11 +47,17 @@ const engine = await build({
   // A script has no import(); require() of a part of the bundle is as lazy.
   supported: { 'dynamic-import': false },
 });
+/** commander has it for commands that are programs of their own; here it is for those that start one. */
+const LATE_CHILD_PROCESS = `{ const now = require; require = (name) => name !== "node:child_process" ? now(name) :
+  new Proxy({}, { get: (_, key) => Reflect.get(now(name), key) }); }`;
 const command = await build({
   ...common,
   entryPoints: { lamina: 'src/cli/main.ts' },
-  outExtension: { '.js': '.mjs' },
-  format: 'esm',
-  define: versionDefine,
+  outExtension: { '.js': '.cjs' },
+  format: 'cjs',
+  banner: { js: `${LATE_CHILD_PROCESS} const $url = "file://" + encodeURI(__filename);` },
+  define: { ...versionDefine, 'import.meta.url': '$url' },
+  minifyWhitespace: true,
+  lineLimit: 200,
 });
 writeLicences([boot, engine, command].map(({ metafile }) => metafile));
