@@ -33,15 +33,13 @@ const INGEST_LIFE_MS = 24 * 3_600_000;
 /** Calls at the same time. */
 const PARALLEL = 16;
 
-/** A blob, a snapshot or an image with what only people read. */
+/** A lease with what only people read. */
 export interface ListedLease extends LeaseMetadata {
   /** In milliseconds since the epoch. */
   readonly createdAt: number;
   readonly allLabels: Labels;
-}
-
-export interface ListedBlob extends BlobMetadata {
-  readonly size: number;
+  /** As containerd has them: `content`, `ingests`, `images`, `snapshots/SNAPSHOTTER`. */
+  readonly resources: readonly { readonly type: string; readonly id: string }[];
 }
 
 /** A containerd's version. */
@@ -92,10 +90,11 @@ export class DaemonNamespace {
     return images.map(({ name, labels, target }) => ({ name, labels: gcLabels(labels), target: target?.digest ?? '' }));
   }
 
-  async blobs(): Promise<ListedBlob[]> {
-    const found: ListedBlob[] = [];
+  async blobs(): Promise<BlobMetadata[]> {
+    const found: BlobMetadata[] = [];
     for await (const { info } of this.#connection.client(ContentDefinition, this.#metadata).list({ filters: [] })) {
-      for (const { digest, size, labels } of info) found.push({ digest, size: Number(size), labels: gcLabels(labels) });
+      for (const { digest, size, labels } of info)
+        found.push({ digest, bytes: Number(size), labels: gcLabels(labels) });
     }
     return found;
   }
@@ -192,6 +191,7 @@ function leaseOf(lease: Lease, resources: readonly { readonly id: string; readon
     id: lease.id,
     createdAt: millisecondsOf(lease.createdAt),
     allLabels: lease.labels,
+    resources: resources.map(({ type, id }) => ({ type, id })),
     labels: gcLabels(lease.labels),
     content: ofType('content'),
     ingests: ofType('ingests'),

@@ -12,9 +12,8 @@ import type { GrpcConnection } from './grpc.js';
 const TRIES = 3;
 
 export interface NamespaceReading {
+  /** With the bytes of content; those of snapshots cost a call each (`withUsage`). */
   readonly metadata: NamespaceMetadata;
-  /** digest → compressed bytes, as they lie there. */
-  readonly blobBytes: ReadonlyMap<string, number>;
   /**
    * False: something changed in each try. Then what kept things in either look is taken for a root, so
    * that nothing is called garbage that may not be; something may be called kept that is not any more.
@@ -54,7 +53,6 @@ async function readNamespace(namespace: DaemonNamespace, snapshotters: readonly 
     const roots = isSteady ? after : mergeRoots(before, after);
     return {
       metadata: { name: namespace.name, ...roots, content: blobs, ingests, snapshots: snapshots.flat() },
-      blobBytes: new Map(blobs.map(({ digest, size }) => [digest, size])),
       isSteady,
     };
   }
@@ -82,4 +80,27 @@ function mergeRoots(before: Roots, after: Roots): Roots {
     containers: merge(before.containers, after.containers, ({ id }) => id),
     sandboxes: merge(before.sandboxes, after.sandboxes, ({ id }) => id),
   };
+}
+
+/**
+ * Adds the bytes of snapshots.
+ * @param isWanted which; default: all
+ */
+export async function withUsage(
+  connection: GrpcConnection,
+  readings: readonly NamespaceReading[],
+  isWanted: (namespace: string, key: string) => boolean = () => true,
+): Promise<NamespaceReading[]> {
+  const sized: NamespaceReading[] = [];
+  for (const reading of readings) {
+    const { name, snapshots } = reading.metadata;
+    const keys = snapshots.map(({ key }) => key).filter((key) => isWanted(name, key));
+    const usage = await new DaemonNamespace(connection, name).usage(keys);
+    const own = snapshots.map((snapshot) => {
+      const bytes = usage.get(snapshot.key);
+      return bytes === undefined ? snapshot : { ...snapshot, bytes };
+    });
+    sized.push({ ...reading, metadata: { ...reading.metadata, snapshots: own } });
+  }
+  return sized;
 }

@@ -4,7 +4,7 @@ import { VERSION } from '../../base/index.js';
 import { UsageError } from '../usage.js';
 import { helpOf, usageOf } from './help.js';
 import { SHARED_OPTIONS } from './shared-options.js';
-import { type CommandSpec, Invocation, nameOf, type OptionSpec } from './spec.js';
+import { type CommandSpec, Invocation, nameOf, type OptionSpec, placeholderOf } from './spec.js';
 
 /** What a command line asks for. */
 export type Parsed = { readonly text: string } | { readonly invocation: Invocation };
@@ -99,7 +99,9 @@ function refuseUseless(command: Command, spec: CommandSpec): void {
 }
 
 function addOption(command: Command, spec: OptionSpec): void {
-  const option = new Option(spec.flags.replace(/ (\S+)$/, ' <$1>'));
+  const placeholder = placeholderOf(spec);
+  const flags = placeholder === undefined ? spec.flags : spec.flags.replace(` ${placeholder}`, ` <${placeholder}>`);
+  const option = new Option(flags);
   if (spec.isMany === true)
     option.argParser((value: string, before: string[] | undefined) => [...(before ?? []), value]);
   command.addOption(option);

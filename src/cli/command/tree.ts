@@ -1,7 +1,11 @@
 /** The commands. Each loads what it does when it is run, so that `lamina --help` reads none of it. */
 
 import type { CommandSpec } from './spec.js';
+import { CONTENT_COMMANDS } from './tree-content.js';
 import { ENGINE_COMMANDS } from './tree-engine.js';
+import { GC_COMMANDS } from './tree-gc.js';
+import { LEASE_COMMANDS } from './tree-lease.js';
+import { STORE_COMMANDS } from './tree-store.js';
 
 const COMPLETION: CommandSpec = {
   words: 'completion',
@@ -33,4 +37,12 @@ const VERSION_COMMAND: CommandSpec = {
 };
 
 /** In the order of the help. */
-export const COMMANDS: readonly CommandSpec[] = [...ENGINE_COMMANDS, COMPLETION, VERSION_COMMAND];
+export const COMMANDS: readonly CommandSpec[] = [
+  ...GC_COMMANDS,
+  ...LEASE_COMMANDS,
+  ...CONTENT_COMMANDS,
+  ...STORE_COMMANDS,
+  ...ENGINE_COMMANDS,
+  COMPLETION,
+  VERSION_COMMAND,
+];

@@ -75,7 +75,7 @@ describe('a real containerd', () => {
     const [reading] = await readDaemon(connection, [loaded.name]);
     assert.ok(reading !== undefined);
     assert.equal(reading.isSteady, true);
-    const { metadata, blobBytes } = reading;
+    const { metadata } = reading;
     const byKey = <T>(items: readonly T[], key: (item: T) => string): T[] =>
       items.toSorted((a, b) => key(a).localeCompare(key(b)));
     const digests = ({ digest }: { readonly digest: string }): string => digest;
@@ -96,7 +96,7 @@ describe('a real containerd', () => {
       })),
       loaded.leases,
     );
-    for (const [digest, text] of texts) assert.equal(blobBytes.get(digest), text.length);
+    for (const { digest, bytes } of metadata.content) assert.equal(bytes, texts.get(digest)?.length);
     const usage = await new DaemonNamespace(connection, loaded.name).usage(['native/base', 'native/nosuch']);
     assert.deepEqual([...usage.keys()], ['native/base']);
   });
