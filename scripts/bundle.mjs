@@ -1,7 +1,8 @@
 /**
  * Bundles the engine: build/lib/engine.js is all of it, so that the installed tree needs no node_modules, and engine.cjs is what node runs:
  * it loads the other with compiled code (src/shim/boot.ts). Rarely used dependencies are in the bundle too, but not run before they are needed.
- * lamina.cjs is the command: a script too, in which what a command does, and what that needs of node, is run when the command is.
+ * lamina.cjs is the command: it reads the command line, and lamina-run.cjs does what that says. Scripts too, in which what a command does, and
+ * what that needs of node, is run when the command is.
  *
  * What node runs first is no ES module: node's loader for those, and the whole modules it makes of node's own, cost a third of the engine's start.
  */
@@ -50,14 +51,20 @@ const engine = await build({
 /** commander has it for commands that are programs of their own; here it is for those that start one. */
 const LATE_CHILD_PROCESS = `{ const now = require; require = (name) => name !== "node:child_process" ? now(name) :
   new Proxy({}, { get: (_, key) => Reflect.get(now(name), key) }); }`;
-const command = await build({
+const script = {
   ...common,
-  entryPoints: { lamina: 'src/cli/main.ts' },
   outExtension: { '.js': '.cjs' },
   format: 'cjs',
   banner: { js: `${LATE_CHILD_PROCESS} const $url = "file://" + encodeURI(__filename);` },
   define: { ...versionDefine, 'import.meta.url': '$url' },
   minifyWhitespace: true,
   lineLimit: 200,
+};
+const command = await build({
+  ...script,
+  entryPoints: { lamina: 'src/cli/boot.ts' },
+  // What the commands load is in the other one.
+  external: ['./lamina-run.cjs', '../run/*', '../engine.js', '../uninstall.js', './completion.js'],
 });
-writeLicences([boot, engine, command].map(({ metafile }) => metafile));
+const commands = await build({ ...script, entryPoints: { 'lamina-run': 'src/cli/main.ts' } });
+writeLicences([boot, engine, command, commands].map(({ metafile }) => metafile));

@@ -43,6 +43,7 @@ const built = fileURLToPath(new URL('../build', import.meta.url));
 const PARTS = {
   'engine.js': 'lib/engine.js',
   'lamina.cjs': 'lib/lamina.cjs',
+  'lamina-run.cjs': 'lib/lamina-run.cjs',
   'lamina.node': 'lamina.node',
   'lamina-worker': 'lamina-worker',
   'containerd-shim-lamina-v2': 'containerd-shim-lamina-v2',
