@@ -1,12 +1,12 @@
 /** Both shims under a real containerd, as its clients see them. Not from the staged copies: containerd finds its shims by name. */
 
-import type { ServiceClient } from '../src/ttrpc/index.js';
+import { type GrpcClient, GrpcConnection } from '../src/containerd/index.js';
 import { mustRun } from '../test/lib/command.js';
 import { Containerd } from '../test/lib/containerd.js';
 import { TasksDefinition } from '../test/lib/gen/clients/tasks.js';
-import { GrpcConnection } from '../test/lib/grpc.js';
 import { IMAGE } from '../test/lib/image.js';
 import { Leaks } from '../test/lib/leaks.js';
+import { LATE_MS } from '../test/lib/wait.js';
 import type { Plan } from './plan.js';
 import type { Label } from './samples.js';
 import { timed } from './side.js';
@@ -27,7 +27,7 @@ const PROCESS = JSON.stringify({
   noNewPrivileges: true,
 });
 
-type Tasks = ServiceClient<typeof TasksDefinition>;
+type Tasks = GrpcClient<typeof TasksDefinition>;
 
 /** One containerd with the test image. */
 class Node {
@@ -73,8 +73,11 @@ class Node {
   }
 
   tasks(): { readonly client: Tasks; close(): void } {
-    const connection = new GrpcConnection(this.#daemon.address, { 'containerd-namespace': this.#namespace });
-    return { client: connection.client(TasksDefinition), close: () => connection.close() };
+    const connection = new GrpcConnection(this.#daemon.address, {
+      metadata: { 'containerd-namespace': this.#namespace },
+      timeoutMs: LATE_MS,
+    });
+    return { client: connection.client(TasksDefinition), close: () => connection[Symbol.dispose]() };
   }
 
   async remove(id: string): Promise<void> {

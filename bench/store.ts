@@ -2,10 +2,10 @@
 import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { LeasesDefinition } from '../src/containerd/gen/daemon/leases.js';
+import { GrpcConnection } from '../src/containerd/index.js';
 import { Store } from '../src/store/index.js';
 import { Containerd } from '../test/lib/containerd.js';
-import { LeasesDefinition } from '../test/lib/gen/clients/leases.js';
-import { GrpcConnection } from '../test/lib/grpc.js';
 import type { GcRow } from './gc-row.js';
 import { median } from './samples.js';
 
@@ -37,14 +37,14 @@ function ourCommits(store: Store, round: number): number {
 }
 
 async function theirCommits(address: string, round: number): Promise<number> {
-  const connection = new GrpcConnection(address, { 'containerd-namespace': NS });
+  const connection = new GrpcConnection(address, { metadata: { 'containerd-namespace': NS } });
   try {
     const leases = connection.client(LeasesDefinition);
     const begin = performance.now();
     for (let i = 0; i < COMMITS; i += 1) await leases.create({ id: `${round}-${i}`, labels: {} });
     return perSecond(COMMITS, performance.now() - begin);
   } finally {
-    connection.close();
+    connection[Symbol.dispose]();
   }
 }
 

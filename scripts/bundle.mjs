@@ -1,7 +1,8 @@
 /**
  * Bundles the engine: build/lib/engine.js is all of it, so that the installed tree needs no node_modules, and engine.cjs is what node runs:
  * it loads the other with compiled code (src/shim/boot.ts). Rarely used dependencies are in the bundle too, but not run before they are needed.
- * lamina.mjs is the command.
+ * lamina.cjs is the command: it reads the command line, and lamina-run.cjs does what that says. Scripts too, in which what a command does, and
+ * what that needs of node, is run when the command is.
  *
  * What node runs first is no ES module: node's loader for those, and the whole modules it makes of node's own, cost a third of the engine's start.
  */
@@ -47,11 +48,23 @@ const engine = await build({
   // A script has no import(); require() of a part of the bundle is as lazy.
   supported: { 'dynamic-import': false },
 });
-const command = await build({
+/** commander has it for commands that are programs of their own; here it is for those that start one. */
+const LATE_CHILD_PROCESS = `{ const now = require; require = (name) => name !== "node:child_process" ? now(name) :
+  new Proxy({}, { get: (_, key) => Reflect.get(now(name), key) }); }`;
+const script = {
   ...common,
-  entryPoints: { lamina: 'src/cli/main.ts' },
-  outExtension: { '.js': '.mjs' },
-  format: 'esm',
-  define: versionDefine,
+  outExtension: { '.js': '.cjs' },
+  format: 'cjs',
+  banner: { js: `${LATE_CHILD_PROCESS} const $url = "file://" + encodeURI(__filename);` },
+  define: { ...versionDefine, 'import.meta.url': '$url' },
+  minifyWhitespace: true,
+  lineLimit: 200,
+};
+const command = await build({
+  ...script,
+  entryPoints: { lamina: 'src/cli/boot.ts' },
+  // What the commands load is in the other one.
+  external: ['./lamina-run.cjs', '../run/*', '../engine.js', '../uninstall.js', './completion.js'],
 });
-writeLicences([boot, engine, command].map(({ metafile }) => metafile));
+const commands = await build({ ...script, entryPoints: { 'lamina-run': 'src/cli/main.ts' } });
+writeLicences([boot, engine, command, commands].map(({ metafile }) => metafile));

@@ -3,6 +3,7 @@
  *
  *   proto/containerd/*.proto   -> src/api/gen      messages and service tables (buf + ts-proto, no network)
  *   proto/ttrpc/*.proto        -> src/ttrpc/gen    the envelope of a call
+ *   proto/daemon/*.proto       -> src/containerd/gen   containerd's API, for the command and the tests
  *   proto/clients/*.proto      -> test/lib/gen     what clients say to containerd, for tests and the bench
  *   native/common/protocol.h   -> src/sys/gen/protocol.ts
  *
@@ -135,6 +136,7 @@ try {
   await Promise.all([
     generateProto('containerd', 'src/api/gen'),
     generateProto('ttrpc', 'src/ttrpc/gen'),
+    generateProto('daemon', 'src/containerd/gen'),
     generateProto('clients', 'test/lib/gen'),
     generateProtocol(),
   ]);

@@ -42,7 +42,8 @@ const built = fileURLToPath(new URL('../build', import.meta.url));
 /** What is tested is what is installed: by file of the release, where the build has it. */
 const PARTS = {
   'engine.js': 'lib/engine.js',
-  'lamina.mjs': 'lib/lamina.mjs',
+  'lamina.cjs': 'lib/lamina.cjs',
+  'lamina-run.cjs': 'lib/lamina-run.cjs',
   'lamina.node': 'lamina.node',
   'lamina-worker': 'lamina-worker',
   'containerd-shim-lamina-v2': 'containerd-shim-lamina-v2',

@@ -1,39 +1,23 @@
 /** `lamina uninstall`: removes what scripts/install has written, and nothing else, once nothing runs that needs it. */
 import { existsSync, readdirSync, readFileSync, readlinkSync, rmdirSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { parseArgs } from 'node:util';
-import { Code, isErrno, LaminaError, messageOf } from '../base/index.js';
+import { Code, isErrno, LaminaError } from '../base/index.js';
+import type { Invocation } from './command/spec.js';
 import { isSamePlace, libraryOf } from './engines.js';
 import { libraryDir, realpathOf, releases } from './installation.js';
 import { describeKeeper } from './keepers.js';
+import { printLine } from './output/print.js';
 import { OwnProcess } from './own-process.js';
 import { checkedStateDir } from './state-dir.js';
 import { count, type Survey, survey } from './survey.js';
 import { end } from './upgrade.js';
-import { UsageError } from './usage.js';
-
-const HELP = `usage: lamina uninstall [--dry-run]
-
-Removes what scripts/install has written: the files that MANIFEST of each release lists, and the folders it has made, when they are empty.
-Refuses while a container of this installation runs, and names it: without its engine it could not even be killed. An engine that serves nobody
-is ended. Configuration (/etc/lamina) and the state directory stay.
-
-  --dry-run   only say what would be removed
-`;
 
 const SHIM = 'bin/containerd-shim-lamina-v2';
 const ASK_MS = 5_000;
 
-/** @returns the exit status @throws UsageError, LaminaError FailedPrecondition naming what still runs, and then nothing was removed */
-export async function runUninstall(args: readonly string[]): Promise<number> {
-  const { isDryRun, isHelp } = parse(args);
-  const print = (line: string): void => {
-    process.stdout.write(`${line}\n`);
-  };
-  if (isHelp) {
-    process.stdout.write(HELP);
-    return 0;
-  }
+/** @throws LaminaError FailedPrecondition naming what still runs, and then nothing was removed */
+export async function runUninstall(invocation: Invocation): Promise<undefined> {
+  const isDryRun = invocation.flag('dry-run');
   const library = libraryDir();
   const prefix = prefixOf(library);
   const entries = readManifests(library, prefix);
@@ -47,25 +31,12 @@ export async function runUninstall(args: readonly string[]): Promise<number> {
       `${count(users.length, 'shim')} of this installation still ${users.length === 1 ? 'runs' : 'run'}; nothing was removed:${list}\nEnd their containers first (ctr -n NAMESPACE task kill -s 9 ID, docker rm -f ID, crictl rmp -f POD).`,
     );
   }
-  if (!isDryRun) await endEngines(found, library, print);
+  if (!isDryRun) await endEngines(found, library);
   for (const entry of entries) {
-    if (isDryRun) print(`would remove ${join(prefix, entry)}`);
-    else remove(join(prefix, entry), entry.endsWith('/'), print);
+    if (isDryRun) printLine(`would remove ${join(prefix, entry)}`);
+    else remove(join(prefix, entry), entry.endsWith('/'));
   }
-  if (!isDryRun) print(`uninstalled from ${prefix}`);
-  return 0;
-}
-
-function parse(args: readonly string[]): { readonly isDryRun: boolean; readonly isHelp: boolean } {
-  try {
-    const { values } = parseArgs({
-      args: [...args],
-      options: { 'dry-run': { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
-    });
-    return { isDryRun: values['dry-run'] === true, isHelp: values.help === true };
-  } catch (error) {
-    throw new UsageError(messageOf(error), HELP);
-  }
+  if (!isDryRun) printLine(`uninstalled from ${prefix}`);
 }
 
 /** PREFIX of PREFIX/lib/lamina. @throws LaminaError FailedPrecondition when the library lies elsewhere */
@@ -135,21 +106,21 @@ function runs(pid: string, program: string): boolean {
   }
 }
 
-async function endEngines({ engines }: Survey, library: string, print: (line: string) => void): Promise<void> {
+async function endEngines({ engines }: Survey, library: string): Promise<void> {
   for (const { process, status } of engines) {
     if (status !== undefined && !isSamePlace(libraryOf(status.directory), library)) continue;
-    await end(process, `engine ${process.pid}`, print);
+    await end(process, `engine ${process.pid}`, printLine);
   }
 }
 
 /** Removes a file, or a folder that is empty; says what stays. */
-function remove(path: string, isFolder: boolean, print: (line: string) => void): void {
+function remove(path: string, isFolder: boolean): void {
   try {
     if (isFolder) rmdirSync(path);
     else unlinkSync(path);
   } catch (error) {
     if (isErrno(error, 'ENOENT')) return;
     if (!isErrno(error, 'ENOTEMPTY', 'EEXIST', 'EBUSY')) throw error;
-    if (existsSync(path)) print(`left ${path}: not empty (${readdirSync(path).slice(0, 5).join(', ')})`);
+    if (existsSync(path)) printLine(`left ${path}: not empty (${readdirSync(path).slice(0, 5).join(', ')})`);
   }
 }

@@ -1,4 +1,6 @@
 import { Code, LaminaError } from '../base/index.js';
+import { usageOf } from './command/help.js';
+import type { Invocation } from './command/spec.js';
 
 /** A wrong command line; exit status 2. */
 export class UsageError extends LaminaError {
@@ -9,4 +11,9 @@ export class UsageError extends LaminaError {
     super(Code.InvalidArgument, message);
     this.help = help;
   }
+}
+
+/** An argument or option that cannot be meant. */
+export function usageError({ spec }: Invocation, message: string): UsageError {
+  return new UsageError(message, usageOf(spec));
 }

@@ -1,14 +1,13 @@
 /** The kubelet's part, played by hand: pods and their containers, asked for over containerd's CRI plugin. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
-import type { ServiceClient } from '../../src/ttrpc/index.js';
+import { type GrpcClient, GrpcConnection } from '../../src/containerd/index.js';
 import { mustRun } from './command.js';
 import type { Containerd } from './containerd.js';
 import * as cri from './gen/clients/cri.js';
-import { GrpcConnection } from './grpc.js';
 import { IMAGE } from './image.js';
 import { USE_SYSTEMD } from './repo.js';
-import { until } from './wait.js';
+import { LATE_MS, until } from './wait.js';
 
 /** containerd's own, for everything a kubelet asks for. */
 export const K8S_NAMESPACE = 'k8s.io';
@@ -52,12 +51,12 @@ export interface Outcome {
 export class Kubelet {
   readonly #daemon: Containerd;
   #connection: GrpcConnection;
-  #service: ServiceClient<typeof cri.RuntimeServiceDefinition>;
+  #service: GrpcClient<typeof cri.RuntimeServiceDefinition>;
   #count = 0;
 
   private constructor(daemon: Containerd) {
     this.#daemon = daemon;
-    this.#connection = new GrpcConnection(daemon.address);
+    this.#connection = new GrpcConnection(daemon.address, { timeoutMs: LATE_MS });
     this.#service = this.#connection.client(cri.RuntimeServiceDefinition);
   }
 
@@ -67,14 +66,14 @@ export class Kubelet {
     return kubelet;
   }
 
-  get service(): ServiceClient<typeof cri.RuntimeServiceDefinition> {
+  get service(): GrpcClient<typeof cri.RuntimeServiceDefinition> {
     return this.#service;
   }
 
   /** Connects again, to a daemon that was restarted. Pods and containers stay valid. */
   async reconnect(): Promise<void> {
-    this.#connection.close();
-    this.#connection = new GrpcConnection(this.#daemon.address);
+    this.#connection[Symbol.dispose]();
+    this.#connection = new GrpcConnection(this.#daemon.address, { timeoutMs: LATE_MS });
     this.#service = this.#connection.client(cri.RuntimeServiceDefinition);
     await this.#ready();
   }
@@ -114,7 +113,7 @@ export class Kubelet {
   }
 
   close(): void {
-    this.#connection.close();
+    this.#connection[Symbol.dispose]();
   }
 
   /** The pid of a container's or a sandbox's init. */

@@ -90,7 +90,7 @@ describe('an installation', () => {
     const release = join(prefix, 'lib/lamina/releases', releases()[0] ?? '');
     const licences = readFileSync(join(release, 'THIRD-PARTY-LICENSES'), 'utf8');
     // The engine's text has no comments left that name them; its map does.
-    const sources = ['engine.js.map', 'lamina.mjs.map'].flatMap(
+    const sources = ['engine.js.map', 'lamina-run.cjs.map'].flatMap(
       (name): string[] => JSON.parse(readFileSync(join(release, name), 'utf8')).sources,
     );
     const packages = new Set(sources.flatMap((path) => /node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(path)?.[1] ?? []));

@@ -71,7 +71,8 @@ describe('scripts/install', () => {
     mkdirSync(join(dir, 'build/lib'), { recursive: true });
     for (const name of ['scripts', 'package.json']) cpSync(join(REPO, name), join(dir, name), { recursive: true });
     for (const name of readdirSync(releaseDir())) {
-      if (/^(engine|lamina)\.[cm]?js$/.test(name)) cpSync(join(releaseDir(), name), join(dir, 'build/lib', name));
+      if (/^(engine|lamina|lamina-run)\.[cm]?js$/.test(name))
+        cpSync(join(releaseDir(), name), join(dir, 'build/lib', name));
     }
     symlinkSync(join(REPO, 'node_modules'), join(dir, 'node_modules'));
     cpSync(join(releaseDir(), 'lamina.node'), join(dir, 'build/lamina.node'));

@@ -1,14 +1,14 @@
 /** Loads a population into a real containerd through its API, and asks what is left of it. */
 import { createHash } from 'node:crypto';
+import { Code, codeOf } from '../../../src/base/index.js';
+import { ContainersDefinition } from '../../../src/containerd/gen/daemon/containers.js';
+import { ContentDefinition } from '../../../src/containerd/gen/daemon/content.js';
+import { ImagesDefinition } from '../../../src/containerd/gen/daemon/images.js';
+import { LeasesDefinition } from '../../../src/containerd/gen/daemon/leases.js';
+import { SnapshotsDefinition } from '../../../src/containerd/gen/daemon/snapshots.js';
+import { GrpcConnection } from '../../../src/containerd/index.js';
 import type { NamespaceMetadata } from '../../../src/gc/index.js';
-import { ContainersDefinition } from '../../lib/gen/clients/containers.js';
-import { ContentDefinition } from '../../lib/gen/clients/content.js';
-import { ImagesDefinition } from '../../lib/gen/clients/images.js';
-import { LeasesDefinition } from '../../lib/gen/clients/leases.js';
-import { SnapshotsDefinition } from '../../lib/gen/clients/snapshots.js';
-import { GrpcConnection, GrpcError } from '../../lib/grpc.js';
 
-const NOT_FOUND = 5;
 const MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 
 /** The text whose digest a blob of a population has: a blob is named by its text. */
@@ -26,7 +26,7 @@ export class RealStore implements Disposable {
   readonly #containers;
 
   constructor(address: string, namespace: string) {
-    this.#connection = new GrpcConnection(address, { 'containerd-namespace': namespace });
+    this.#connection = new GrpcConnection(address, { metadata: { 'containerd-namespace': namespace } });
     this.#leases = this.#connection.client(LeasesDefinition);
     this.#content = this.#connection.client(ContentDefinition);
     this.#images = this.#connection.client(ImagesDefinition);
@@ -35,7 +35,7 @@ export class RealStore implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#connection.close();
+    this.#connection[Symbol.dispose]();
   }
 
   /** @param texts digest → text of the blobs */
@@ -45,14 +45,14 @@ export class RealStore implements Disposable {
     for (const { key, parent, labels } of population.snapshots) await this.#snapshot(key, parent, labels);
     for (const { name, target, labels } of population.images) {
       const image = { name, labels: { ...labels }, target: { mediaType: MANIFEST, digest: target, size: 1n } };
-      await this.#images.create({ image });
+      await this.#images.create({ image: { ...image, createdAt: undefined, updatedAt: undefined } });
     }
     for (const { id, snapshot, labels } of population.containers) {
       const [snapshotter = '', snapshotKey = ''] = snapshot?.split('/') ?? [];
       const spec = { typeUrl: 'types.containerd.io/opencontainers/runtime-spec/1/Spec', value: Buffer.from('{}') };
       const runtime = { name: 'io.containerd.runc.v2' };
       await this.#containers.create({
-        container: { id, labels: { ...labels }, runtime, spec, snapshotter, snapshotKey },
+        container: { id, labels: { ...labels }, image: '', runtime, spec, snapshotter, snapshotKey },
       });
     }
     for (const { id, labels, content, snapshots } of population.leases) {
@@ -65,6 +65,12 @@ export class RealStore implements Disposable {
     }
   }
 
+  /** Begins an ingest, and leaves it. */
+  async begin(ref: string): Promise<void> {
+    const data = new Uint8Array();
+    await this.#content.write({ action: 1, ref, total: 0n, expected: '', offset: 0n, data, labels: {} });
+  }
+
   /** Runs a collection of the whole daemon, and resolves when it is over. */
   async collect(): Promise<void> {
     await this.#leases.create({ id: 'trigger', labels: {} });
@@ -74,9 +80,9 @@ export class RealStore implements Disposable {
   /** Of what can be removed, what is there. */
   async survivors(population: NamespaceMetadata): Promise<Set<string>> {
     const left = new Set<string>();
-    const leases = new Set((await this.#leases.list({})).leases.map(({ id }) => id));
+    const leases = new Set((await this.#leases.list({ filters: [] })).leases.map(({ id }) => id));
     for (const { id } of population.leases) if (leases.has(id)) left.add(`lease ${id}`);
-    const images = new Set((await this.#images.list({})).images.map(({ name }) => name));
+    const images = new Set((await this.#images.list({ filters: [] })).images.map(({ name }) => name));
     for (const { name } of population.images) if (images.has(name)) left.add(`image ${name}`);
     await Promise.all([
       ...population.content.map(async ({ digest }) => {
@@ -112,7 +118,7 @@ async function exists(call: Promise<unknown>): Promise<boolean> {
     await call;
     return true;
   } catch (error) {
-    if (error instanceof GrpcError && error.code === NOT_FOUND) return false;
+    if (codeOf(error) === Code.NotFound) return false;
     throw error;
   }
 }

@@ -33,7 +33,7 @@ describe('a store whose files fail', { skip: requires({ programs: ['gcc'] }) }, 
   const states: string[] = [];
 
   before(async () => {
-    const source = join(REPO, 'test/lib/programs/file-faults.c');
+    const source = join(REPO, 'test/lib/preload/file-faults.c');
     execFileSync('gcc', ['-O1', '-shared', '-fPIC', '-o', library, source, '-ldl']);
     using store = openStore(join(dir, 'model'));
     for (const step of STEPS) {
