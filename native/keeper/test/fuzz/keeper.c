@@ -439,7 +439,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
   (void)argc;
   (void)argv;
   (void)signal(SIGPIPE, SIG_IGN);
-  return setenv("LAMINA_STATE_DIR", "/nonexistent", 1);
+  return setenv("LAMINA_STATE_DIR", "/proc/nonexistent", 1);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
