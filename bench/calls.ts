@@ -1,6 +1,7 @@
 /**
- * State calls per second. The client is one thread like any other program here, so it must cost as little as it can: one request,
- * encoded once, with only its stream id rewritten; a reply is found by its frame header and its body not looked at.
+ * State calls per second. The client is one thread like any other program here, so it must cost as
+ * little as it can: one request, encoded once, with only its stream id rewritten; a reply is found
+ * by its frame header and its body not looked at.
  */
 import { once } from 'node:events';
 import net from 'node:net';
@@ -37,7 +38,10 @@ function stateFrame(id: string): Buffer {
   return Buffer.from(frame);
 }
 
-/** Calls one after the other on one connection until `end` (performance.now()); returns how many were answered. */
+/**
+ * Calls one after the other on one connection until `end` (performance.now()); returns how many
+ * were answered.
+ */
 async function caller(path: string, id: string, end: number): Promise<number> {
   const socket = net.connect({ path });
   await once(socket, 'connect');

@@ -1,6 +1,7 @@
 /**
- * The cgroup library against what it replaces: `runc events --stats` and `runc update` on the same container, and reading the same
- * files with fs.promises.readFile, unparsed. Where systemd manages v2 groups, updates of a scope too.
+ * The cgroup library against what it replaces: `runc events --stats` and `runc update` on the same
+ * container, and reading the same files with fs.promises.readFile, unparsed. Where systemd manages
+ * v2 groups, updates of a scope too.
  */
 import { mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';

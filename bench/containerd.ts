@@ -1,4 +1,7 @@
-/** Both shims under a real containerd, as its clients see them. Not from the staged copies: containerd finds its shims by name. */
+/**
+ * Both shims under a real containerd, as its clients see them. Not from the staged copies:
+ * containerd finds its shims by name.
+ */
 
 import { type GrpcClient, GrpcConnection } from '../src/containerd/index.js';
 import { mustRun } from '../test/lib/command.js';
@@ -15,7 +18,10 @@ const RUNTIMES: Readonly<Record<Label, string>> = { lamina: 'io.containerd.lamin
 const WARM_UP = 2;
 /** Execs are started at this rate, whether or not earlier ones have ended. */
 const EXECS_PER_SECOND = 20;
-/** The minute of each side is cut into blocks that alternate, so that the rest of the machine disturbs both. */
+/**
+ * The minute of each side is cut into blocks that alternate, so that the rest of the machine
+ * disturbs both.
+ */
 const BLOCKS = 4;
 const EXECS_PER_BLOCK = 15 * EXECS_PER_SECOND;
 

@@ -75,7 +75,9 @@ async function round(side: Side, wanted: ReadonlySet<string>, measure: Measure):
   side.release(bundle);
 }
 
-/** Alternates rounds, the first side by turns; one idle container on each side keeps the engine up. */
+/**
+ * Alternates rounds, the first side by turns; one idle container on each side keeps the engine up.
+ */
 export async function life(plan: Plan): Promise<void> {
   const held = await Promise.all(plan.sides.map((side) => side.running()));
   for (let n = 0; n < plan.rounds + WARM_UP; n += 1) {
@@ -93,7 +95,10 @@ export async function life(plan: Plan): Promise<void> {
 
 const COLD_ROUNDS = 8;
 
-/** Create when no engine runs: each round has a state directory of its own. The peer starts a process per container anyway. */
+/**
+ * Create when no engine runs: each round has a state directory of its own. The peer starts a
+ * process per container anyway.
+ */
 export async function cold(plan: Plan): Promise<void> {
   for (let n = 0; n < Math.min(plan.rounds, COLD_ROUNDS); n += 1) {
     for (const side of plan.inTurn(n)) {

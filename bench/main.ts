@@ -1,12 +1,15 @@
 /**
- * Lamina's shim and another one (the Go shim) side by side: the same machine, the same runc, by turns in one run.
+ * Lamina's shim and another one (the Go shim) side by side: the same machine, the same runc, by
+ * turns in one run.
  *
- * The group `cgroups` compares the cgroup library with runc instead. `npm run bench -- gc` measures collections and
- * has no other side (bench/gc).
+ * The group `cgroups` compares the cgroup library with runc instead. `npm run bench -- gc` measures
+ * collections and has no other side (bench/gc).
  *
- *   npm run bench -- --peer /usr/bin/containerd-shim-runc-v2 [--lamina PATH] [--rounds N] [--containers 1,10,50] [--json] [measures…]
+ *   npm run bench -- --peer /usr/bin/containerd-shim-runc-v2 [--lamina PATH] [--rounds N]
+ *   [--containers 1,10,50] [--json] [measures…]
  *
- * Prints a Markdown table (or JSON) to stdout, progress to stderr. Needs root. docs/performance.md explains the measures.
+ * Prints a Markdown table (or JSON) to stdout, progress to stderr. Needs root. docs/performance.md
+ * explains the measures.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';

@@ -73,7 +73,8 @@ export function measures(memoryCounts: readonly number[]): Measure[] {
 }
 
 /**
- * The measures that the words of a command line choose, each a group or the name of one measure; no words mean all.
+ * The measures that the words of a command line choose, each a group or the name of one measure; no
+ * words mean all.
  * @throws Error for a word that chooses none
  */
 export function choose(words: readonly string[], all: readonly Measure[]): ReadonlySet<string> {

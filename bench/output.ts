@@ -1,4 +1,6 @@
-/** How fast a container's output reaches a FIFO's reader, and what the shim's processes spend on it. */
+/**
+ * How fast a container's output reaches a FIFO's reader, and what the shim's processes spend on it.
+ */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { constants, openSync, rmSync } from 'node:fs';
@@ -14,7 +16,10 @@ import { type Side, STEP_MS, timed } from './side.js';
 const GIB = 1024 ** 3;
 const BLOCK = 65_536;
 const ROUNDS = 2;
-/** busybox's dd, static: of the programs in the test image it makes bytes fastest (2.5 GB/s into a pipe here; `probe bytes` 1.5). */
+/**
+ * busybox's dd, static: of the programs in the test image it makes bytes fastest (2.5 GB/s into a
+ * pipe here; `probe bytes` 1.5).
+ */
 const GENERATOR = ['/bin/busybox', 'dd', 'if=/dev/zero', `bs=${BLOCK}`, `count=${GIB / BLOCK}`];
 
 /** Reads exactly one GiB and ends; reads as large as the FIFO allows. */

@@ -1,10 +1,15 @@
-/** What the shim processes of one side use, from /proc; see proc(5). runc and the containers' own processes do not count. */
+/**
+ * What the shim processes of one side use, from /proc; see proc(5). runc and the containers' own
+ * processes do not count.
+ */
 import { readdirSync } from 'node:fs';
 import { listProcesses, type ProcessInfo, readProcFile } from '../test/lib/proc.js';
 
 const SHIMS = /containerd-shim-|engine\.cjs/;
 
-/** Everything, shim or not, that carries a side's marker in its command line, environment or cgroup. */
+/**
+ * Everything, shim or not, that carries a side's marker in its command line, environment or cgroup.
+ */
 export function markedProcesses(marker: string): ProcessInfo[] {
   return listProcesses().filter(
     (info) =>

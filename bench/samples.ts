@@ -10,7 +10,10 @@ export interface Summary {
   readonly count: number;
 }
 
-/** The value below which the share `q` (0 to 1) of the values lies, by nearest rank. There must be at least one. */
+/**
+ * The value below which the share `q` (0 to 1) of the values lies, by nearest rank. There must be
+ * at least one.
+ */
 export function quantile(values: readonly number[], q: number): number {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[Math.max(0, Math.ceil(q * sorted.length) - 1)] ?? Number.NaN;
@@ -38,8 +41,9 @@ function createRandom(): () => number {
 }
 
 /**
- * Where the ratio of two medians lies with 95 % confidence, by the percentile bootstrap. Values of one round are not independent of
- * each other, so where a call is repeated within a round the truth is a little wider.
+ * Where the ratio of two medians lies with 95 % confidence, by the percentile bootstrap. Values of
+ * one round are not independent of each other, so where a call is repeated within a round the truth
+ * is a little wider.
  * @returns undefined with fewer than five values on a side: nothing can be said then
  */
 export function ratioInterval(

@@ -1,4 +1,7 @@
-/** One of the two shims under the same daemon, played by test/lib/shim-client.ts: bundles, containers, and everything cleaned up. */
+/**
+ * One of the two shims under the same daemon, played by test/lib/shim-client.ts: bundles,
+ * containers, and everything cleaned up.
+ */
 import { execFileSync } from 'node:child_process';
 import { closeSync, constants, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -16,7 +19,10 @@ import type { Label } from './samples.js';
 export const STEP_MS = 30_000;
 const SWEEP_ROUNDS = 50;
 
-/** Measures one step in milliseconds. @throws Error that names the step, when it fails or does not end in time */
+/**
+ * Measures one step in milliseconds.
+ * @throws Error that names the step, when it fails or does not end in time
+ */
 export async function timed<T>(what: string, step: () => Promise<T>): Promise<{ value: T; ms: number }> {
   const begin = performance.now();
   try {
@@ -48,7 +54,9 @@ export interface Shim {
 export interface BundleOptions {
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
-  /** Whether this tool reads `out` and `err` (it never does: it only holds them open). Default true. */
+  /**
+   * Whether this tool reads `out` and `err` (it never does: it only holds them open). Default true.
+   */
   readonly holdOutput?: boolean;
 }
 
@@ -112,7 +120,10 @@ export class Side {
     return shim;
   }
 
-  /** Create with the root file system bind-mounted by the shim, and output to FIFOs unless `io` says otherwise. */
+  /**
+   * Create with the root file system bind-mounted by the shim, and output to FIFOs unless `io` says
+   * otherwise.
+   */
   async create(shim: Shim, io: Partial<api.taskV2.CreateTaskRequest> = {}): Promise<void> {
     const { bundle } = shim;
     await shim.task.create({
@@ -171,7 +182,10 @@ export class Side {
     this.release(shim.bundle);
   }
 
-  /** Ends what still runs and removes every trace. @throws Error that names processes which did not end by themselves */
+  /**
+   * Ends what still runs and removes every trace.
+   * @throws Error that names processes which did not end by themselves
+   */
   async close(): Promise<void> {
     try {
       for (const shim of this.#live) await this.finish(shim).catch(() => undefined);

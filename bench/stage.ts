@@ -1,12 +1,16 @@
 /**
- * Private copies of the programs under test. Memory is counted as PSS, which divides a page among the processes that map it: were
- * the engine's node the one this tool (or anything else here) runs on, its text would look as good as free. A copy also stays the
- * same when somebody installs a new build meanwhile.
+ * Private copies of the programs under test. Memory is counted as PSS, which divides a page among
+ * the processes that map it: were the engine's node the one this tool (or anything else here) runs
+ * on, its text would look as good as free. A copy also stays the same when somebody installs a new
+ * build meanwhile.
  */
 import { copyFileSync, cpSync, existsSync, mkdirSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 
-/** Copies Lamina's installed tree; returns the shim's new path. @param program `PREFIX/bin/containerd-shim-lamina-v2` */
+/**
+ * Copies Lamina's installed tree; returns the shim's new path.
+ * @param program `PREFIX/bin/containerd-shim-lamina-v2`
+ */
 export function stageLamina(program: string, dir: string): string {
   const library = join(dirname(program), '../lib/lamina');
   for (const needed of [program, join(library, 'engine.cjs')]) {

@@ -1,4 +1,7 @@
-/** The metadata store: durable changes beside containerd's, changes in bulk, reading for the collector, growth. */
+/**
+ * The metadata store: durable changes beside containerd's, changes in bulk, reading for the
+ * collector, growth.
+ */
 import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -16,7 +19,10 @@ const ROUNDS = 3;
 const BULK = 10_000;
 const PAIRS = 1_000_000;
 const PAIRS_AT_ONCE = 5_000;
-/** One set is a blob, an image, seven chained snapshots, a container; containerd's own benchmark has the same. */
+/**
+ * One set is a blob, an image, seven chained snapshots, a container; containerd's own benchmark has
+ * the same.
+ */
 const SET = 10;
 
 const perSecond = (count: number, ms: number): number => (count / ms) * 1_000;

@@ -2,7 +2,8 @@
  * google.protobuf.Any and Timestamp as containerd writes them.
  *
  * A protobuf message travels under its bare full name ("containerd.events.TaskExit"), without the
- * "type.googleapis.com/" that protobuf's own libraries put in front; readers accept both. OCI types travel as JSON under a URL.
+ * "type.googleapis.com/" that protobuf's own libraries put in front; readers accept both. OCI types
+ * travel as JSON under a URL.
  */
 import type { BinaryReader, BinaryWriter } from '@bufbuild/protobuf/wire';
 import { Code, LaminaError, messageOf } from '../base/index.js';
@@ -60,7 +61,8 @@ export function packJson(typeUrl: string, value: unknown): Any {
 }
 
 /**
- * The JSON value in an Any. The URL is not looked at: clients are careless with it, and containerd's shim ignores it too.
+ * The JSON value in an Any. The URL is not looked at: clients are careless with it, and
+ * containerd's shim ignores it too.
  * @throws {LaminaError} InvalidArgument when the bytes are not UTF-8 or not JSON
  */
 export function unpackJson(any: Any): unknown {
@@ -76,7 +78,10 @@ export function unpackJson(any: Any): unknown {
 const NS_PER_SECOND = 1_000_000_000n;
 const GO_ZERO_SECONDS = -62135596800n;
 
-/** Go's zero time (year 1): what containerd expects where a time is not known yet. An absent Timestamp means 1970 to it. */
+/**
+ * Go's zero time (year 1): what containerd expects where a time is not known yet. An absent
+ * Timestamp means 1970 to it.
+ */
 export function goZeroTime(): Timestamp {
   return { seconds: GO_ZERO_SECONDS, nanos: 0 };
 }

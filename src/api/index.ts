@@ -1,8 +1,9 @@
 /**
  * containerd's messages and services, generated from proto/containerd.
  *
- * One namespace per proto package, because names repeat (Options, Metrics, Status). `u64` and `i64` are bigint, bytes are
- * Uint8Array (views into what was decoded), enums are const objects of numbers, an absent message is undefined.
+ * One namespace per proto package, because names repeat (Options, Metrics, Status). `u64` and `i64`
+ * are bigint, bytes are Uint8Array (views into what was decoded), enums are const objects of
+ * numbers, an absent message is undefined.
  */
 export * from './any.js';
 /** `start`'s input and output since containerd 2.3. */

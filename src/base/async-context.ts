@@ -1,13 +1,16 @@
 /**
- * Whose work a call-back is: Node carries an async context (AsyncLocalStorage) along with timers and
- * promises, but not through what multiplexes descriptors or files.
+ * Whose work a call-back is: Node carries an async context (AsyncLocalStorage) along with timers
+ * and promises, but not through what multiplexes descriptors or files.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
 
 // When the program is loaded, which is nobody's work.
 const atLoad = AsyncLocalStorage.snapshot();
 
-/** Runs a step, and whatever it begins, as nobody's work: for what all share and one happens to open first. */
+/**
+ * Runs a step, and whatever it begins, as nobody's work: for what all share and one happens to open
+ * first.
+ */
 export function apart<T>(step: () => T): T {
   return atLoad(step);
 }

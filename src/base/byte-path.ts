@@ -1,12 +1,13 @@
 /**
  * Paths and names of the kernel as strings.
  *
- * To the kernel they are bytes. Nearly all are UTF-8, and then the string is what everybody expects. A byte that is
- * part of no UTF-8 sequence becomes one of U+DC80 to U+DCFF, half a surrogate pair that no valid text contains, so
- * that nothing is lost and two names never become one. Python calls this `surrogateescape` (PEP 383).
+ * To the kernel they are bytes. Nearly all are UTF-8, and then the string is what everybody
+ * expects. A byte that is part of no UTF-8 sequence becomes one of U+DC80 to U+DCFF, half a
+ * surrogate pair that no valid text contains, so that nothing is lost and two names never become
+ * one. Python calls this `surrogateescape` (PEP 383).
  *
- * Node would replace such bytes by U+FFFD in what it reads, and write others in their place. So whatever opens a path
- * of the kernel takes `fsPath`, and whatever reads one takes `pathFromBytes`.
+ * Node would replace such bytes by U+FFFD in what it reads, and write others in their place. So
+ * whatever opens a path of the kernel takes `fsPath`, and whatever reads one takes `pathFromBytes`.
  */
 import { isUtf8 } from 'node:buffer';
 
@@ -54,12 +55,17 @@ export function pathToBytes(path: string): Buffer {
   return Buffer.concat(characters);
 }
 
-/** A path for a function of node:fs or of the addon: the string itself wherever that means the same. */
+/**
+ * A path for a function of node:fs or of the addon: the string itself wherever that means the same.
+ */
 export function fsPath(path: string): string | Buffer {
   return ESCAPED.test(path) ? pathToBytes(path) : path;
 }
 
-/** Undoes the octal escapes in /proc/PID/mountinfo and its like (blank, tab, line break, backslash, "#"). */
+/**
+ * Undoes the octal escapes in /proc/PID/mountinfo and its like (blank, tab, line break, backslash,
+ * "#").
+ */
 export function unescapeOctal(path: string): string {
   if (!path.includes('\\')) return path;
   return path.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)));

@@ -1,8 +1,9 @@
 /**
  * The error model of the whole project: one base class, one closed set of codes, errno predicates.
  *
- * Codes are gRPC's numbers (https://grpc.github.io/grpc/core/md_doc_statuscodes.html), which ttrpc and containerd's
- * errdefs share, so that an error keeps its meaning from a system call up to the daemon.
+ * Codes are gRPC's numbers (https://grpc.github.io/grpc/core/md_doc_statuscodes.html), which ttrpc
+ * and containerd's errdefs share, so that an error keeps its meaning from a system call up to the
+ * daemon.
  */
 
 /** Status codes, with the numbers gRPC, ttrpc and containerd's errdefs give them. */
@@ -56,7 +57,9 @@ export interface ErrnoError extends Error {
   readonly path?: string;
 }
 
-/** True for a system call error, and, when names are given, only for those errnos ('ENOENT', ...). */
+/**
+ * True for a system call error, and, when names are given, only for those errnos ('ENOENT', ...).
+ */
 export function isErrno(error: unknown, ...names: string[]): error is ErrnoError {
   if (!(error instanceof Error) || !('code' in error) || typeof error.code !== 'string') return false;
   if (!('syscall' in error)) return false;

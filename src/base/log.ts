@@ -1,5 +1,6 @@
 /**
- * Structured logging in the line format containerd forwards (logrus text): time="…" level=info msg="…" key=value.
+ * Structured logging in the line format containerd forwards (logrus text): time="…" level=info
+ * msg="…" key=value.
  *
  * A logger never blocks and never throws: its sink decides what to do with a line it cannot write.
  */
@@ -46,7 +47,8 @@ function formatLine(level: LogLevel, fields: LogFields, message: string): string
 /**
  * Creates a logger.
  * @param sink where lines go
- * @param level the least severe level that is written; a function is asked each time, so it can change
+ * @param level the least severe level that is written; a function is asked each time, so it can
+ *   change
  */
 export function createLogger(sink: LogSink, level: LogLevel | (() => LogLevel), bound: LogFields = {}): Logger {
   const write = (lineLevel: LogLevel, fields: LogFields, message: string): void => {

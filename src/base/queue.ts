@@ -1,8 +1,9 @@
 /**
  * Runs asynchronous jobs one after the other.
  *
- * INVARIANTS: at most one job runs at a time; jobs start in the order they were added; a failed job fails only its own
- * promise. A job must never await another job of the same queue (that would wait for itself).
+ * INVARIANTS: at most one job runs at a time; jobs start in the order they were added; a failed job
+ * fails only its own promise. A job must never await another job of the same queue (that would wait
+ * for itself).
  */
 export class SerialQueue {
   #tail: Promise<unknown> = Promise.resolve();

@@ -6,7 +6,8 @@ const LOOK_MS = 100;
 /**
  * Calls back once what is limited has had its time.
  * @param limitMs milliseconds; 0: without limit
- * @param mayRun false while what is limited is kept from running (its container is paused): that time does not count. Must not throw
+ * @param mayRun false while what is limited is kept from running (its container is paused): that
+ *   time does not count. Must not throw
  * @returns stops it
  */
 export function startTimeLimit(limitMs: number, mayRun: () => boolean, onOver: () => void): () => void {

@@ -15,7 +15,10 @@ let defaultKernel: CgroupKernel | undefined;
 // Kernel → the one inotify instance on it; lives as long as its kernel.
 const changesOf = new WeakMap<CgroupKernel, FileChanges>();
 
-/** The notifications everybody shares who uses that kernel, the native addon if none is given. Opened when first used. */
+/**
+ * The notifications everybody shares who uses that kernel, the native addon if none is given.
+ * Opened when first used.
+ */
 export function sharedChanges(kernel: CgroupKernel | undefined): FileChanges {
   if (kernel === undefined) defaultKernel ??= systemKernel();
   const used = kernel ?? (defaultKernel as CgroupKernel);
@@ -43,17 +46,19 @@ function adopt(layout: CgroupLayout, paths: CgroupMembership, options: LoadOptio
 }
 
 /**
- * Adopts the cgroup a process is in: the v2 one on a unified host, else one per v1 controller. To be called right after the
- * container's create: an init such as systemd moves itself to a sub-group soon.
- * @throws {LaminaError} NotFound if there is no such process, or its group is not to be seen from here
+ * Adopts the cgroup a process is in: the v2 one on a unified host, else one per v1 controller. To
+ * be called right after the container's create: an init such as systemd moves itself to a sub-group
+ * soon.
+ * @throws {LaminaError} NotFound if there is no such process, or its group is not to be seen from
+ *   here
  */
 export function loadFromPid(pid: number, options: LoadOptions = {}): Cgroup {
   return adopt(options.layout ?? currentLayout(), readMembership(pid), options);
 }
 
 /**
- * Adopts the cgroups a process was in when its /proc/PID/cgroup was read: where a container was put at its create, wherever
- * its init has moved itself since.
+ * Adopts the cgroups a process was in when its /proc/PID/cgroup was read: where a container was put
+ * at its create, wherever its init has moved itself since.
  * @param content of that file: its bytes, or text where they are known to be UTF-8
  * @throws {CgroupNotFoundError}
  */
@@ -62,8 +67,8 @@ export function loadFromMembership(content: string | Uint8Array, options: LoadOp
 }
 
 /**
- * Adopts a cgroup by its path from the mount point, "/default/web"; on v1 the same path in every hierarchy that has it.
- * Of a path that is not UTF-8, `Cgroup.path` says how it is written.
+ * Adopts a cgroup by its path from the mount point, "/default/web"; on v1 the same path in every
+ * hierarchy that has it. Of a path that is not UTF-8, `Cgroup.path` says how it is written.
  * @throws {CgroupNotFoundError}
  */
 export function load(path: string, options: LoadOptions = {}): Cgroup {

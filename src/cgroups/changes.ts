@@ -1,6 +1,6 @@
 /**
- * Notification of changed cgroup files. All watches share one inotify instance (a node allows a user 128 of them), which
- * exists while there is a watch.
+ * Notification of changed cgroup files. All watches share one inotify instance (a node allows a
+ * user 128 of them), which exists while there is a watch.
  */
 import { closeSync } from 'node:fs';
 import { posix } from 'node:path';
@@ -13,7 +13,9 @@ const IN_DELETE = 0x200;
 const IN_IGNORED = 0x8000;
 const IN_Q_OVERFLOW = 0x4000;
 
-/** The removal of a group raises no event on its files, so a waiter looks by itself now and then. */
+/**
+ * The removal of a group raises no event on its files, so a waiter looks by itself now and then.
+ */
 const RECHECK_MS = 250;
 
 interface Instance {
@@ -27,20 +29,25 @@ type Listener = (names: readonly string[]) => void;
 export class FileChanges {
   readonly kernel: CgroupKernel;
   #instance: Instance | undefined;
-  // Watch descriptor → its listeners; removed with the last listener, or when the kernel has dropped the watch.
+  // Watch descriptor → its listeners; removed with the last listener, or when the kernel has
+  // dropped the watch.
   readonly #listeners = new Map<number, Set<Listener>>();
 
   constructor(kernel: CgroupKernel) {
     this.kernel = kernel;
   }
 
-  /** Calls `onChange` after every modification of the file; several may share one call. @throws {CgroupFileError} */
+  /**
+   * Calls `onChange` after every modification of the file; several may share one call.
+   * @throws {CgroupFileError}
+   */
   watch(path: string, onChange: () => void): Disposable {
     return this.#watch(path, IN_MODIFY, () => onChange());
   }
 
   /**
-   * Calls back when a group is removed. Removals through another mount of the hierarchy (that of another cgroup namespace) go unnoticed.
+   * Calls back when a group is removed. Removals through another mount of the hierarchy (that of
+   * another cgroup namespace) go unnoticed.
    * @throws {CgroupFileError} if the group above it is not there
    */
   watchRemoval(dir: string, onRemoved: () => void): Disposable {
@@ -57,7 +64,8 @@ export class FileChanges {
     const wd = this.#add(fd, path, mask);
     const listeners = this.#listeners.get(wd) ?? new Set();
     this.#listeners.set(wd, listeners);
-    // Wrapped, so that the same function may watch twice, and as the watcher's own work: all share one instance.
+    // Wrapped, so that the same function may watch twice, and as the watcher's own work: all share
+    // one instance.
     const listener: Listener = ownWork((names) => onEvent(names));
     listeners.add(listener);
     return {
@@ -70,7 +78,9 @@ export class FileChanges {
     };
   }
 
-  /** Delivers the notifications that have come so far, without waiting for the event loop to do it. */
+  /**
+   * Delivers the notifications that have come so far, without waiting for the event loop to do it.
+   */
   flush(): void {
     if (this.#instance !== undefined) this.#dispatch(this.#instance.fd);
   }
@@ -136,7 +146,8 @@ export class FileChanges {
       else if (listeners !== undefined) add(listeners, event.name);
       if ((event.mask & IN_IGNORED) !== 0) this.#listeners.delete(event.wd);
     }
-    // A set is walked as it is by then: whoever an earlier call-back has disposed is not called any more.
+    // A set is walked as it is by then: whoever an earlier call-back has disposed is not called any
+    // more.
     for (const [listeners, names] of due) for (const listener of listeners) listener(names);
     this.#closeIfUnused();
   }

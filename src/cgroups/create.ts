@@ -3,7 +3,10 @@ import { codeOf, LaminaError, messageOf, UndoStack } from '../base/index.js';
 import { CgroupTreeError } from './errors.js';
 import { listRemaining, pidList } from './tree.js';
 
-/** Runs steps that register how to undo them; when one fails, all before it are undone, and what cannot be is told in the error. */
+/**
+ * Runs steps that register how to undo them; when one fails, all before it are undone, and what
+ * cannot be is told in the error.
+ */
 export async function withUndo<T>(run: (undo: UndoStack) => Promise<T>): Promise<T> {
   const undo = new UndoStack();
   try {

@@ -24,7 +24,8 @@ function delegatedFiles(): string[] {
 }
 
 /**
- * Makes a user the owner of a v2 group: of its directory and of the files with which to manage groups below it, not of its limits.
+ * Makes a user the owner of a v2 group: of its directory and of the files with which to manage
+ * groups below it, not of its limits.
  * @param undo gets what gives them back
  * @throws {CgroupFileError} PermissionDenied
  */

@@ -63,7 +63,8 @@ function* removeWhatIsEmpty(dir: string, deadline: number): Generator<void, Remo
 }
 
 /**
- * Removes a group, with the groups below it, as soon as no process is left. Nothing to do if it is not there.
+ * Removes a group, with the groups below it, as soon as no process is left. Nothing to do if it is
+ * not there.
  * @param deadline by performance.now()
  * @throws {CgroupTreeError} read-only, permission
  * @throws {LaminaError} FailedPrecondition with the pids when some are left at the deadline

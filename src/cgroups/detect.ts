@@ -1,8 +1,9 @@
 /**
  * Which cgroup hierarchies this machine has and where they are mounted.
  *
- * The filesystem magic of /sys/fs/cgroup decides: cgroup2 means unified. Else the v1 controllers are where
- * /proc/self/mountinfo says, and a cgroup2 beside them (systemd's "unified", without controllers) makes the mode hybrid.
+ * The filesystem magic of /sys/fs/cgroup decides: cgroup2 means unified. Else the v1 controllers
+ * are where /proc/self/mountinfo says, and a cgroup2 beside them (systemd's "unified", without
+ * controllers) makes the mode hybrid.
  */
 import { readFileSync, statfsSync } from 'node:fs';
 import { Code, fsPath, isErrno, LaminaError, pathFromBytes, unescapeOctal } from '../base/index.js';
@@ -12,7 +13,9 @@ export type CgroupMode = 'unified' | 'hybrid' | 'legacy';
 /** A mounted hierarchy. */
 export interface CgroupMount {
   readonly mountPoint: string;
-  /** The cgroup that is seen at the mount point; not "/" in a container without a cgroup namespace. */
+  /**
+   * The cgroup that is seen at the mount point; not "/" in a container without a cgroup namespace.
+   */
   readonly root: string;
 }
 
@@ -21,7 +24,9 @@ export type CgroupLayout =
   | {
       readonly mode: 'hybrid';
       readonly unified: CgroupMount;
-      /** Controller ("memory", "name=systemd") → where; controllers mounted together share a mount. */
+      /**
+       * Controller ("memory", "name=systemd") → where; controllers mounted together share a mount.
+       */
       readonly controllers: ReadonlyMap<string, CgroupMount>;
     }
   | { readonly mode: 'legacy'; readonly controllers: ReadonlyMap<string, CgroupMount> };
@@ -52,8 +57,8 @@ export interface CgroupMounts {
 }
 
 /**
- * Finds the cgroup mounts in the text of a mountinfo file (proc_pid_mountinfo(5)). Where a controller is mounted more than
- * once, the mount below `preferred` wins, then the first.
+ * Finds the cgroup mounts in the text of a mountinfo file (proc_pid_mountinfo(5)). Where a
+ * controller is mounted more than once, the mount below `preferred` wins, then the first.
  */
 export function parseCgroupMounts(mountInfo: string, preferred = '/sys/fs/cgroup'): CgroupMounts {
   const unified: CgroupMount[] = [];
@@ -103,7 +108,10 @@ export function detectCgroups(options: DetectOptions = {}): CgroupLayout {
 
 let detected: CgroupLayout | undefined;
 
-/** This machine's layout, looked up once: mounts of cgroup hierarchies do not move under a running node. */
+/**
+ * This machine's layout, looked up once: mounts of cgroup hierarchies do not move under a running
+ * node.
+ */
 export function currentLayout(): CgroupLayout {
   detected ??= detectCgroups();
   return detected;

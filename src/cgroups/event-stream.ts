@@ -1,13 +1,17 @@
 /**
  * The queue between what raises events and who iterates over them.
  *
- * It is bounded however slow the reader: rises of one counter become one event, a state that changes back and forth keeps the changes
- * that matter (at most two), a pressure threshold that is passed again is reported once.
+ * It is bounded however slow the reader: rises of one counter become one event, a state that
+ * changes back and forth keeps the changes that matter (at most two), a pressure threshold that is
+ * passed again is reported once.
  */
 import { createDeferred, type Deferred } from '../base/index.js';
 import type { CgroupEvent } from './events.js';
 
-/** Notifications may be missed (another mount's removal, a file that goes with its group), so a waiter looks by itself now and then. */
+/**
+ * Notifications may be missed (another mount's removal, a file that goes with its group), so a
+ * waiter looks by itself now and then.
+ */
 const RECHECK_MS = 250;
 
 type Result = IteratorResult<CgroupEvent, undefined>;
@@ -28,7 +32,8 @@ export interface EventSink {
 }
 
 export class EventStream implements AsyncIterableIterator<CgroupEvent>, EventSink {
-  // What it is about → its events not yet delivered, in the order in which they began; removed when delivered.
+  // What it is about → its events not yet delivered, in the order in which they began; removed when
+  // delivered.
   readonly #pending = new Map<string, CgroupEvent[]>();
   readonly #waiters: Deferred<Result>[] = [];
   readonly #source: EventSource;

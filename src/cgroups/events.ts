@@ -19,13 +19,15 @@ export interface EventsOptions {
 /**
  * What a group tells of. Nothing is reported for what was so before the stream began.
  *
- * Counters are those of memory.events, groups below included, and need the memory controller: `count` is by how much the counter has
- * risen since it was last reported, `total` is the counter; a slow reader gets fewer events, and the same sum. `populated` and `frozen` are
- * the keys of cgroup.events: a reader gets every lasting change, and of changes back and forth that it was too slow for, a pair.
- * `pressure` comes at most once per window.
+ * Counters are those of memory.events, groups below included, and need the memory controller:
+ * `count` is by how much the counter has risen since it was last reported, `total` is the counter;
+ * a slow reader gets fewer events, and the same sum. `populated` and `frozen` are the keys of
+ * cgroup.events: a reader gets every lasting change, and of changes back and forth that it was too
+ * slow for, a pair. `pressure` comes at most once per window.
  *
- * On v1 there are `oom_kill` and, where the OOM killer is off, `oom`, once for as long as processes stand still; its `total`
- * counts from the begin of the stream. The kernel interface of v1 notifies of nothing else.
+ * On v1 there are `oom_kill` and, where the OOM killer is off, `oom`, once for as long as processes
+ * stand still; its `total` counts from the begin of the stream. The kernel interface of v1 notifies
+ * of nothing else.
  */
 export type CgroupEvent =
   | {

@@ -1,8 +1,9 @@
 /**
  * Reading and writing of cgroup interface files.
  *
- * Statistics are read through descriptors that stay open: a read at offset 0 makes the kernel produce the content anew, and
- * gives ENODEV once the file is gone. All such reads share one buffer, so its content is valid until the next read only.
+ * Statistics are read through descriptors that stay open: a read at offset 0 makes the kernel
+ * produce the content anew, and gives ENODEV once the file is gone. All such reads share one
+ * buffer, so its content is valid until the next read only.
  */
 import { closeSync, constants, openSync, readSync, statSync, write, writeSync } from 'node:fs';
 import { promisify } from 'node:util';
@@ -30,7 +31,8 @@ function readWhole(fd: number): number {
 const spareFiles = new Set<StatFile>();
 
 /**
- * Closes the statistics files that are kept open for speed only, some thirty per container: for when descriptors run out.
+ * Closes the statistics files that are kept open for speed only, some thirty per container: for
+ * when descriptors run out.
  * @returns how many there were
  */
 export function closeSpareFiles(): number {
@@ -39,7 +41,10 @@ export function closeSpareFiles(): number {
   return files.length;
 }
 
-/** Opens a path of the kernel; spare files are closed for it when descriptors run out. @throws errno */
+/**
+ * Opens a path of the kernel; spare files are closed for it when descriptors run out.
+ * @throws errno
+ */
 export function openFile(path: string, flags: string | number): number {
   try {
     return openSync(fsPath(path), flags);
@@ -50,9 +55,13 @@ export function openFile(path: string, flags: string | number): number {
 }
 
 export interface StatFileOptions {
-  /** Called when the file is found to be missing: at the first read, or when it was removed since. */
+  /**
+   * Called when the file is found to be missing: at the first read, or when it was removed since.
+   */
   readonly onMissing?: () => void;
-  /** It may be closed between two reads: whoever reads does not care which group of this name it is. */
+  /**
+   * It may be closed between two reads: whoever reads does not care which group of this name it is.
+   */
   readonly isSpare?: boolean;
 }
 
@@ -116,7 +125,10 @@ const CHUNK_BYTES = 4096;
 const MAX_CHUNK_BYTES = 256 * 1024;
 let chunk: Buffer = Buffer.allocUnsafeSlow(CHUNK_BYTES);
 
-/** Calls back with each piece of a file, which is overwritten by the next. @throws {CgroupFileError} */
+/**
+ * Calls back with each piece of a file, which is overwritten by the next.
+ * @throws {CgroupFileError}
+ */
 function readPieces(path: string, take: (piece: Buffer) => void): void {
   let fd = -1;
   try {
@@ -150,7 +162,10 @@ export function readBytes(path: string): Buffer {
   return Buffer.concat(pieces);
 }
 
-/** Writes one value in a single write(2), as cgroup files require; never creates the file. @throws {CgroupFileError} */
+/**
+ * Writes one value in a single write(2), as cgroup files require; never creates the file.
+ * @throws {CgroupFileError}
+ */
 export function writeCgroupFile(path: string, data: string): void {
   let fd = -1;
   try {
@@ -163,7 +178,10 @@ export function writeCgroupFile(path: string, data: string): void {
   }
 }
 
-/** Writes to an open file with one write(2) that may take long, without holding anybody else up. @throws errno */
+/**
+ * Writes to an open file with one write(2) that may take long, without holding anybody else up.
+ * @throws errno
+ */
 export type WriteSlowly = (fd: number, data: string) => Promise<void>;
 
 /** In a thread of libuv's pool. */

@@ -11,7 +11,8 @@ export class GroupStreams {
   }
 
   /**
-   * Removes the group, its last events told. The counters go with it, so they are read between its last process and its end.
+   * Removes the group, its last events told. The counters go with it, so they are read between its
+   * last process and its end.
    * @param untilEmpty waits for the last process
    */
   async endWith(untilEmpty: () => Promise<void>, remove: () => Promise<void>): Promise<void> {

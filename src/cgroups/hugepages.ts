@@ -14,7 +14,9 @@ export function parseHugepageSize(name: string): string | undefined {
   return `${kilobytes}KB`;
 }
 
-/** The page sizes of this machine, which do not change while it runs; none without hugetlb support. */
+/**
+ * The page sizes of this machine, which do not change while it runs; none without hugetlb support.
+ */
 export function hugepageSizes(): readonly string[] {
   known ??= readSizes();
   return known;

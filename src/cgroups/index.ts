@@ -1,4 +1,7 @@
-/** cgroups: creating and adopting them, setting their limits, reading and acting on them, on v2 and v1. */
+/**
+ * cgroups: creating and adopting them, setting their limits, reading and acting on them, on v2 and
+ * v1.
+ */
 export type { CgroupDriver, DestroyOptions, InitExit, OnOom, OomWatch } from './cgroup.js';
 export type { Owner } from './delegate.js';
 export {

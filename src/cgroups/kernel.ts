@@ -1,34 +1,48 @@
-/** The few system calls behind notifications, as this folder uses them; tests and embedders may bring their own. */
+/**
+ * The few system calls behind notifications, as this folder uses them; tests and embedders may
+ * bring their own.
+ */
 import { closeSync, constants, openSync, readlinkSync, readSync } from 'node:fs';
 import { fsPath, isErrno, pathFromBytes } from '../base/index.js';
 import { binding, type InotifyEvent, POLLERR, POLLIN, sharedPoller } from '../sys/index.js';
 
 export interface CgroupKernel {
   inotifyInit(): number;
-  /** Paths, and the names `inotifyRead` returns, are strings as everywhere in this folder: see `pathFromBytes`. */
+  /**
+   * Paths, and the names `inotifyRead` returns, are strings as everywhere in this folder: see
+   * `pathFromBytes`.
+   */
   inotifyAdd(fd: number, path: string, mask: number): number;
   inotifyRemove(fd: number, wd: number): void;
   inotifyRead(fd: number): InotifyEvent[];
   eventfd(): number;
   readEventfd(fd: number): bigint;
   /**
-   * Opens the kernel log behind its last record, which closeLog closes; undefined if this process is not in the first pid and cgroup
-   * namespaces, whose names the log uses. @throws errno EPERM without CAP_SYSLOG
+   * Opens the kernel log behind its last record, which closeLog closes; undefined if this process
+   * is not in the first pid and cgroup namespaces, whose names the log uses. @throws errno EPERM
+   * without CAP_SYSLOG
    */
   openLog(): number | undefined;
-  /** The next record, undefined if there is none yet. @throws errno EPIPE: records were overwritten; reading on finds the oldest left */
+  /**
+   * The next record, undefined if there is none yet.
+   * @throws errno EPIPE: records were overwritten; reading on finds the oldest left
+   */
   readLog(fd: number): string | undefined;
   closeLog(fd: number): void;
   /** Calls back while fd is readable, until disposed. Does not keep the process alive. */
   watchReadable(fd: number, onReadable: () => void): Disposable;
   /**
-   * Calls back for every event of a pressure trigger's descriptor (POLLPRI), until disposed. Does not keep the process alive.
+   * Calls back for every event of a pressure trigger's descriptor (POLLPRI), until disposed. Does
+   * not keep the process alive.
    * @param onEvent gets false when the trigger's group has gone (POLLERR): nothing follows
    */
   watchPriority(fd: number, onEvent: (isAlive: boolean) => void): Disposable;
 }
 
-/** The native addon and the poller everybody shares. @throws {LaminaError} Unavailable when there is no addon */
+/**
+ * The native addon and the poller everybody shares.
+ * @throws {LaminaError} Unavailable when there is no addon
+ */
 export function systemKernel(): CgroupKernel {
   const native = binding();
   return {

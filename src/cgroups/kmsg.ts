@@ -1,8 +1,9 @@
 /**
  * The kernel log as a witness of OOM kills, for groups whose own counter has gone with them.
  *
- * The OOM killer logs "… Killed process PID (NAME) …" before its victim can end, and never leaves that out; the line with the victim's
- * group comes before it, at most ten in five seconds (mm/oom_kill.c). Records: Documentation/ABI/testing/dev-kmsg.
+ * The OOM killer logs "… Killed process PID (NAME) …" before its victim can end, and never leaves
+ * that out; the line with the victim's group comes before it, at most ten in five seconds
+ * (mm/oom_kill.c). Records: Documentation/ABI/testing/dev-kmsg.
  */
 import { isErrno, pathFromBytes } from '../base/index.js';
 import type { CgroupKernel } from './kernel.js';
@@ -10,7 +11,9 @@ import type { CgroupKernel } from './kernel.js';
 /** What one record says of a process an OOM killer has chosen. */
 export interface OomRecord {
   readonly pid: number;
-  /** Path of its group in the memory hierarchy; undefined in the line that only names the process. */
+  /**
+   * Path of its group in the memory hierarchy; undefined in the line that only names the process.
+   */
   readonly group: string | undefined;
 }
 
@@ -22,7 +25,10 @@ const KILLS_KEPT = 256;
 const KILLED = /^(?:(?:Memory cgroup out|Out) of memory[^:]*: )?Killed process (\d{1,10}) \(/;
 const CHOSEN = /^oom-kill:.*,task_memcg=(\/.*),task=.{0,15},pid=(\d{1,10}),uid=\d+$/;
 
-/** Reads one record of /dev/kmsg, `priority,number,µs,flags;text`; undefined if it tells of no OOM kill. Never throws. */
+/**
+ * Reads one record of /dev/kmsg, `priority,number,µs,flags;text`; undefined if it tells of no OOM
+ * kill. Never throws.
+ */
 export function parseOomRecord(record: string): OomRecord | undefined {
   const end = record.indexOf('\n');
   const line = end < 0 ? record : record.slice(0, end);
@@ -47,14 +53,18 @@ function unescapeRecord(text: string): string {
 /** Remembers OOM kills from its begin until it is disposed. */
 export interface KernelLogWatch extends Disposable {
   /**
-   * How many processes an OOM killer has killed that were in the group or below it, or are the one with this pid.
-   * The true number may be higher, but is not 0 when this is.
-   * @returns undefined if that cannot be told, because records were overwritten before they were read
+   * How many processes an OOM killer has killed that were in the group or below it, or are the one
+   * with this pid. The true number may be higher, but is not 0 when this is.
+   * @returns undefined if that cannot be told, because records were overwritten before they were
+   *   read
    */
   oomKills(group: string, pid: number): number | undefined;
 }
 
-/** One reader of the log, shared by all watches on a kernel; open while there is one, and read only when a watch asks. */
+/**
+ * One reader of the log, shared by all watches on a kernel; open while there is one, and read only
+ * when a watch asks.
+ */
 export class KernelLog {
   readonly #kernel: CgroupKernel;
   readonly #watches = new Set<KernelLogWatch>();
@@ -68,7 +78,10 @@ export class KernelLog {
     this.#kernel = kernel;
   }
 
-  /** @returns undefined where the log may not be read, or names processes otherwise than this process sees them */
+  /**
+   * @returns undefined where the log may not be read, or names processes otherwise than this
+   *   process sees them
+   */
   watch(): KernelLogWatch | undefined {
     this.#fd ??= this.#open();
     if (this.#fd === undefined) return undefined;

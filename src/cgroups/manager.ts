@@ -10,13 +10,16 @@ import { createV1Cgroup } from './v1/create.js';
 import { createV2Cgroup } from './v2/create.js';
 
 /**
- * Creates a group with its limits, or, with the driver 'systemd', a scope or slice. The groups above it are made when they are not there,
- * and stay when it is destroyed. What a failing call has made is removed again.
+ * Creates a group with its limits, or, with the driver 'systemd', a scope or slice. The groups
+ * above it are made when they are not there, and stay when it is destroyed. What a failing call has
+ * made is removed again.
  * @throws {ResourceError} InvalidArgument for a bad limit, before anything is done
- * @throws {CgroupTreeError} naming the group and what is the matter: it has processes already, is frozen, threaded or invalid; a
- *   controller is missing, or a group above has processes and so cannot enable it; this user may not do it
+ * @throws {CgroupTreeError} naming the group and what is the matter: it has processes already, is
+ *   frozen, threaded or invalid; a controller is missing, or a group above has processes and so
+ *   cannot enable it; this user may not do it
  * @throws {CgroupFileError} with file, value and errno
- * @throws {LaminaError} InvalidArgument for a bad path or pid, Unimplemented for what the hierarchy cannot do
+ * @throws {LaminaError} InvalidArgument for a bad path or pid, Unimplemented for what the hierarchy
+ *   cannot do
  */
 async function create(options: CreateOptions): Promise<AnyCgroup> {
   const layout = options.layout ?? currentLayout();

@@ -6,8 +6,9 @@ import { CgroupFileError, CgroupNotFoundError } from './errors.js';
 import { readBytes } from './file.js';
 
 /**
- * Paths as the kernel prints them: from the root of the hierarchy, or of the reader's cgroup namespace. A string stands
- * for bytes as `pathFromBytes` says: UTF-8, and what is not UTF-8 as half surrogate pairs.
+ * Paths as the kernel prints them: from the root of the hierarchy, or of the reader's cgroup
+ * namespace. A string stands for bytes as `pathFromBytes` says: UTF-8, and what is not UTF-8 as
+ * half surrogate pairs.
  */
 export interface CgroupMembership {
   /** The "0::" line: the path in the v2 hierarchy; undefined if there is none. */
@@ -17,8 +18,9 @@ export interface CgroupMembership {
 }
 
 /**
- * Parses the content of /proc/PID/cgroup: bytes, or text read as `pathFromBytes` or as UTF-8. The kernel escapes nothing
- * there, and lets no group have a line break in its name. Lines that make no sense are left out.
+ * Parses the content of /proc/PID/cgroup: bytes, or text read as `pathFromBytes` or as UTF-8. The
+ * kernel escapes nothing there, and lets no group have a line break in its name. Lines that make no
+ * sense are left out.
  */
 export function parseMembership(content: string | Uint8Array): CgroupMembership {
   let unified: string | undefined;
@@ -37,7 +39,10 @@ export function parseMembership(content: string | Uint8Array): CgroupMembership 
   return { unified, controllers };
 }
 
-/** Reads which cgroups a process is in. @throws {LaminaError} NotFound if there is no such process, {CgroupFileError} */
+/**
+ * Reads which cgroups a process is in.
+ * @throws {LaminaError} NotFound if there is no such process, {CgroupFileError}
+ */
 export function readMembership(pid: number | 'self'): CgroupMembership {
   return parseMembership(readMembershipBytes(pid));
 }
@@ -55,7 +60,8 @@ export function readMembershipBytes(pid: number | 'self'): Buffer {
 /**
  * Where a cgroup is in the file system.
  * @param path from the root of the hierarchy, as the kernel prints it
- * @throws {CgroupNotFoundError} if it lies outside what is mounted, or outside the caller's cgroup namespace ("/../x")
+ * @throws {CgroupNotFoundError} if it lies outside what is mounted, or outside the caller's cgroup
+ *   namespace ("/../x")
  */
 export function cgroupDirectory(mount: CgroupMount, path: string): string {
   if (path.split('/').includes('..')) throw new CgroupNotFoundError(path);

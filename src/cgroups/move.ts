@@ -9,7 +9,9 @@ import { isDirectory, readCgroupFile, writeCgroupFile } from './file.js';
 const ATTEMPTS = 5;
 const WAIT_MS = 30;
 
-/** @throws {LaminaError} InvalidArgument; 0 would be this process, and negative ones mean nothing */
+/**
+ * @throws {LaminaError} InvalidArgument; 0 would be this process, and negative ones mean nothing
+ */
 export function assertPid(pid: number): void {
   if (Number.isSafeInteger(pid) && pid > 0) return;
   throw new LaminaError(Code.InvalidArgument, `pid ${pid}: not a process`, { subject: String(pid) });

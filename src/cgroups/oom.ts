@@ -4,7 +4,10 @@ import type { KernelLogWatch } from './kmsg.js';
 /** One reading of a group's counters. */
 export interface OomReading {
   readonly kills: bigint;
-  /** How often memory has run out, whether or not somebody was killed; 0 where the kernel does not tell. */
+  /**
+   * How often memory has run out, whether or not somebody was killed; 0 where the kernel does not
+   * tell.
+   */
   readonly shortages: bigint;
 }
 
@@ -16,20 +19,24 @@ export interface OomPlace {
   readonly onOom: OnOom;
   /** The count up to which an earlier watch has reported; default: what it is now. */
   readonly from?: bigint | undefined;
-  /** An earlier watch has reported a shortage in which nobody was killed, and that may still last. */
+  /**
+   * An earlier watch has reported a shortage in which nobody was killed, and that may still last.
+   */
   readonly wasShort?: boolean | undefined;
 }
 
 export interface OomCounterOptions extends Omit<OomPlace, 'dir' | 'wasShort'> {
   /** The counters now; undefined if the group has gone. */
   readonly read: () => OomReading | undefined;
-  /** Asked when the counters have gone; undefined where the log cannot be read. Disposed by `end`. */
+  /**
+   * Asked when the counters have gone; undefined where the log cannot be read. Disposed by `end`.
+   */
   readonly log: KernelLogWatch | undefined;
 }
 
 /**
- * Turns readings of an oom_kill counter into reports: one per rise, none lost between readings. The first reading, when the
- * watch begins, is the baseline, unless an earlier watch has one.
+ * Turns readings of an oom_kill counter into reports: one per rise, none lost between readings. The
+ * first reading, when the watch begins, is the baseline, unless an earlier watch has one.
  */
 export class OomCounter {
   readonly #options: OomCounterOptions;
@@ -53,7 +60,10 @@ export class OomCounter {
     return this.#last.kills;
   }
 
-  /** Reports a rise since the last report. To be called when notified. @returns false if there was none */
+  /**
+   * Reports a rise since the last report. To be called when notified.
+   * @returns false if there was none
+   */
   check(): boolean {
     if (this.#ended) return false;
     const rise = this.#readRise();
@@ -61,7 +71,9 @@ export class OomCounter {
     return this.#report(rise ?? 0n);
   }
 
-  /** Reads once more; what a group that has gone can no longer tell is settled by other evidence. */
+  /**
+   * Reads once more; what a group that has gone can no longer tell is settled by other evidence.
+   */
   drain(exit: InitExit | undefined): void {
     if (this.#ended) return;
     this.#report(this.#readRise() ?? (exit === undefined ? 0n : this.#killsOfTheGone(exit)));

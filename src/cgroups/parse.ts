@@ -1,7 +1,8 @@
 /**
- * Parsers of the cgroup file formats (Documentation/admin-guide/cgroup-v2.rst, "Interface Files"). Pure; no input makes them
- * throw: what cannot be understood counts as 0 or is left out, as containerd's cgroups library does, so that one odd line of
- * a newer kernel does not cost all the other numbers.
+ * Parsers of the cgroup file formats (Documentation/admin-guide/cgroup-v2.rst, "Interface Files").
+ * Pure; no input makes them throw: what cannot be understood counts as 0 or is left out, as
+ * containerd's cgroups library does, so that one odd line of a newer kernel does not cost all the
+ * other numbers.
  */
 import type { PsiData, PsiStats, RdmaEntry, V2IoEntry } from './stats.js';
 
@@ -61,8 +62,9 @@ const REMEMBERED_LINES = 256;
 /**
  * Parser of flat keyed files ("KEY VALUE\n" lines) of one kind.
  *
- * The kernel prints the lines of a kind always in the same order, so the parser remembers which key line n had and compares
- * bytes; only a line that differs is decoded. Reading a known file thus allocates nothing but the result.
+ * The kernel prints the lines of a kind always in the same order, so the parser remembers which key
+ * line n had and compares bytes; only a line that differs is decoded. Reading a known file thus
+ * allocates nothing but the result.
  */
 export class FlatKeyedParser<Field extends string> {
   readonly #fields: ReadonlyMap<string, Field>;
@@ -130,7 +132,10 @@ export function parseFlatKeyed(text: string): Record<string, bigint> {
 
 const PSI_LINE = /^(some|full) avg10=(\d+(?:\.\d+)?) avg60=(\d+(?:\.\d+)?) avg300=(\d+(?:\.\d+)?) total=(\d+)$/;
 
-/** Parses a *.pressure file; undefined if it has neither line. cpu.pressure has no `full` line before Linux 5.13. */
+/**
+ * Parses a *.pressure file; undefined if it has neither line. cpu.pressure has no `full` line
+ * before Linux 5.13.
+ */
 export function parsePressure(text: string): PsiStats | undefined {
   const stats: { some: PsiData | undefined; full: PsiData | undefined } = { some: undefined, full: undefined };
   for (const line of text.split('\n')) {
@@ -160,7 +165,10 @@ const IO_KEYS: Readonly<Record<string, 'rbytes' | 'wbytes' | 'rios' | 'wios'>> =
   'wios=': 'wios',
 };
 
-/** Parses io.stat. Some kernels print lines with a device number only: such a device has counted nothing and is left out. */
+/**
+ * Parses io.stat. Some kernels print lines with a device number only: such a device has counted
+ * nothing and is left out.
+ */
 export function parseIoStat(text: string): V2IoEntry[] {
   const entries: V2IoEntry[] = [];
   for (const line of text.split('\n')) {
@@ -196,7 +204,10 @@ export function parseRdma(text: string): RdmaEntry[] {
   return entries;
 }
 
-/** Parses cgroup.procs, cgroup.threads and tasks. 0 (a process of another pid namespace) and repetitions are left out. */
+/**
+ * Parses cgroup.procs, cgroup.threads and tasks. 0 (a process of another pid namespace) and
+ * repetitions are left out.
+ */
 export function parsePids(text: string): number[] {
   const pids = new Set<number>();
   for (const line of text.split('\n')) {

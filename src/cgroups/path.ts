@@ -1,8 +1,9 @@
 /**
  * Making the directories of a group.
  *
- * The way down is walked by held descriptors: each step is opened without following symbolic links and must lie in the file system of
- * the mount point, so that neither a link nor something mounted over a group leads elsewhere, whatever happens meanwhile.
+ * The way down is walked by held descriptors: each step is opened without following symbolic links
+ * and must lie in the file system of the mount point, so that neither a link nor something mounted
+ * over a group leads elsewhere, whatever happens meanwhile.
  */
 import { closeSync, constants, fstatSync, mkdirSync, openSync, rmdirSync } from 'node:fs';
 import { posix } from 'node:path';
@@ -14,13 +15,18 @@ import { cgroupDirectory } from './membership.js';
 const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants;
 const MODE = 0o755;
 
-/** How deep the caller's own group is to be entered for a relative path: runc has it beside on v2, below on v1. */
+/**
+ * How deep the caller's own group is to be entered for a relative path: runc has it beside on v2,
+ * below on v1.
+ */
 export type RelativeTo = 'beside' | 'below';
 
 /**
- * Makes a path of the hierarchy out of what a user has given: absolute ones begin at the mount point, relative ones at the caller's own group.
+ * Makes a path of the hierarchy out of what a user has given: absolute ones begin at the mount
+ * point, relative ones at the caller's own group.
  * @param own the caller's own group, as the kernel prints it
- * @throws {LaminaError} InvalidArgument for "..", an empty path, the root, and what no group can be called
+ * @throws {LaminaError} InvalidArgument for "..", an empty path, the root, and what no group can be
+ *   called
  */
 export function hierarchyPath(path: string, mount: CgroupMount, own: () => string, relativeTo: RelativeTo): string {
   const names = path.split('/').filter((name) => name !== '' && name !== '.');
@@ -47,7 +53,8 @@ export interface MadeGroup {
  * Makes a group and the groups above it that are not there.
  * @param path as the kernel prints it
  * @param undo gets the removal of everything that is made here
- * @throws {CgroupTreeError} permission, limit, read-only, {CgroupNotFoundError} outside the mount, {LaminaError}
+ * @throws {CgroupTreeError} permission, limit, read-only, {CgroupNotFoundError} outside the mount,
+ *   {LaminaError}
  */
 export function makeGroup(mount: CgroupMount, path: string, undo: UndoStack): MadeGroup {
   const dir = cgroupDirectory(mount, path);

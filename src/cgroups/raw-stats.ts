@@ -6,7 +6,10 @@ import { parseCounterText, parseFlatKeyed } from './parse.js';
 import { cpuListBits } from './resources/index.js';
 import type { V1Cpuset, V1HugetlbStat, V1RawStats, V2RawStats } from './stats.js';
 
-/** undefined if the kernel does not have the file, or the group has gone: the statistics proper tell which. */
+/**
+ * undefined if the kernel does not have the file, or the group has gone: the statistics proper tell
+ * which.
+ */
 function read(path: string): string | undefined {
   try {
     return readCgroupFile(path).trim();

@@ -1,4 +1,7 @@
-/** The statistics as `runc events --stats` prints them, for both cgroup versions (runc's types/events.go is the shape). */
+/**
+ * The statistics as `runc events --stats` prints them, for both cgroup versions (runc's
+ * types/events.go is the shape).
+ */
 import { Code, LaminaError } from '../base/index.js';
 import { U64_MAX } from './parse.js';
 import type {
@@ -115,7 +118,9 @@ function ioEntries(usage: readonly V2IoEntry[], read: 'rbytes' | 'rios', write: 
 
 const NS_PER_USEC = 1000n;
 
-/** Memory and swap together, as v1 counts them; their highest usage cannot be told from two maxima. */
+/**
+ * Memory and swap together, as v1 counts them; their highest usage cannot be told from two maxima.
+ */
 function memoryAndSwap({ usage, usageLimit, swapUsage, swapLimit }: V2Stats['memory']): V1MemoryEntry {
   const sum = swapLimit + usageLimit;
   return { limit: sum > U64_MAX ? U64_MAX : sum, usage: swapUsage + usage, max: 0n, failcnt: 0n };
@@ -198,7 +203,8 @@ function fromV1(stats: V1Stats, raw: V1RawStats): RuncStats {
 }
 
 /**
- * The `data` that `runc events --stats` prints: its names, units and omissions of zeros. Resctrl's and the network's parts are empty.
+ * The `data` that `runc events --stats` prints: its names, units and omissions of zeros. Resctrl's
+ * and the network's parts are empty.
  * @param stats taken with `stats({ raw: true })`
  * @throws {LaminaError} InvalidArgument when they were taken without
  */
@@ -211,7 +217,10 @@ export function runcStats(stats: CgroupStats): RuncStats {
   return stats.version === 2 ? fromV2(stats, stats.raw as V2RawStats) : fromV1(stats, stats.raw as V1RawStats);
 }
 
-/** The line `runc events --stats` prints. Unlike JSON.stringify it writes every u64 exactly. @throws {LaminaError} as `runcStats` */
+/**
+ * The line `runc events --stats` prints. Unlike JSON.stringify it writes every u64 exactly.
+ * @throws {LaminaError} as `runcStats`
+ */
 export function runcStatsLine(id: string, stats: CgroupStats): string {
   return encode({ type: 'stats', id, data: runcStats(stats) });
 }

@@ -19,7 +19,9 @@ export interface SignalTarget {
   isPaused(): boolean;
 }
 
-/** A group that does not freeze so fast (a process in uninterruptible sleep) is signaled unfrozen. */
+/**
+ * A group that does not freeze so fast (a process in uninterruptible sleep) is signaled unfrozen.
+ */
 const FREEZE_TIMEOUT_MS = 500;
 /** Rounds over a group that could not be frozen and keeps forking. */
 const MAX_ROUNDS = 16;
@@ -83,8 +85,9 @@ async function signalRound(target: SignalTarget, signal: number, signaled: Set<n
 }
 
 /**
- * A process that was listed may have ended since, and its number may be another's. Held by a descriptor and listed again, it is the
- * group's, or has ended, and then the descriptor leads to nothing.
+ * A process that was listed may have ended since, and its number may be another's. Held by a
+ * descriptor and listed again, it is the group's, or has ended, and then the descriptor leads to
+ * nothing.
  * @returns how many have had the signal
  * @throws errno EMFILE, ENFILE
  */
@@ -113,7 +116,10 @@ function openPidfd(pid: number): Pidfd | undefined {
   }
 }
 
-/** Kills until the group is empty. @throws {LaminaError} DeadlineExceeded with the processes that are left */
+/**
+ * Kills until the group is empty.
+ * @throws {LaminaError} DeadlineExceeded with the processes that are left
+ */
 export async function killProcesses(target: SignalTarget, timeoutMs: number): Promise<void> {
   const deadline = performance.now() + timeoutMs;
   try {
@@ -122,7 +128,8 @@ export async function killProcesses(target: SignalTarget, timeoutMs: number): Pr
       await tryFreeze(target);
       const left = await target.pids();
       await signalRound(target, SIGKILL, new Set());
-      // On v1 a frozen process dies only when it is thawed, and a group below may have been frozen by itself.
+      // On v1 a frozen process dies only when it is thawed, and a group below may have been frozen
+      // by itself.
       await target.thawAll();
       if (left.length === 0) return;
       if (performance.now() >= deadline) {

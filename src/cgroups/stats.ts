@@ -1,7 +1,8 @@
 /**
- * What `Cgroup.stats()` returns: the fields of containerd's messages io.containerd.cgroups.v2.Metrics and v1.Metrics,
- * in camelCase. Counters are u64 (bigint), "max" is 2^64-1 (but 0 in v1's pids.limit, as containerd has it), bytes and
- * microseconds unless said. A part is undefined where containerd leaves the message out.
+ * What `Cgroup.stats()` returns: the fields of containerd's messages
+ * io.containerd.cgroups.v2.Metrics and v1.Metrics, in camelCase. Counters are u64 (bigint), "max"
+ * is 2^64-1 (but 0 in v1's pids.limit, as containerd has it), bytes and microseconds unless said. A
+ * part is undefined where containerd leaves the message out.
  */
 
 /** Line of a *.pressure file: shares of time in percent, and the total stall time in µs. */
@@ -134,7 +135,10 @@ export interface V2HugetlbStat {
 export interface V2RawStats {
   /** All of memory.stat. */
   readonly memory: Readonly<Record<string, bigint>>;
-  /** Page size ("2MB") → hugetlb.SIZE.rsvd.current, or .current before Linux 5.7; empty without the controller. */
+  /**
+   * Page size ("2MB") → hugetlb.SIZE.rsvd.current, or .current before Linux 5.7; empty without the
+   * controller.
+   */
   readonly hugetlbUsage: ReadonlyMap<string, bigint>;
 }
 
@@ -282,7 +286,10 @@ export interface V1RawStats {
   readonly hugetlbReserved: V1HugetlbStat[];
 }
 
-/** io.containerd.cgroups.v1.Metrics, without `network` and `cgroup_stats`, which no cgroup file tells. */
+/**
+ * io.containerd.cgroups.v1.Metrics, without `network` and `cgroup_stats`, which no cgroup file
+ * tells.
+ */
 export interface V1Stats {
   readonly version: 1;
   readonly hugetlb: V1HugetlbStat[];

@@ -28,7 +28,9 @@ function processOf(tid: number): { pid: number; threads: string[] } | undefined 
   }
 }
 
-/** The processes that have threads in a group. Each is asked for once, however many threads it has. */
+/**
+ * The processes that have threads in a group. Each is asked for once, however many threads it has.
+ */
 function* processesOfThreads(dir: string): Generator<void, number[]> {
   const left = new Set(parsePids(readCgroupFile(`${dir}/cgroup.threads`)));
   const found = new Set<number>();
@@ -66,7 +68,8 @@ export function* processesBelow(dir: string, options: ListOptions = {}): Generat
     yield;
     try {
       const listed: number[] | undefined = isThreaded ? undefined : processesIn(group);
-      // A domain lists the processes of all threaded groups below it; only where none was passed are threads asked.
+      // A domain lists the processes of all threaded groups below it; only where none was passed
+      // are threads asked.
       isThreaded ||= listed === undefined && !isThere;
       for (const pid of isThreaded ? yield* processesOfThreads(group) : (listed ?? [])) found.add(pid);
       isThere = true;
@@ -80,7 +83,10 @@ export function* processesBelow(dir: string, options: ListOptions = {}): Generat
   return [...found];
 }
 
-/** Every process of the group and below, once each. @throws {CgroupNotFoundError} if the group itself is not there */
+/**
+ * Every process of the group and below, once each.
+ * @throws {CgroupNotFoundError} if the group itself is not there
+ */
 export function listProcesses(dir: string, options: ListOptions = {}): number[] {
   return atOnce(processesBelow(dir, options));
 }

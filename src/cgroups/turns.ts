@@ -12,7 +12,8 @@ export function atOnce<T>(steps: Generator<unknown, T>): T {
 }
 
 /**
- * Does all steps, and lets the event loop have a turn every few ms: for what a tenant may have made long.
+ * Does all steps, and lets the event loop have a turn every few ms: for what a tenant may have made
+ * long.
  * @param sliceMs how long others may have to wait, besides what one step takes
  */
 export async function inTurns<T>(steps: Generator<unknown, T>, sliceMs = SLICE_MS): Promise<T> {

@@ -1,18 +1,25 @@
 /**
  * Walking a group with everything below it, however deep or wide that is.
  *
- * A container that may manage groups of its own can nest them by the thousand, past what a path may have (PATH_MAX) and
- * past every limit of descriptors. So the walk keeps a list in place of a stack, and at most one descriptor: from where
- * paths would become too long, they begin at the group it is open on. The way back up goes through "..", which is safe
- * here and only here: a group can never be moved below another (rename(2) of cgroupfs stays in one directory).
+ * A container that may manage groups of its own can nest them by the thousand, past what a path may
+ * have (PATH_MAX) and past every limit of descriptors. So the walk keeps a list in place of a
+ * stack, and at most one descriptor: from where paths would become too long, they begin at the
+ * group it is open on. The way back up goes through "..", which is safe here and only here: a group
+ * can never be moved below another (rename(2) of cgroupfs stays in one directory).
  */
 import { closeSync, constants, readdirSync, statSync } from 'node:fs';
 import { Code, fsPath, isErrno, LaminaError, pathFromBytes, pathToBytes } from '../base/index.js';
 import { openFile } from './file.js';
 
-/** A directory without sub-directories has two links: "." and its parent's entry. kernfs keeps that count. */
+/**
+ * A directory without sub-directories has two links: "." and its parent's entry. kernfs keeps that
+ * count.
+ */
 const LEAF_LINKS = 2;
-/** Of a path below the one a descriptor is open on. With the longest name and a file's it stays below PATH_MAX, 4096. */
+/**
+ * Of a path below the one a descriptor is open on. With the longest name and a file's it stays
+ * below PATH_MAX, 4096.
+ */
 const MAX_BELOW_BYTES = 3000;
 /** Of groups on that path: looking up a path takes as long as it has names. */
 const MAX_BELOW_NAMES = 32;
@@ -144,7 +151,8 @@ function listAgain(level: Level, path: string): void {
  * Visits a group and every group below it; groups that come or go meanwhile may be visited or not.
  * @param order down: a group before those below it; up: after them
  * @yields a path to open the group by, which need not be its own, and is good until the next step
- * @throws errno, but for groups that are gone; {LaminaError} Internal for one that is listed and not to be opened
+ * @throws errno, but for groups that are gone; {LaminaError} Internal for one that is listed and
+ *   not to be opened
  */
 export function* groupsBelow(dir: string, order: 'down' | 'up'): Generator<string, void> {
   using place = new Place(dir);

@@ -1,9 +1,9 @@
 /**
  * The `lamina` command. Exit status 0, 1 for a failure, 2 for a wrong command line.
  *
- * Reads the command line, and answers by itself what needs no command: help, the version, how it is used.
- * Else lamina-run.cjs beside it, which holds all commands, is loaded and reads it again: several times as
- * much to compile, which a help does not wait for.
+ * Reads the command line, and answers by itself what needs no command: help, the version, how it is
+ * used. Else lamina-run.cjs beside it, which holds all commands, is loaded and reads it again:
+ * several times as much to compile, which a help does not wait for.
  */
 import { parseCommandLine } from './command/parse.js';
 import { COMMANDS } from './command/tree.js';

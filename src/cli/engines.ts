@@ -1,6 +1,7 @@
 /**
- * The engines of a state directory: those that listen there, and those that keepers name as theirs. The lock file beside an engine's socket, in
- * a directory that is ours alone, says which process was started to serve it (native/README.md, "Finding an engine").
+ * The engines of a state directory: those that listen there, and those that keepers name as theirs.
+ * The lock file beside an engine's socket, in a directory that is ours alone, says which process
+ * was started to serve it (native/README.md, "Finding an engine").
  */
 import { readdirSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -18,7 +19,10 @@ export interface EngineProcess {
   readonly process: OwnProcess;
   /** Where it listens; undefined for one that serves the keeper that started it. */
   readonly socket: string | undefined;
-  /** What it has said of itself, or a keeper's answer; undefined for one that is silent, or too old to be asked. */
+  /**
+   * What it has said of itself, or a keeper's answer; undefined for one that is silent, or too old
+   * to be asked.
+   */
   readonly status: lamina.EngineStatus | undefined;
 }
 
@@ -40,7 +44,8 @@ function scriptOf(library: string): string {
 
 /**
  * Engines that listen in a state directory that is ours alone.
- * @param library this command's; of engines of another installation that say nothing, none is believed
+ * @param library this command's; of engines of another installation that say nothing, none is
+ *   believed
  */
 export async function listeningEngines(stateDir: string, library: string, timeoutMs: number): Promise<EngineProcess[]> {
   const sockets = readdirSync(stateDir)
@@ -63,7 +68,8 @@ async function engineAt(socket: string, library: string, timeoutMs: number): Pro
   const [recorded, startTime] = wordsOf(socket, '.id');
   const process = OwnProcess.open(status?.pid ?? Number(pid));
   if (process === undefined) return undefined;
-  // Its own word came over a socket of ours. What a file says may be of a process that is gone, and its pid another's by now.
+  // Its own word came over a socket of ours. What a file says may be of a process that is gone, and
+  // its pid another's by now.
   const isIt =
     status !== undefined ||
     (recorded === undefined ? process.hasWord(scriptOf(library)) : recorded === pid && process.startTime === startTime);
@@ -79,8 +85,8 @@ function wordsOf(socket: string, ending: string): string[] {
 
 /**
  * Asks an engine who it is, over the socket at which keepers find it.
- * @throws LaminaError Unavailable when nobody listens, PermissionDenied when another user does, DeadlineExceeded without an answer in time,
- * Unimplemented from an engine of before ASK
+ * @throws LaminaError Unavailable when nobody listens, PermissionDenied when another user does,
+ * DeadlineExceeded without an answer in time, Unimplemented from an engine of before ASK
  */
 async function askEngine(socket: string, timeoutMs: number): Promise<lamina.EngineStatus> {
   const { fd } = connectOwn(socket, 'seqpacket');
@@ -117,7 +123,8 @@ function statusIn({ type, fields: [bytes] }: Message): lamina.EngineStatus {
 }
 
 /**
- * The engine that a keeper names as its own, and that is none of those that listen: one that was started for that keeper, or whose socket is gone.
+ * The engine that a keeper names as its own, and that is none of those that listen: one that was
+ * started for that keeper, or whose socket is gone.
  * @returns undefined when that is no process of ours
  */
 export function namedEngine(status: lamina.EngineStatus): EngineProcess | undefined {

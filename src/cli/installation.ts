@@ -18,7 +18,10 @@ import { LM_ENGINE_OPTIONS, LM_ENGINE_VARIABLES } from '../sys/index.js';
 
 const CHECK_TIMEOUT_MS = 60_000;
 const SHIM = 'containerd-shim-lamina-v2';
-/** What a trial gets of this command's environment, beside LAMINA_*: as keepers pass on to engines. No other process's is ever used. */
+/**
+ * What a trial gets of this command's environment, beside LAMINA_*: as keepers pass on to engines.
+ * No other process's is ever used.
+ */
 const VARIABLES: ReadonlySet<string> = new Set(LM_ENGINE_VARIABLES.split(' '));
 
 /** The library directory: LAMINA_LIB, else where this program was called from. */
@@ -45,7 +48,9 @@ export function releases(library: string): { readonly current: string | undefine
   return { current, all: all.toSorted((a, b) => a.localeCompare(b)) };
 }
 
-/** The folder of the engine that keepers start now, links resolved; undefined when there is none. */
+/**
+ * The folder of the engine that keepers start now, links resolved; undefined when there is none.
+ */
 export function currentDir(library: string): string | undefined {
   const script = realpathOf(join(library, 'engine.cjs'));
   return script === undefined ? undefined : dirname(script);
@@ -78,7 +83,10 @@ export function missingParts(library: string): string[] {
     .filter((path) => !existsSync(path));
 }
 
-/** Lets the installed names lead to a release that is there, each in one step. @throws LaminaError NotFound */
+/**
+ * Lets the installed names lead to a release that is there, each in one step.
+ * @throws LaminaError NotFound
+ */
 export function switchTo(library: string, release: string): void {
   const dir = releaseDir(library, release);
   const names = ['node', 'engine.cjs', 'lamina.mjs'];
@@ -92,7 +100,10 @@ export function switchTo(library: string, release: string): void {
   replace(shim, (fresh) => copyFileSync(join(dir, SHIM), fresh, constants.COPYFILE_EXCL));
 }
 
-/** The keepers' program of an installation: PREFIX/bin beside PREFIX/lib/lamina; undefined when that is not where this library lies. */
+/**
+ * The keepers' program of an installation: PREFIX/bin beside PREFIX/lib/lamina; undefined when that
+ * is not where this library lies.
+ */
 function shimOf(library: string): string | undefined {
   const path = realpathOf(library) ?? library;
   if (basename(path) !== 'lamina' || basename(dirname(path)) !== 'lib') return undefined;
@@ -112,7 +123,10 @@ function replace(path: string, make: (fresh: string) => void): void {
   }
 }
 
-/** Node as a keeper with this command's environment finds it: native/README.md, "Finding an engine". @throws LaminaError NotFound */
+/**
+ * Node as a keeper with this command's environment finds it: native/README.md, "Finding an engine".
+ * @throws LaminaError NotFound
+ */
 function findNode(library: string, script: string, env: NodeJS.ProcessEnv): string {
   const given = env['LAMINA_NODE'] ?? '';
   const folders = (env['PATH'] ?? '').split(delimiter).filter(Boolean);

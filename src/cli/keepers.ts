@@ -1,7 +1,8 @@
 /**
- * The keepers of this node. Each registers in the state directory (native/keeper/registration.h). Those of before there were registrations are
- * looked for at every path that could be a keeper's, which is then only a hint. Either way a keeper is what answers at its socket, as
- * a process of ours: its name, command line and environment say nothing.
+ * The keepers of this node. Each registers in the state directory (native/keeper/registration.h).
+ * Those of before there were registrations are looked for at every path that could be a keeper's,
+ * which is then only a hint. Either way a keeper is what answers at its socket, as a process of
+ * ours: its name, command line and environment say nothing.
  */
 import { closeSync, constants, lstatSync, openSync, readdirSync, readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -48,7 +49,10 @@ export interface Answer {
   readonly listenerPid: number;
 }
 
-/** Parses a registration: NUL-terminated `key=value`. @returns undefined when it has no absolute socket */
+/**
+ * Parses a registration: NUL-terminated `key=value`.
+ * @returns undefined when it has no absolute socket
+ */
 export function parseRegistration(text: string): Registration | undefined {
   const values = new Map<string, string>();
   for (const field of text.split('\0')) {
@@ -103,7 +107,10 @@ export function hintedSockets(): string[] {
   });
 }
 
-/** True if root and this user alone decide what a folder's path leads to. Looks at nothing behind a part that others decide. */
+/**
+ * True if root and this user alone decide what a folder's path leads to. Looks at nothing behind a
+ * part that others decide.
+ */
 function isPrivatePath(folder: string): boolean {
   const parts = folder.split('/').filter(Boolean);
   if (parts.includes('..') || parts.includes('.')) return false;
@@ -119,8 +126,10 @@ function isPrivatePath(folder: string): boolean {
 
 /**
  * Connects to a socket of this user's.
- * @returns the descriptor, and the pid of the process that called listen(2) last: 0 when it is in another pid namespace
- * @throws LaminaError Unavailable when nobody listens, PermissionDenied when another user does, DeadlineExceeded when it takes no more connections
+ * @returns the descriptor, and the pid of the process that called listen(2) last: 0 when it is in
+ *   another pid namespace
+ * @throws LaminaError Unavailable when nobody listens, PermissionDenied when another user does,
+ *   DeadlineExceeded when it takes no more connections
  */
 export function connectOwn(path: string, type: 'stream' | 'seqpacket'): { readonly fd: number; readonly pid: number } {
   let fd: number;
@@ -138,8 +147,8 @@ export function connectOwn(path: string, type: 'stream' | 'seqpacket'): { readon
 
 /**
  * Asks whoever serves at a keeper's socket who they are.
- * @throws LaminaError DeadlineExceeded when nobody answers in time, Unavailable when the keeper is gone, PermissionDenied when it is another user's,
- * Unimplemented from another shim
+ * @throws LaminaError DeadlineExceeded when nobody answers in time, Unavailable when the keeper is
+ * gone, PermissionDenied when it is another user's, Unimplemented from another shim
  */
 export async function askKeeper(socket: string, timeoutMs: number): Promise<Answer> {
   const { fd, pid } = connectOwn(socket, 'stream');
@@ -176,7 +185,8 @@ export function identify(
 }
 
 /**
- * Which process of ours listens at a socket, for one that does not answer: what called listen(2) last, which a keeper that registers does itself.
+ * Which process of ours listens at a socket, for one that does not answer: what called listen(2)
+ * last, which a keeper that registers does itself.
  * @returns undefined when nobody does, or no process of ours, or one that has ended
  */
 export function listenerAt(socket: string): number | undefined {

@@ -1,4 +1,7 @@
-/** What users call a thing: `content/sha256:…`, `4bc6`, `image/NAME`, `snapshot/SNAPSHOTTER/NAME`, `lease/ID`. */
+/**
+ * What users call a thing: `content/sha256:…`, `4bc6`, `image/NAME`, `snapshot/SNAPSHOTTER/NAME`,
+ * `lease/ID`.
+ */
 import { Code, LaminaError } from '../base/index.js';
 import { ResourceType } from '../gc/index.js';
 

@@ -1,4 +1,7 @@
-/** Runs what a command line names. What a command does is loaded when it is run; what it needs of Node, too. */
+/**
+ * Runs what a command line names. What a command does is loaded when it is run; what it needs of
+ * Node, too.
+ */
 import { isErrno } from '../base/index.js';
 import { parseCommandLine } from './command/parse.js';
 import { COMMANDS } from './command/tree.js';
@@ -21,7 +24,10 @@ export async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-/** `lamina engine status | head -1`: its reader has enough, which is no fault. As if the signal had not been ignored by Node. */
+/**
+ * `lamina engine status | head -1`: its reader has enough, which is no fault. As if the signal had
+ * not been ignored by Node.
+ */
 function watchOutput(): void {
   process.stdout.on('error', (error) => {
     process.exit(isErrno(error, 'EPIPE') ? ENDED_BY_SIGPIPE : report(error));

@@ -1,6 +1,7 @@
 /**
- * A process of the same user in the same pid, mount and user namespace as this one: neither a container's nor another user's. Nothing is ever
- * taken from another process, neither a path nor its environment: what it says of itself it may have made up.
+ * A process of the same user in the same pid, mount and user namespace as this one: neither a
+ * container's nor another user's. Nothing is ever taken from another process, neither a path nor
+ * its environment: what it says of itself it may have made up.
  */
 import { readFileSync, readlinkSync } from 'node:fs';
 import { isErrno } from '../base/index.js';
@@ -27,7 +28,8 @@ export class OwnProcess {
   }
 
   /**
-   * Holds on to a process and then looks whose it is, so that all that follows is about this one, however often its pid is used again.
+   * Holds on to a process and then looks whose it is, so that all that follows is about this one,
+   * however often its pid is used again.
    * @returns undefined for one that is gone, another user's, or in another namespace
    */
   static open(pid: number): OwnProcess | undefined {
@@ -51,13 +53,19 @@ export class OwnProcess {
     this.#handle.signal(signal);
   }
 
-  /** When it was started, in clock ticks since the machine was: field 22 of /proc/PID/stat. Empty when it is gone. */
+  /**
+   * When it was started, in clock ticks since the machine was: field 22 of /proc/PID/stat. Empty
+   * when it is gone.
+   */
   get startTime(): string {
     const text = reading(() => readFileSync(`/proc/${this.pid}/stat`, 'latin1')) ?? '';
     return text.slice(text.lastIndexOf(')') + 2).split(' ')[19] ?? '';
   }
 
-  /** Whether a word is in its command line. A process chooses that itself: it can only narrow down what is known otherwise. */
+  /**
+   * Whether a word is in its command line. A process chooses that itself: it can only narrow down
+   * what is known otherwise.
+   */
   hasWord(word: string): boolean {
     const words = reading(() => readFileSync(`/proc/${this.pid}/cmdline`, 'utf8')) ?? '';
     return words.split('\0').includes(word);

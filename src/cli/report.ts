@@ -25,7 +25,10 @@ export function report(error: unknown): number {
   return 1;
 }
 
-/** Without the stream that Node makes of standard output: a third of the start of what only says a text. */
+/**
+ * Without the stream that Node makes of standard output: a third of the start of what only says a
+ * text.
+ */
 export function say(text: string): void {
   const bytes = Buffer.from(text);
   let at = 0;

@@ -1,4 +1,7 @@
-/** The state directory: where keepers register and engines listen. What lies there is believed only while nobody else can write there. */
+/**
+ * The state directory: where keepers register and engines listen. What lies there is believed only
+ * while nobody else can write there.
+ */
 import { lstatSync, type Stats } from 'node:fs';
 import { join } from 'node:path';
 import { Code, isErrno, LaminaError } from '../base/index.js';
@@ -8,7 +11,10 @@ const DEFAULT_STATE_DIR = '/run/lamina';
 const OPEN_TO_OTHERS = 0o022;
 const PERMISSIONS = 0o7777;
 
-/** As keepers of this user and environment have it; undefined when there is none. See "Finding an engine" in native/README.md. */
+/**
+ * As keepers of this user and environment have it; undefined when there is none. See "Finding an
+ * engine" in native/README.md.
+ */
 export function stateDir(env: NodeJS.ProcessEnv = process.env): string | undefined {
   const given = env['LAMINA_STATE_DIR'] ?? '';
   if (given !== '') return given;
@@ -20,7 +26,8 @@ export function stateDir(env: NodeJS.ProcessEnv = process.env): string | undefin
 /**
  * The state directory, after a look at who may write there.
  * @returns undefined when it is not there: then nothing runs
- * @throws LaminaError PermissionDenied, FailedPrecondition: what is wrong with which directory, and what to do
+ * @throws LaminaError PermissionDenied, FailedPrecondition: what is wrong with which directory, and
+ *   what to do
  */
 export function checkedStateDir(env: NodeJS.ProcessEnv = process.env): string | undefined {
   const directory = stateDir(env);

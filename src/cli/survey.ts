@@ -32,12 +32,17 @@ export interface Survey {
   readonly unserved: readonly UnservedKeeper[];
   /** Keepers of other state directories. */
   readonly elsewhere: readonly ServedKeeper[];
-  /** Sockets of shims that do not answer and do not register: another kind's, or keepers of before there were registrations. */
+  /**
+   * Sockets of shims that do not answer and do not register: another kind's, or keepers of before
+   * there were registrations.
+   */
   readonly silent: readonly string[];
 }
 
 export interface SurveyOptions {
-  /** Checked (state-dir.ts); undefined when there is none, and so neither engines nor registrations. */
+  /**
+   * Checked (state-dir.ts); undefined when there is none, and so neither engines nor registrations.
+   */
   readonly stateDir: string | undefined;
   /** This command's. */
   readonly library: string;
@@ -91,7 +96,10 @@ export async function survey({ stateDir, library, timeoutMs }: SurveyOptions): P
   return { engines, ...found, elsewhere };
 }
 
-/** All engines once, with what is known of each. Keepers of one that is no process of ours are not served by it. */
+/**
+ * All engines once, with what is known of each. Keepers of one that is no process of ours are not
+ * served by it.
+ */
 function enginesOf(
   listening: readonly EngineProcess[],
   found: { served: ServedKeeper[]; readonly unserved: UnservedKeeper[] },

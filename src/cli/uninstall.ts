@@ -1,4 +1,7 @@
-/** `lamina uninstall`: removes what scripts/install has written, and nothing else, once nothing runs that needs it. */
+/**
+ * `lamina uninstall`: removes what scripts/install has written, and nothing else, once nothing runs
+ * that needs it.
+ */
 import { existsSync, readdirSync, readFileSync, readlinkSync, rmdirSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { Code, isErrno, LaminaError } from '../base/index.js';
@@ -39,7 +42,10 @@ export async function runUninstall(invocation: Invocation): Promise<undefined> {
   if (!isDryRun) printLine(`uninstalled from ${prefix}`);
 }
 
-/** PREFIX of PREFIX/lib/lamina. @throws LaminaError FailedPrecondition when the library lies elsewhere */
+/**
+ * PREFIX of PREFIX/lib/lamina.
+ * @throws LaminaError FailedPrecondition when the library lies elsewhere
+ */
 function prefixOf(library: string): string {
   const path = realpathOf(library) ?? library;
   if (basename(path) === 'lamina' && basename(dirname(path)) === 'lib') return join(path, '../..');
@@ -85,8 +91,8 @@ function keepersOf({ served, elsewhere, unserved }: Survey, library: string): Ma
 }
 
 /**
- * Processes that run the installed shim, or one that was installed here before: keepers of earlier releases that are not served, a start that is
- * under way. Only a reason to refuse.
+ * Processes that run the installed shim, or one that was installed here before: keepers of earlier
+ * releases that are not served, a start that is under way. Only a reason to refuse.
  */
 function shimsOf(prefix: string, known: ReadonlySet<number>): string[] {
   const program = join(prefix, SHIM);

@@ -1,6 +1,8 @@
 /**
- * Lets the running engines hand over to the release that is installed: first a dry start of that, then one engine, then, when its keepers are served by
- * another, the rest. Keepers start the new engine themselves, as after a crash (native/README.md, "Finding an engine"), and give it everything back.
+ * Lets the running engines hand over to the release that is installed: first a dry start of that,
+ * then one engine, then, when its keepers are served by another, the rest. Keepers start the new
+ * engine themselves, as after a crash (native/README.md, "Finding an engine"), and give it
+ * everything back.
  */
 import { constants } from 'node:os';
 import { join } from 'node:path';
@@ -40,7 +42,10 @@ interface Target extends EngineProcess {
   readonly keepers: readonly Keeper[];
 }
 
-/** @throws LaminaError FailedPrecondition with nothing changed, DeadlineExceeded naming the keepers that are not served */
+/**
+ * @throws LaminaError FailedPrecondition with nothing changed, DeadlineExceeded naming the keepers
+ *   that are not served
+ */
 export async function upgrade(options: UpgradeOptions): Promise<void> {
   const { library, release, say } = options;
   const script = join(release === undefined ? library : releaseDir(library, release), 'engine.cjs');
@@ -67,7 +72,10 @@ export async function upgrade(options: UpgradeOptions): Promise<void> {
   }
 }
 
-/** Whether an engine is of this installation: by its own word, else by that of keepers whose engine it is. */
+/**
+ * Whether an engine is of this installation: by its own word, else by that of keepers whose engine
+ * it is.
+ */
 function isOf({ status, socket, process }: EngineProcess, library: string, { served, unserved }: Survey): boolean {
   if (status !== undefined) return isSamePlace(libraryOf(status.directory), library);
   const keeper = [...served, ...unserved].find(({ keeper }) => keeper.registration?.engineSocket === socket)?.keeper;
@@ -158,7 +166,10 @@ function notServed(failures: readonly string[], { library, stateDir, timeoutMs }
   ].join('\n  ');
 }
 
-/** Tells an engine to go and waits until it has gone. One that hangs is killed, as its keepers would. */
+/**
+ * Tells an engine to go and waits until it has gone. One that hangs is killed, as its keepers
+ * would.
+ */
 export async function end(engine: OwnProcess, name: string, say: (line: string) => void): Promise<void> {
   engine.signal(SIGHUP);
   const deadline = Date.now() + LEAVE_MS;
@@ -178,7 +189,10 @@ export async function end(engine: OwnProcess, name: string, say: (line: string) 
   }
 }
 
-/** Resolves with the engine that serves a keeper after `formerPid`; with nothing when the keeper has ended. */
+/**
+ * Resolves with the engine that serves a keeper after `formerPid`; with nothing when the keeper has
+ * ended.
+ */
 async function servedAgain(
   keeper: Keeper,
   formerPid: number,

@@ -5,7 +5,8 @@ import { Code, LaminaError } from '../base/index.js';
 const LONGEST_PATH = 107;
 
 /**
- * The path of the socket that an address names: `/run/containerd/containerd.sock`, or the same behind `unix://`.
+ * The path of the socket that an address names: `/run/containerd/containerd.sock`, or the same
+ * behind `unix://`.
  * @throws LaminaError InvalidArgument that says what an address looks like
  */
 export function socketPathOf(address: string): string {

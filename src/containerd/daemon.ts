@@ -1,7 +1,7 @@
 /**
- * What a containerd says about itself and its objects, one list of its API at a time, in the shapes of
- * lamina/gc. Labels that the collector does not read are left out, so that memory grows with what is
- * reasoned about and not with what clients have noted.
+ * What a containerd says about itself and its objects, one list of its API at a time, in the shapes
+ * of lamina/gc. Labels that the collector does not read are left out, so that memory grows with
+ * what is reasoned about and not with what clients have noted.
  */
 import { Code, codeOf, LaminaError } from '../base/index.js';
 import type {
@@ -149,8 +149,8 @@ export class DaemonNamespace {
   }
 
   /**
-   * Bytes that each snapshot takes by itself, by its key; those that are gone have none. For an active
-   * snapshot containerd walks through its files.
+   * Bytes that each snapshot takes by itself, by its key; those that are gone have none. For an
+   * active snapshot containerd walks through its files.
    */
   async usage(keys: readonly string[]): Promise<Map<string, number>> {
     const client = this.#connection.client(SnapshotsDefinition, this.#metadata);
@@ -178,7 +178,10 @@ export class DaemonNamespace {
     await this.#connection.client(LeasesDefinition, this.#metadata).delete(request, options);
   }
 
-  /** @param type `content`, `ingests`, `images` or `snapshots/SNAPSHOTTER` @throws LaminaError NotFound for the lease */
+  /**
+   * @param type `content`, `ingests`, `images` or `snapshots/SNAPSHOTTER`
+   * @throws LaminaError NotFound for the lease
+   */
   async addToLease(lease: string, type: string, id: string): Promise<void> {
     const request = { id: lease, resource: { type, id } };
     await this.#connection.client(LeasesDefinition, this.#metadata).addResource(request);

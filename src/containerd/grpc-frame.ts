@@ -1,4 +1,7 @@
-/** Messages in the body of a gRPC call: a byte that says whether it is compressed, four of length, the message. */
+/**
+ * Messages in the body of a gRPC call: a byte that says whether it is compressed, four of length,
+ * the message.
+ */
 import { Code, LaminaError } from '../base/index.js';
 
 const PREFIX_BYTES = 5;
@@ -13,14 +16,18 @@ export function frame(message: Uint8Array): Buffer {
   return bytes;
 }
 
-/** Cuts what arrives into messages. Holds the bytes of one message at most, and those that came with it. */
+/**
+ * Cuts what arrives into messages. Holds the bytes of one message at most, and those that came with
+ * it.
+ */
 export class Deframer {
   #chunks: Buffer[] = [];
   #length = 0;
 
   /**
    * The messages that are complete now.
-   * @throws LaminaError Internal for a compressed message, ResourceExhausted for one that is too long
+   * @throws LaminaError Internal for a compressed message, ResourceExhausted for one that is too
+   *   long
    */
   *push(chunk: Buffer): Generator<Uint8Array> {
     this.#chunks.push(chunk);

@@ -1,9 +1,10 @@
 /**
- * gRPC to a containerd over its unix socket, on node:http2: calls with one request, and one answer or a
- * stream of them (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md). No compression.
+ * gRPC to a containerd over its unix socket, on node:http2: calls with one request, and one answer
+ * or a stream of them (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md). No
+ * compression.
  *
- * Every call has a deadline. An answer that streams has it from message to message, as its length is not
- * known, and is read no faster than it is used.
+ * Every call has a deadline. An answer that streams has it from message to message, as its length
+ * is not known, and is read no faster than it is used.
  */
 import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp2, constants } from 'node:http2';
 import { connect } from 'node:net';
@@ -82,8 +83,8 @@ export class GrpcConnection implements Disposable {
   }
 
   /**
-   * @param metadata added to the connection's own
-   * Calls throw LaminaError: with containerd's code and message, or Unavailable, PermissionDenied, DeadlineExceeded.
+   * @param metadata added to the connection's own Calls throw LaminaError: with containerd's code
+   * and message, or Unavailable, PermissionDenied, DeadlineExceeded.
    */
   client<S extends Service>(service: S, metadata: Readonly<Record<string, string>> = {}): GrpcClient<S> {
     const client: Record<string, unknown> = {};

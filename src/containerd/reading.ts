@@ -1,9 +1,9 @@
 /**
  * Everything of a containerd that its collector looks at, read through its API.
  *
- * The lists are no one view: what is created, labelled or leased meanwhile could be seen in one of them
- * and not in another, and look like garbage. So what keeps things (leases, images, containers, sandboxes)
- * is read before and after everything else, and all again when the two differ.
+ * The lists are no one view: what is created, labelled or leased meanwhile could be seen in one of
+ * them and not in another, and look like garbage. So what keeps things (leases, images, containers,
+ * sandboxes) is read before and after everything else, and all again when the two differ.
  */
 import type { NamespaceMetadata } from '../gc/index.js';
 import { DaemonNamespace, listNamespaces, listSnapshotters } from './daemon.js';
@@ -15,8 +15,9 @@ export interface NamespaceReading {
   /** With the bytes of content; those of snapshots cost a call each (`withUsage`). */
   readonly metadata: NamespaceMetadata;
   /**
-   * False: something changed in each try. Then what kept things in either look is taken for a root, so
-   * that nothing is called garbage that may not be; something may be called kept that is not any more.
+   * False: something changed in each try. Then what kept things in either look is taken for a root,
+   * so that nothing is called garbage that may not be; something may be called kept that is not any
+   * more.
    */
   readonly isSteady: boolean;
 }

@@ -1,7 +1,7 @@
 /**
  * What labels say about references. The names and their reading are containerd's
- * (core/metadata/gc.go, docs/garbage-collection.md), its oddities included: the same labels keep the
- * same things.
+ * (core/metadata/gc.go, docs/garbage-collection.md), its oddities included: the same labels keep
+ * the same things.
  */
 import { parseDuration } from '../base/index.js';
 import { ResourceType } from './resource.js';
@@ -68,7 +68,8 @@ export class LabelReader {
   read(labels: Labels): ReadLabels {
     const ours = Object.keys(labels).filter((label) => label.startsWith(PREFIX));
     if (ours.length === 0) return NOTHING;
-    // In the order of their names, as containerd's database has them: proofs are the same each time.
+    // In the order of their names, as containerd's database has them: proofs are the same each
+    // time.
     ours.sort((a, b) => (a < b ? -1 : 1));
     const references: LabelReference[] = [];
     const backReferences: LabelReference[] = [];
@@ -91,7 +92,10 @@ export class LabelReader {
   }
 }
 
-/** When an object with these labels expires, in milliseconds since the epoch; undefined for never, or for a date that is none. */
+/**
+ * When an object with these labels expires, in milliseconds since the epoch; undefined for never,
+ * or for a date that is none.
+ */
 export function expiryOf(labels: Labels): number | undefined {
   const text = labels[EXPIRE_LABEL];
   return text === undefined ? undefined : parseTime(text);

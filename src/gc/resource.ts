@@ -4,7 +4,9 @@
  */
 import { Code, LaminaError } from '../base/index.js';
 
-/** Types of resources. Plug-ins take numbers from `PLUGIN_TYPES_FROM` up to below `RESOURCE_MAX`. */
+/**
+ * Types of resources. Plug-ins take numbers from `PLUGIN_TYPES_FROM` up to below `RESOURCE_MAX`.
+ */
 export const ResourceType = {
   Content: 1,
   Snapshot: 2,

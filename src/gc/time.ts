@@ -3,8 +3,8 @@
 const RFC3339 = /^(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(?:Z|([+-])(\d\d):(\d\d))$/;
 
 /**
- * A time in RFC 3339 as milliseconds since the epoch, with its fraction; undefined for anything else:
- * lower-case letters, a missing zone, a day that the month lacks, a leap second.
+ * A time in RFC 3339 as milliseconds since the epoch, with its fraction; undefined for anything
+ * else: lower-case letters, a missing zone, a day that the month lacks, a leap second.
  */
 export function parseTime(text: string): number | undefined {
   const match = RFC3339.exec(text);

@@ -84,7 +84,10 @@ function capabilitySets(names: readonly string[]): Capabilities {
   return { bounding: [...names], effective: [...names], permitted: [...names] };
 }
 
-/** A Linux container running `sh` as root in `rootfs`, with namespaces of its own, the usual mounts and no devices beyond the runtime's. */
+/**
+ * A Linux container running `sh` as root in `rootfs`, with namespaces of its own, the usual mounts
+ * and no devices beyond the runtime's.
+ */
 export function defaultSpec(): OciSpec {
   return {
     ociVersion: '1.0.2',

@@ -47,7 +47,10 @@ export function bundlePaths(dir: string): BundlePaths {
   };
 }
 
-/** Writes a file so that a reader sees the old content or the new, never a part: a temporary name, then a rename. */
+/**
+ * Writes a file so that a reader sees the old content or the new, never a part: a temporary name,
+ * then a rename.
+ */
 export function writeFileAtomic(path: string, content: string | Uint8Array, mode = 0o600): void {
   const temporary = join(dirname(path), `.${basename(path)}.${randomName()}`);
   try {
@@ -87,7 +90,10 @@ export function readPidFile(path: string): number {
 /** A config.json of this size would be refused by the runtimes, too. */
 const MAX_FILE_BYTES = 16 * 1024 * 1024;
 
-/** Reads a text file of the bundle, or one that a client names. @throws LaminaError naming it, with the code its errno stands for */
+/**
+ * Reads a text file of the bundle, or one that a client names.
+ * @throws LaminaError naming it, with the code its errno stands for
+ */
 export function readBundleFile(path: string): string {
   let fd: number | undefined;
   try {

@@ -1,6 +1,7 @@
 /**
- * Receives a container's terminal: the runtime connects to a socket of ours and sends the master end of the pseudoterminal
- * (`--console-socket`; one message, one descriptor, the pty's name as its bytes).
+ * Receives a container's terminal: the runtime connects to a socket of ours and sends the master
+ * end of the pseudoterminal (`--console-socket`; one message, one descriptor, the pty's name as its
+ * bytes).
  */
 import { closeSync, lstatSync, mkdtempSync, rmdirSync, rmSync, unlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -28,7 +29,10 @@ export interface ReceivedConsole {
 
 export interface ConsoleSocketOptions {
   readonly poller?: Poller;
-  /** Where it is to be, in a folder that nobody else may enter; what is left there of an earlier one is removed. Default: a folder of its own. */
+  /**
+   * Where it is to be, in a folder that nobody else may enter; what is left there of an earlier one
+   * is removed. Default: a folder of its own.
+   */
   readonly path?: string | undefined;
   /** The runtime has connected, and nothing was read yet. The descriptor stays with the socket. */
   readonly onConnected?: (fd: number) => void;
@@ -62,7 +66,8 @@ export class ConsoleSocket {
   #waiting: Deferred<ReceivedConsole> | undefined;
 
   /**
-   * @param made a socket of another process that listens already, or the connection made to it; the descriptor belongs to this object from now on
+   * @param made a socket of another process that listens already, or the connection made to it; the
+   *   descriptor belongs to this object from now on
    * @throws errno errors of mkdtemp and bind
    */
   constructor(options: ConsoleSocketOptions = {}, made?: MadeConsoleSocket) {
@@ -85,9 +90,11 @@ export class ConsoleSocket {
   }
 
   /**
-   * Waits for the console, at most 30 s, with 0 as long as it takes; the socket is then closed and removed, whatever came of it.
-   * @throws LaminaError DeadlineExceeded; Canceled when it is disposed of meanwhile; FailedPrecondition when something else than
-   *   one descriptor and a name of less than 4096 bytes was sent
+   * Waits for the console, at most 30 s, with 0 as long as it takes; the socket is then closed and
+   * removed, whatever came of it.
+   * @throws LaminaError DeadlineExceeded; Canceled when it is disposed of meanwhile;
+   *   FailedPrecondition when something else than one descriptor and a name of less than 4096 bytes
+   *   was sent
    */
   async receive(timeoutMs = RECEIVE_TIMEOUT_MS): Promise<ReceivedConsole> {
     if (this.#fd === undefined || this.#waiting !== undefined)
@@ -110,8 +117,9 @@ export class ConsoleSocket {
   }
 
   /**
-   * To be called once the runtime has ended: what it was to send is there by now, or never comes. `receive` settles without waiting any longer, unless
-   * somebody has connected who has not yet sent anything.
+   * To be called once the runtime has ended: what it was to send is there by now, or never comes.
+   * `receive` settles without waiting any longer, unless somebody has connected who has not yet
+   * sent anything.
    */
   takeNow(): void {
     if (this.#waiting === undefined || this.#isConnected) return;

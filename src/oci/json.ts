@@ -1,7 +1,10 @@
 /** JSON from outside: parsed with errors that say where. */
 import { Code, LaminaError } from '../base/index.js';
 
-/** JSON or a part of it that is not what it should be. `subject` is where it came from, `field` the path inside. */
+/**
+ * JSON or a part of it that is not what it should be. `subject` is where it came from, `field` the
+ * path inside.
+ */
 export class SpecError extends LaminaError {
   /** `linux.resources.memory.limit`; empty when it is about the whole. */
   readonly field: string;
@@ -40,12 +43,16 @@ function dropNull(this: unknown, key: string, value: unknown): unknown {
 
 type Expecting = 'value' | 'value or ]' | 'key' | 'key or }' | ':' | ', or end' | 'nothing';
 
-// White space, then a mark, a string (of anything but controls, quotes and bare backslashes), or another scalar.
+// White space, then a mark, a string (of anything but controls, quotes and bare backslashes), or
+// another scalar.
 const TOKEN =
   /[ \t\n\r]*(?:([{}[\],:])|("(?:[ !#-[\]-\uffff]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*")|(?:-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null))/y;
 const SPACE = /[ \t\n\r]*/y;
 
-/** The offset of the first thing that makes a text no JSON; its length when it only ends too early. V8 does not always tell. */
+/**
+ * The offset of the first thing that makes a text no JSON; its length when it only ends too early.
+ * V8 does not always tell.
+ */
 export function findJsonError(text: string): number {
   const open: ('{' | '[')[] = [];
   let expecting: Expecting = 'value';

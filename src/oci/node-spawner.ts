@@ -8,8 +8,9 @@ import type { ExitStatus, SpawnedProcess, Spawner, SpawnRequest } from './spawne
 /**
  * Starts programs with child_process.
  *
- * Each gets a session of its own. `dieWithParent` cannot be had here. Containers and detached execs outlive the runtime that
- * made them and are re-parented to the nearest subreaper or PID 1, whose business their exit is then.
+ * Each gets a session of its own. `dieWithParent` cannot be had here. Containers and detached execs
+ * outlive the runtime that made them and are re-parented to the nearest subreaper or PID 1, whose
+ * business their exit is then.
  */
 export const nodeSpawner: Spawner = { spawn: spawnChild };
 
@@ -44,7 +45,8 @@ function handleOf(child: ChildProcess, exited: Promise<ExitStatus>): SpawnedProc
       if (!isOver()) child.kill(signal);
     },
     killGroup: (signal) => {
-      // Until libuv has reaped the leader, which sets exitCode or signalCode, its pid cannot name another group.
+      // Until libuv has reaped the leader, which sets exitCode or signalCode, its pid cannot name
+      // another group.
       if (!isOver()) process.kill(-pid, signal);
     },
   };

@@ -1,6 +1,7 @@
 /**
- * The runtime options containerd passes with Create (`containerd.runc.v1.Options`), and their copy in the bundle, which the
- * `delete` verb reads: by our shim, and by the Go shim where one takes over the other's container.
+ * The runtime options containerd passes with Create (`containerd.runc.v1.Options`), and their copy
+ * in the bundle, which the `delete` verb reads: by our shim, and by the Go shim where one takes
+ * over the other's container.
  */
 import { Code, codeOf } from '../base/index.js';
 import { bundlePaths, readBundleFile, writeFileAtomic } from './bundle.js';

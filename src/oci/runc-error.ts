@@ -1,7 +1,9 @@
 /**
- * What a failed run of the OCI runtime becomes: RuncError, whose message is the text users of containerd and Docker know.
+ * What a failed run of the OCI runtime becomes: RuncError, whose message is the text users of
+ * containerd and Docker know.
  *
- * Docker decides its own exit code by words in this text ("executable file not found"), so the runtime's words pass unchanged.
+ * Docker decides its own exit code by words in this text ("executable file not found"), so the
+ * runtime's words pass unchanged.
  */
 import { Code, LaminaError, type LaminaErrorOptions } from '../base/index.js';
 import type { RuncLogEntry } from './runc-log.js';
@@ -68,7 +70,9 @@ function loggedMessageOf(failure: Failure): string {
   return failure.logEntries.findLast(isSevere)?.msg.trim() ?? '';
 }
 
-/** The runtime's own words for a failure: its last logged error, else what it printed, else empty. */
+/**
+ * The runtime's own words for a failure: its last logged error, else what it printed, else empty.
+ */
 export function runtimeMessageOf(failure: Failure): string {
   return loggedMessageOf(failure) || failure.output;
 }
@@ -93,7 +97,8 @@ export function describeFailure(failure: Failure): { code: Code; message: string
 
 const ALREADY_FINISHED = /os: process already finished|container (`\S+` )?(is )?not running|no such process/i;
 
-// What crun says of a container it does not know: 1.8 to everything the first, 1.28 only to delete the second.
+// What crun says of a container it does not know: 1.8 to everything the first, 1.28 only to delete
+// the second.
 const CRUN_UNKNOWN =
   /(error opening file `[^`]*\/status`|cannot open directory ['`][^'`]*['`]): No such file or directory/;
 
@@ -114,8 +119,8 @@ function describeKillFailure(text: string): { code: Code; message: string } {
 const EXHAUSTED =
   /no space left on device|disk quota exceeded|too many open files|resource temporarily unavailable|cannot allocate memory/i;
 
-// runc: "container does not exist", "container with id exists: web" (1.0), "container with given ID already exists";
-// crun: "container `web` does not exist", "container `web` already exists".
+// runc: "container does not exist", "container with id exists: web" (1.0), "container with given ID
+// already exists"; crun: "container `web` does not exist", "container `web` already exists".
 function codeOfRuntimeMessage(text: string): Code {
   if (/\bcontainer (\S+ )?does not exist/.test(text) || CRUN_UNKNOWN.test(text)) return Code.NotFound;
   if (/\bcontainer (\S+|with given ID) already exists|container with id exists/i.test(text)) return Code.AlreadyExists;

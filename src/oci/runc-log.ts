@@ -1,8 +1,9 @@
 /**
  * Reads the JSON lines the OCI runtime logs (`--log FILE --log-format json`).
  *
- * All runs for one container append to one file and nobody truncates it, so each run remembers the size before it started and
- * looks only at what came after: an error of an earlier run is never taken for its own.
+ * All runs for one container append to one file and nobody truncates it, so each run remembers the
+ * size before it started and looks only at what came after: an error of an earlier run is never
+ * taken for its own.
  */
 import { closeSync, constants, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import { Code, isErrno, LaminaError, messageOf } from '../base/index.js';
@@ -18,17 +19,24 @@ export interface RuncLogEntry {
 
 export interface RuncLogPart {
   readonly entries: readonly RuncLogEntry[];
-  /** Lines (or entries over several) that could not be read: torn writes, or another program's output. */
+  /**
+   * Lines (or entries over several) that could not be read: torn writes, or another program's
+   * output.
+   */
   readonly garbageLines: number;
 }
 
-/** More than this at the end of a log is not read: --debug runs write a lot, and the error comes last. */
+/**
+ * More than this at the end of a log is not read: --debug runs write a lot, and the error comes
+ * last.
+ */
 const MAX_READ_BYTES = 256 * 1024;
 
 /**
  * Parses a log; never throws. What is no entry is counted and skipped.
  *
- * runc writes an entry per line; crun since it uses json-c spreads one over several, with the braces on lines of their own.
+ * runc writes an entry per line; crun since it uses json-c spreads one over several, with the
+ * braces on lines of their own.
  */
 export function parseRuncLog(text: string): RuncLogPart {
   const entries: RuncLogEntry[] = [];
@@ -77,7 +85,8 @@ export function runcLogSize(path: string): number {
 
 /**
  * Reads what was appended after the first `offset` bytes.
- * @returns the entries, or why there are none, in the words containerd uses (`open PATH: no such file or directory`)
+ * @returns the entries, or why there are none, in the words containerd uses
+ *   (`open PATH: no such file or directory`)
  */
 export function readRuncLog(path: string, offset: number): { part: RuncLogPart; trouble: string | undefined } {
   let fd: number;

@@ -37,13 +37,19 @@ export interface Run {
 }
 
 const TAIL_BYTES = 4096;
-/** What a run may print where it is kept in memory: a list of all containers is some hundred KiB. */
+/**
+ * What a run may print where it is kept in memory: a list of all containers is some hundred KiB.
+ */
 const OUTPUT_BYTES = 16 << 20;
 const OUTPUT_CHECK_MS = 100;
-/** How long a killed process may take to be gone before we stop waiting for it (it may sleep in the kernel). */
+/**
+ * How long a killed process may take to be gone before we stop waiting for it (it may sleep in the
+ * kernel).
+ */
 const REAP_TIMEOUT_MS = 2000;
 
-// sd_notify and socket activation are the daemon's own affairs: runc would wait for the one and pass on the other.
+// sd_notify and socket activation are the daemon's own affairs: runc would wait for the one and
+// pass on the other.
 const REMOVED_ENV = {
   NOTIFY_SOCKET: undefined,
   LISTEN_FDS: undefined,
@@ -85,7 +91,8 @@ export class RuncRunner {
   /**
    * Runs to the end.
    * @returns what was printed to standard output, with output `split`
-   * @throws RuncError; DeadlineExceeded for one that took too long, ResourceExhausted for one that printed without end: both have been killed
+   * @throws RuncError; DeadlineExceeded for one that took too long, ResourceExhausted for one that
+   *   printed without end: both have been killed
    */
   async run(run: Run): Promise<string> {
     const log = takeLog(run.log);
@@ -233,7 +240,9 @@ function failureOf(
   });
 }
 
-/** With less than this the runtime cannot store what it has to; it often fails without saying why. */
+/**
+ * With less than this the runtime cannot store what it has to; it often fails without saying why.
+ */
 const LEAST_BYTES = 64 * 1024;
 const LEAST_FILES = 16;
 

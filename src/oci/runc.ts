@@ -1,8 +1,9 @@
 /**
  * Drives an OCI runtime (runc, crun, or a program with their command line): one method per command.
  *
- * INVARIANTS: no run waits for a pipe (what runs print goes to nameless files); a run over its time is killed and reported with
- * Code.DeadlineExceeded; an interrupted create leaves no container behind; failures are RuncError in containerd's wording.
+ * INVARIANTS: no run waits for a pipe (what runs print goes to nameless files); a run over its time
+ * is killed and reported with Code.DeadlineExceeded; an interrupted create leaves no container
+ * behind; failures are RuncError in containerd's wording.
  */
 import { closeSync, existsSync } from 'node:fs';
 import { join } from 'node:path';
@@ -37,11 +38,15 @@ export interface RuncOptions {
   readonly systemdCgroup?: boolean;
   readonly debug?: boolean;
   /**
-   * Where runs of the runtime are, as long as it is there: wrappers and hooks look for the files of the bundle there. Default: create and restore in their
-   * bundle, the others where the spawner says.
+   * Where runs of the runtime are, as long as it is there: wrappers and hooks look for the files of
+   * the bundle there. Default: create and restore in their bundle, the others where the spawner
+   * says.
    */
   readonly cwd?: string;
-  /** Whether a container's processes may run now. While they may not, no time of a run's limit passes: the runtime waits for them. */
+  /**
+   * Whether a container's processes may run now. While they may not, no time of a run's limit
+   * passes: the runtime waits for them.
+   */
   readonly mayRun?: () => boolean;
   /** Limit for each run in milliseconds; 0 or absent: none. Each call may give its own. */
   readonly timeoutMs?: number;
@@ -57,7 +62,10 @@ export interface CallOptions {
   readonly timeoutMs?: number | undefined;
 }
 
-/** The container process's stdin, stdout and stderr: the caller's descriptors, undefined for /dev/null. */
+/**
+ * The container process's stdin, stdout and stderr: the caller's descriptors, undefined for
+ * /dev/null.
+ */
 export type Stdio = readonly [number | undefined, number | undefined, number | undefined];
 
 /** Where a new process gets its descriptors from. */
@@ -76,7 +84,9 @@ export interface CreateOptions extends IoOptions, Omit<CreateArgs, 'pidFile' | '
 }
 
 export interface ExecOptions extends IoOptions, Omit<ExecArgs, 'processFile' | 'preserveFds' | 'consoleSocket'> {
-  /** The process to run, or the JSON of one. It arrives complete: nothing is taken from config.json. */
+  /**
+   * The process to run, or the JSON of one. It arrives complete: nothing is taken from config.json.
+   */
   readonly process: Process | Uint8Array;
   readonly extraFds?: readonly number[] | undefined;
 }
@@ -98,10 +108,16 @@ export interface RuntimeVersion {
   readonly spec: string | undefined;
 }
 
-/** How long the clean-up after an interrupted create may take: `delete --force` itself polls for up to 10 s. */
+/**
+ * How long the clean-up after an interrupted create may take: `delete --force` itself polls for up
+ * to 10 s.
+ */
 const DISCARD_TIMEOUT_MS = 15_000;
 
-/** One OCI runtime with one state directory; cheap to create, so make one per container to give each its own log. */
+/**
+ * One OCI runtime with one state directory; cheap to create, so make one per container to give each
+ * its own log.
+ */
 export class Runc {
   readonly kind: RuntimeKind;
   readonly #abilities: RuntimeAbilities;
@@ -125,7 +141,8 @@ export class Runc {
     checkId(id);
     const { stdio, extraFds, timeoutMs, pidFile = join(options.bundle, 'init.pid'), ...rest } = options;
     const args = createArgs(id, { ...rest, pidFile, preserveFds: extraFds?.length });
-    // Only what this call made may be removed when it is interrupted, never a container that was there before.
+    // Only what this call made may be removed when it is interrupted, never a container that was
+    // there before.
     const isFresh = !existsSync(this.#stateDir(id));
     // One of an earlier process by the same name must not be taken for this one's.
     removeIfThere(pidFile);
@@ -152,7 +169,8 @@ export class Runc {
     const { process, stdio, extraFds, timeoutMs, ...rest } = options;
     const json = process instanceof Uint8Array ? process : JSON.stringify(process);
     removeIfThere(options.pidFile);
-    // A nameless file: nothing of the process's environment is left behind, whoever dies. The runtime gives it to nobody.
+    // A nameless file: nothing of the process's environment is left behind, whoever dies. The
+    // runtime gives it to nobody.
     const processFd = openScratch(json);
     const childFd = 3 + (extraFds?.length ?? 0);
     try {
@@ -171,7 +189,8 @@ export class Runc {
 
   /**
    * Signals the container's init, or with `all` every process of it.
-   * @throws RuncError NotFound when init has ended (`process already finished`) or the container is unknown (`no such container`)
+   * @throws RuncError NotFound when init has ended (`process already finished`) or the container is
+   *   unknown (`no such container`)
    */
   async kill(
     id: string,
@@ -192,7 +211,8 @@ export class Runc {
       await this.#run(checkId(id), ['delete', ...(force ? ['--force'] : []), id], rest);
       return true;
     } catch (error) {
-      // A container that left by itself (checkpoint with exit) or was deleted by another hand is deleted all the same.
+      // A container that left by itself (checkpoint with exit) or was deleted by another hand is
+      // deleted all the same.
       if (error instanceof RuncError && saysNoContainer(error.runtimeMessage)) return false;
       throw error;
     }
@@ -261,7 +281,9 @@ export class Runc {
     return pidOf(id, 'restore', pidFile);
   }
 
-  /** What the runtime supports; runtimes older than runc 1.1 and crun 1.8.6 do not know the command. */
+  /**
+   * What the runtime supports; runtimes older than runc 1.1 and crun 1.8.6 do not know the command.
+   */
   async features(options: CallOptions = {}): Promise<Features> {
     return this.#query<Features>('', ['features'], options);
   }
@@ -304,7 +326,10 @@ export class Runc {
     }
   }
 
-  /** Ends the process of an exec that was interrupted after it had started it; nobody would know of it. */
+  /**
+   * Ends the process of an exec that was interrupted after it had started it; nobody would know of
+   * it.
+   */
   async #killStarted(pidFile: string): Promise<void> {
     if (!existsSync(pidFile)) return;
     try {
@@ -312,11 +337,15 @@ export class Runc {
       if (this.#options.spawner.killStray === undefined) process.kill(pid, 'SIGKILL');
       else await this.#options.spawner.killStray(pid);
     } catch {
-      // It has ended by itself, or the pid is only half written: the error of the exec is the one to report.
+      // It has ended by itself, or the pid is only half written: the error of the exec is the one
+      // to report.
     }
   }
 
-  /** Removes what an interrupted create left; throws the create's error with the result added when that fails. */
+  /**
+   * Removes what an interrupted create left; throws the create's error with the result added when
+   * that fails.
+   */
   async #discard(id: string, failed: RuncError): Promise<void> {
     let trouble = '';
     // The directory is made first and removed last: without it there is nothing to delete.
@@ -333,13 +362,19 @@ export class Runc {
   }
 }
 
-/** A new process's streams: its own descriptors, else with a console the runtime's output is ours to read. */
+/**
+ * A new process's streams: its own descriptors, else with a console the runtime's output is ours to
+ * read.
+ */
 function processIo(options: IoOptions): { stdio?: Stdio | undefined; output: Output } {
   if (options.consoleSocket !== undefined) return { output: 'joined' };
   return { stdio: options.stdio, output: 'none' };
 }
 
-/** The pid the runtime has written down. @throws LaminaError DataLoss when it has not, though it reported success */
+/**
+ * The pid the runtime has written down.
+ * @throws LaminaError DataLoss when it has not, though it reported success
+ */
 function pidOf(id: string, command: string, pidFile: string): number {
   try {
     return readPidFile(pidFile);

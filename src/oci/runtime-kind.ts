@@ -19,7 +19,10 @@ export const RUNTIME_ABILITIES: Readonly<Record<RuntimeKind, RuntimeAbilities>> 
   crun: { hasEvents: false, hasNoSubreaper: false, stdinPath: '/dev/stdin', defaultRoot: '/run/crun' },
 };
 
-/** Guesses by the file name; anything that is not called crun is taken to have runc's command line, as youki and wrappers do. */
+/**
+ * Guesses by the file name; anything that is not called crun is taken to have runc's command line,
+ * as youki and wrappers do.
+ */
 export function runtimeKindOf(binary: string): RuntimeKind {
   return basename(binary).startsWith('crun') ? 'crun' : 'runc';
 }

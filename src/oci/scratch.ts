@@ -1,7 +1,8 @@
 /**
  * Short-lived files for one run of the runtime: what it prints, and what it is to read.
  *
- * A file, unlike a pipe, can never fill up or be held open by a left-over child, so no run waits for a reader.
+ * A file, unlike a pipe, can never fill up or be held open by a left-over child, so no run waits
+ * for a reader.
  */
 import { fstatSync, readSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,6 +1,6 @@
 /**
- * How the runc driver starts programs. The engine implements it over the keeper (which then is their parent); `nodeSpawner`
- * implements it over child_process for the library on its own.
+ * How the runc driver starts programs. The engine implements it over the keeper (which then is
+ * their parent); `nodeSpawner` implements it over child_process for the library on its own.
  */
 
 /** How a process ended: an exit code, or the number of the signal that killed it. */
@@ -23,8 +23,8 @@ export interface SpawnRequest {
   readonly clearEnv?: boolean;
   readonly cwd?: string;
   /**
-   * Descriptors for the child: [ours, number in the child]. 0, 1 and 2 are /dev/null unless given. The caller keeps ownership
-   * of its descriptors and may close them once spawn() has settled.
+   * Descriptors for the child: [ours, number in the child]. 0, 1 and 2 are /dev/null unless given.
+   * The caller keeps ownership of its descriptors and may close them once spawn() has settled.
    */
   readonly fds?: readonly (readonly [fd: number, childFd: number])[];
   /** SIGKILL the child when the spawner's own process dies. */
@@ -37,15 +37,22 @@ export interface SpawnedProcess {
   readonly exited: Promise<ExitStatus>;
   /** Sends a signal; does nothing once the process has ended. */
   kill(signal: number): void;
-  /** The same for its whole process group, where it leads one (wrapper scripts leave children behind otherwise). */
+  /**
+   * The same for its whole process group, where it leads one (wrapper scripts leave children behind
+   * otherwise).
+   */
   killGroup?(signal: number): void;
 }
 
 export interface Spawner {
-  /** @throws LaminaError (NotFound, PermissionDenied, ...) naming the program when it cannot be executed */
+  /**
+   * @throws LaminaError (NotFound, PermissionDenied, ...) naming the program when it cannot be
+   *   executed
+   */
   spawn(request: SpawnRequest): Promise<SpawnedProcess>;
   /**
-   * Kills a process that a program has left behind, if it is one that a program of this spawner can have left; where this is absent the pid alone has to do.
+   * Kills a process that a program has left behind, if it is one that a program of this spawner can
+   * have left; where this is absent the pid alone has to do.
    */
   killStray?(pid: number): Promise<void>;
 }

@@ -1,8 +1,9 @@
 /**
- * Types of the OCI runtime specification 1.2 (config.json), Linux part: the shape runtimes read, spelled as they spell it.
+ * Types of the OCI runtime specification 1.2 (config.json), Linux part: the shape runtimes read,
+ * spelled as they spell it.
  *
- * All byte counts, shares and limits are JSON numbers; int64 values beyond 2^53 (memory limits meaning "no limit") lose precision
- * in their last digits, which the kernel rounds to pages anyway.
+ * All byte counts, shares and limits are JSON numbers; int64 values beyond 2^53 (memory limits
+ * meaning "no limit") lose precision in their last digits, which the kernel rounds to pages anyway.
  * @see https://github.com/opencontainers/runtime-spec (config.md, config-linux.md)
  */
 

@@ -1,7 +1,9 @@
 /**
- * Checks OCI JSON for what Lamina itself uses; everything else passes unread, and the runtime judges it.
+ * Checks OCI JSON for what Lamina itself uses; everything else passes unread, and the runtime
+ * judges it.
  *
- * Accepted is what Go's decoder accepts for these fields, so that no spec containerd can start is refused here.
+ * Accepted is what Go's decoder accepts for these fields, so that no spec containerd can start is
+ * refused here.
  */
 import { join } from 'node:path';
 import {
@@ -153,7 +155,10 @@ export function parseProcess(json: Uint8Array | string): Process {
   return check(processSchema, parseJson(decode(json), 'process'), 'process', 'process');
 }
 
-/** Parses the LinuxResources of an update. @throws SpecError `resources.memory.limit: expected an integer` */
+/**
+ * Parses the LinuxResources of an update.
+ * @throws SpecError `resources.memory.limit: expected an integer`
+ */
 export function parseResources(json: Uint8Array | string): LinuxResources {
   return check(resourcesSchema, parseJson(decode(json), 'resources'), 'resources', 'resources');
 }

@@ -1,4 +1,7 @@
-/** The Authorization header for one host: learned from its challenges, kept, and made anew when it is refused. */
+/**
+ * The Authorization header for one host: learned from its challenges, kept, and made anew when it
+ * is refused.
+ */
 import type { IncomingHttpHeaders } from 'node:http';
 import { type Challenge, parseChallenges } from './challenge.js';
 import type { CredentialSource, Credentials } from './credentials.js';

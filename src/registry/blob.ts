@@ -1,4 +1,7 @@
-/** Blobs: read as a stream that goes on by Range where it broke, and is checked by its digest at the end. */
+/**
+ * Blobs: read as a stream that goes on by Range where it broke, and is checked by its digest at the
+ * end.
+ */
 import type { Hash } from 'node:crypto';
 import { hashFor } from './digest.js';
 import { RegistryError } from './errors.js';
@@ -12,8 +15,8 @@ export interface BlobOptions {
   /** How many bytes; default: all the rest. */
   readonly length?: number;
   /**
-   * For `offset`: a hash that was fed all bytes before it, of the digest's algorithm. With it, and when nothing is left
-   * out at the end, the whole is checked.
+   * For `offset`: a hash that was fed all bytes before it, of the digest's algorithm. With it, and
+   * when nothing is left out at the end, the whole is checked.
    */
   readonly hash?: Hash;
   readonly signal?: AbortSignal;
@@ -141,8 +144,8 @@ class Transfer {
 }
 
 /**
- * The bytes of a blob, in pieces as they come. They are checked at the end: until then they are only claimed to be the
- * blob. Ending the iteration early ends the transfer.
+ * The bytes of a blob, in pieces as they come. They are checked at the end: until then they are
+ * only claimed to be the blob. Ending the iteration early ends the transfer.
  */
 export async function* readBlob(
   descriptor: Descriptor,

@@ -1,4 +1,7 @@
-/** The body of an answer, read piece by piece: a read that waits too long fails, and so does one that is cut. */
+/**
+ * The body of an answer, read piece by piece: a read that waits too long fails, and so does one
+ * that is cut.
+ */
 import type { IncomingMessage } from 'node:http';
 import { abortError, RegistryError } from './errors.js';
 import type { Limits } from './limits.js';
@@ -54,7 +57,10 @@ export class Body {
     this.#wake?.();
   };
 
-  /** The next bytes; undefined at the end. @throws RegistryError `network`, `timeout` or `aborted` */
+  /**
+   * The next bytes; undefined at the end.
+   * @throws RegistryError `network`, `timeout` or `aborted`
+   */
   async read(): Promise<Buffer | undefined> {
     for (;;) {
       if (this.#failure !== undefined) throw this.#failure;
@@ -79,7 +85,10 @@ export class Body {
     this.#waitedMs = 0;
   }
 
-  /** Waits for bytes, not longer than is left: who sends a byte now and then gets no more time than who sends none. */
+  /**
+   * Waits for bytes, not longer than is left: who sends a byte now and then gets no more time than
+   * who sends none.
+   */
   async #wait(): Promise<void> {
     const startMs = performance.now();
     const { idleMs } = this.#limits;
@@ -103,7 +112,8 @@ export class Body {
   /**
    * The whole body.
    * @param what it is, for errors
-   * @throws RegistryError `limit` when it is larger than `most`, `timeout` when it takes longer than all of it may
+   * @throws RegistryError `limit` when it is larger than `most`, `timeout` when it takes longer
+   *   than all of it may
    */
   async all(most: number, what: string): Promise<Buffer> {
     const tooLarge = (): RegistryError => {

@@ -75,8 +75,8 @@ function readParameters(reader: Reader): Map<string, string> {
 }
 
 /**
- * The challenges in the header, in its order: several may be in one line, and it may be sent several times. Other
- * schemes are left out, and what follows a mistake.
+ * The challenges in the header, in its order: several may be in one line, and it may be sent
+ * several times. Other schemes are left out, and what follows a mistake.
  */
 export function parseChallenges(header: string | readonly string[] | undefined): Challenge[] {
   const lines = header === undefined ? [] : typeof header === 'string' ? [header] : header;

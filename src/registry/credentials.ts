@@ -1,6 +1,8 @@
 /** Credentials for registries. */
 
-/** One of three: a password, a refresh token (Docker's identity token), or a bearer token as it is. */
+/**
+ * One of three: a password, a refresh token (Docker's identity token), or a bearer token as it is.
+ */
 export type Credentials =
   | { readonly kind: 'password'; readonly username: string; readonly password: string }
   | { readonly kind: 'identity'; readonly token: string }

@@ -1,4 +1,7 @@
-/** Digests as the image specification has them (descriptor.md): `sha256:` and hexadecimal digits, in lower case. */
+/**
+ * Digests as the image specification has them (descriptor.md): `sha256:` and hexadecimal digits, in
+ * lower case.
+ */
 import { createHash, type Hash } from 'node:crypto';
 import { cleanText, RegistryError } from './errors.js';
 
@@ -18,7 +21,8 @@ export function isDigest(text: string): boolean {
 /**
  * Checks a digest.
  * @param where what holds it, for the error
- * @throws RegistryError `protocol` for anything but `sha256:`, `sha384:` or `sha512:` with as many digits as that has
+ * @throws RegistryError `protocol` for anything but `sha256:`, `sha384:` or `sha512:` with as many
+ *   digits as that has
  */
 export function checkDigest(text: unknown, where: string): Digest {
   if (typeof text === 'string' && isDigest(text)) return text;

@@ -1,4 +1,7 @@
-/** Docker's config.json (docker/cli: cli/config/configfile): credentials in it, and the helpers it names. */
+/**
+ * Docker's config.json (docker/cli: cli/config/configfile): credentials in it, and the helpers it
+ * names.
+ */
 import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -95,8 +98,10 @@ function lookUp<T>(entries: Readonly<Record<string, T>>, host: string): T | unde
 }
 
 /**
- * The credentials of a configuration for a host: of its helper, of the store, or of the file, in this order.
- * @param mayRun false: the file was not written by who runs this, so no program that it names is run
+ * The credentials of a configuration for a host: of its helper, of the store, or of the file, in
+ * this order.
+ * @param mayRun false: the file was not written by who runs this, so no program that it names is
+ *   run
  */
 export async function credentialsIn(
   config: DockerConfig,
@@ -144,7 +149,10 @@ function read(file: string): { content: string; mayRun: boolean } | undefined {
   }
 }
 
-/** Credentials as Docker has them: `docker login` is enough. The file is read at each look-up; none means none. */
+/**
+ * Credentials as Docker has them: `docker login` is enough. The file is read at each look-up; none
+ * means none.
+ */
 export function dockerCredentials(options: DockerConfigOptions = {}): CredentialSource {
   const env = options.env ?? process.env;
   const folder = env['DOCKER_CONFIG'] || join(env['HOME'] || homedir(), '.docker');

@@ -102,7 +102,10 @@ export class RegistryError extends LaminaError {
 /** How much of a registry's own words is shown. */
 const SHOWN_CHARACTERS = 300;
 
-/** A registry's words for a terminal or a log: one line, without controls or marks that turn the text, bounded. */
+/**
+ * A registry's words for a terminal or a log: one line, without controls or marks that turn the
+ * text, bounded.
+ */
 export function cleanText(text: string, most = SHOWN_CHARACTERS): string {
   // Enough that what is cut is longer than what is shown, however much of it is removed.
   const start = text.slice(0, most * 8);

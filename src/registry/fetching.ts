@@ -109,8 +109,8 @@ export async function fetchManifest(
 }
 
 /**
- * Says what a tag or digest is, without fetching it where the registry can: a HEAD. The digest is then the registry's
- * word, which fetching it will check.
+ * Says what a tag or digest is, without fetching it where the registry can: a HEAD. The digest is
+ * then the registry's word, which fetching it will check.
  */
 export async function resolve(
   context: RepositoryContext,
@@ -137,7 +137,9 @@ async function resolveAt(
   return (await readManifest(context, answer, name)).descriptor;
 }
 
-/** Undefined when the registry knows no HEAD, or does not tell enough; a refusal has no words in it. */
+/**
+ * Undefined when the registry knows no HEAD, or does not tell enough; a refusal has no words in it.
+ */
 async function head(
   context: RepositoryContext,
   link: HostLink,
@@ -166,7 +168,10 @@ async function head(
   return { mediaType, digest, size };
 }
 
-/** The manifests of an index that run on a platform, best first; those that name no platform come last. */
+/**
+ * The manifests of an index that run on a platform, best first; those that name no platform come
+ * last.
+ */
 export function candidates(index: Index, platform: Platform): Descriptor[] {
   const last = Number.MAX_SAFE_INTEGER;
   const features = (descriptor: Descriptor): number => descriptor.platform?.osFeatures?.length ?? 0;

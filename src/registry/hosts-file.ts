@@ -1,6 +1,6 @@
 /**
- * containerd's `hosts.toml` (docs/hosts.md there): which hosts serve a registry's images, in which order, and how they
- * are reached.
+ * containerd's `hosts.toml` (docs/hosts.md there): which hosts serve a registry's images, in which
+ * order, and how they are reached.
  */
 import { isAbsolute, join } from 'node:path';
 import { parse } from 'smol-toml';

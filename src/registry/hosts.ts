@@ -50,7 +50,10 @@ function readSmall(file: string): string {
   }
 }
 
-/** The folders that may configure a registry, first found first: `host_5000_`, `host:5000`, `_default`. */
+/**
+ * The folders that may configure a registry, first found first: `host_5000_`, `host:5000`,
+ * `_default`.
+ */
 export function hostFolders(root: string, domain: string): string[] {
   const port = /^(.+):(\d*)$/.exec(domain);
   const names = port === null ? [domain] : [`${port[1]}_${port[2]}_`, domain];
@@ -141,9 +144,11 @@ export interface HostOptions {
 }
 
 /**
- * The hosts of a registry in the order in which they are tried, read anew each time, as containerd does.
+ * The hosts of a registry in the order in which they are tried, read anew each time, as containerd
+ * does.
  * @param domain of a reference
- * @throws RegistryError `config` that names the file; unlike containerd, a file that cannot be used is not passed over
+ * @throws RegistryError `config` that names the file; unlike containerd, a file that cannot be used
+ *   is not passed over
  */
 export function findHosts(domain: string, options: HostOptions): RegistryHost[] {
   const folders = options.hostsDir === undefined ? [] : hostFolders(options.hostsDir, domain);

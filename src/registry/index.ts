@@ -1,4 +1,6 @@
-/** Registries of container images: the OCI distribution specification 1.1 and Docker's version 2. */
+/**
+ * Registries of container images: the OCI distribution specification 1.1 and Docker's version 2.
+ */
 export type { BlobOptions } from './blob.js';
 export { type Challenge, parseChallenges } from './challenge.js';
 export { anonymous, type CredentialSource, type Credentials, credentialsFor } from './credentials.js';

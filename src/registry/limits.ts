@@ -72,7 +72,10 @@ export interface RetryPolicy {
   readonly totalMs: number;
   /** The first pause; each next one is twice as long. */
   readonly baseMs: number;
-  /** The longest pause, also when the registry asks for one by Retry-After: a longer one ends the tries. */
+  /**
+   * The longest pause, also when the registry asks for one by Retry-After: a longer one ends the
+   * tries.
+   */
   readonly maxPauseMs: number;
 }
 

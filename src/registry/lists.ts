@@ -126,7 +126,8 @@ export function referrersTag(digest: Digest): string {
 }
 
 /**
- * The manifests that refer to one by their subject: signatures, attestations. By the API, else by the tag.
+ * The manifests that refer to one by their subject: signatures, attestations. By the API, else by
+ * the tag.
  * @throws RegistryError `limit` when there are more than an index may have
  */
 export async function listReferrers(

@@ -1,6 +1,7 @@
 /**
- * Manifests, indexes and descriptors (opencontainers/image-spec: descriptor.md, manifest.md, image-index.md), read from
- * bytes that a stranger sent. Unneeded fields are dropped: the result is made anew from checked fields.
+ * Manifests, indexes and descriptors (opencontainers/image-spec: descriptor.md, manifest.md,
+ * image-index.md), read from bytes that a stranger sent. Unneeded fields are dropped: the result is
+ * made anew from checked fields.
  */
 import { checkDigest, type Digest } from './digest.js';
 import { cleanText, RegistryError } from './errors.js';
@@ -102,7 +103,8 @@ function parsePlatformField(fields: Fields, where: string): Platform | undefined
 }
 
 /**
- * Checks a descriptor. Its `urls` and `data` are not taken over: content comes from the registry, by its digest.
+ * Checks a descriptor. Its `urls` and `data` are not taken over: content comes from the registry,
+ * by its digest.
  * @param where what holds it, for errors
  * @throws RegistryError `protocol`, or `limit` for a blob that is too large
  */
@@ -148,7 +150,8 @@ function typeOf(fields: Fields, contentType: string | undefined, where: string):
   }
   const type = own === '' ? told : own;
   if (isKnown(type)) return type;
-  // Registries that serve everything as plain JSON; the document then says by its fields what it is.
+  // Registries that serve everything as plain JSON; the document then says by its fields what it
+  // is.
   if (own === '' && (type === '' || type === 'application/json' || type === 'text/plain')) {
     return Array.isArray(member(fields, 'manifests')) ? MediaType.OciIndex : MediaType.OciManifest;
   }

@@ -28,8 +28,8 @@ export function shownUrl(url: URL): string {
  * Parses a URL a registry sent and refuses what no request may go to.
  * @param base what a relative one is relative to
  * @param what the header or field, for errors
- * @throws RegistryError `protocol` for no URL, other schemes or credentials in it; `insecure` for plain HTTP after
- * HTTPS, or to a host it is not allowed to
+ * @throws RegistryError `protocol` for no URL, other schemes or credentials in it; `insecure` for
+ * plain HTTP after HTTPS, or to a host it is not allowed to
  */
 export function nextUrl(text: string, base: URL, what: string, allowsHttp: PlainHttpRule): URL {
   const shown = cleanText(text.replace(/\?.*$/s, ''), 150);

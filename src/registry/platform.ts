@@ -62,7 +62,10 @@ function normaliseSystem(name: string): string {
   return lower === 'macos' ? 'darwin' : lower;
 }
 
-/** The one form of a platform that has several: `aarch64` is `arm64`, `arm64/v8` is `arm64`, `arm` is `arm/v7`. */
+/**
+ * The one form of a platform that has several: `aarch64` is `arm64`, `arm64/v8` is `arm64`, `arm`
+ * is `arm/v7`.
+ */
 export function normalisePlatform(platform: Platform): Platform {
   const [architecture, variant] = normaliseArchitecture(platform.architecture, platform.variant ?? '');
   const features = (platform.osFeatures ?? []).filter((feature) => feature !== '');
@@ -81,8 +84,8 @@ export function hostPlatform(): Platform {
 }
 
 /**
- * Parses `OS`, `ARCHITECTURE`, `OS/ARCHITECTURE` or `OS/ARCHITECTURE/VARIANT`; behind the OS may stand
- * `(VERSION+FEATURE…)`. Missing parts are this machine's.
+ * Parses `OS`, `ARCHITECTURE`, `OS/ARCHITECTURE` or `OS/ARCHITECTURE/VARIANT`; behind the OS may
+ * stand `(VERSION+FEATURE…)`. Missing parts are this machine's.
  * @throws RegistryError `bad-reference` for anything else
  */
 export function parsePlatform(text: string): Platform {
@@ -131,7 +134,10 @@ function arm64Variants(variant: string): string[] {
   return match[1] === '9' ? [...down(9, minor), ...down(8, Math.min(9, minor + 5))] : down(8, minor);
 }
 
-/** The platforms that run on one, best first: itself, older variants, and the architecture that it runs as well. */
+/**
+ * The platforms that run on one, best first: itself, older variants, and the architecture that it
+ * runs as well.
+ */
 function runnable(platform: Platform): Platform[] {
   const { architecture, variant = '' } = platform;
   const as = (other: string, version: string): Platform =>
@@ -157,7 +163,9 @@ function runnable(platform: Platform): Platform[] {
   }
 }
 
-/** Windows versions are equal when major, minor and build are; without one of them anything runs. */
+/**
+ * Windows versions are equal when major, minor and build are; without one of them anything runs.
+ */
 function isSameVersion(system: string, wanted: string | undefined, offered: string | undefined): boolean {
   if (system !== 'windows' || wanted === undefined || offered === undefined) return true;
   const start = (version: string): string => version.split('.').slice(0, 3).join('.');
@@ -167,8 +175,8 @@ function isSameVersion(system: string, wanted: string | undefined, offered: stri
 /**
  * How well an image for `offered` runs on `wanted`: 0 is best, undefined means that it does not.
  *
- * amd64 runs older amd64 variants and 386, arm/v7 runs v6 and v5, arm64 runs older arm64 variants and arm. An image
- * that needs features of the OS needs all of them.
+ * amd64 runs older amd64 variants and 386, arm/v7 runs v6 and v5, arm64 runs older arm64 variants
+ * and arm. An image that needs features of the OS needs all of them.
  */
 export function platformRank(wanted: Platform, offered: Platform): number | undefined {
   const offer = normalisePlatform(offered);

@@ -1,4 +1,7 @@
-/** Pushing manifests, with the list of referrers that some registries leave to clients; and deleting. */
+/**
+ * Pushing manifests, with the list of referrers that some registries leave to clients; and
+ * deleting.
+ */
 import { digestOf } from './digest.js';
 import { RegistryError } from './errors.js';
 import { targetName } from './fetching.js';
@@ -16,8 +19,8 @@ export interface PushManifestOptions {
 }
 
 /**
- * Pushes a manifest or index, whose parts must be there. One with a subject is listed among the subject's referrers,
- * by the registry or by us.
+ * Pushes a manifest or index, whose parts must be there. One with a subject is listed among the
+ * subject's referrers, by the registry or by us.
  */
 export async function pushManifest(
   context: RepositoryContext,
@@ -96,7 +99,8 @@ function toJson({ platform, ...descriptor }: Descriptor): object {
 }
 
 /**
- * Deletes a manifest, a tag or a blob. After a try without an answer, "not found" means that it is done.
+ * Deletes a manifest, a tag or a blob. After a try without an answer, "not found" means that it is
+ * done.
  * @throws RegistryError `unsupported` where the registry does not delete
  */
 export async function remove(

@@ -1,6 +1,6 @@
 /**
- * References to images, normalised as Docker and containerd do it (github.com/distribution/reference): `alpine` is
- * `docker.io/library/alpine:latest`.
+ * References to images, normalised as Docker and containerd do it
+ * (github.com/distribution/reference): `alpine` is `docker.io/library/alpine:latest`.
  */
 import { type Digest, isDigest } from './digest.js';
 import { cleanText, RegistryError } from './errors.js';
@@ -49,7 +49,10 @@ function bad(text: string, why: string): RegistryError {
   return new RegistryError('bad-reference', `"${shown}" is no reference to an image: ${why}`, { subject: shown });
 }
 
-/** Cuts a name into registry and path; without a registry that can be told from a path it is Docker Hub's. */
+/**
+ * Cuts a name into registry and path; without a registry that can be told from a path it is Docker
+ * Hub's.
+ */
 function splitDomain(name: string): [domain: string, path: string] {
   const slash = name.indexOf('/');
   const first = name.slice(0, slash);
@@ -63,8 +66,9 @@ function splitDomain(name: string): [domain: string, path: string] {
 /**
  * Parses a reference as users type it.
  *
- * `NAME[:TAG][@DIGEST]`; a name without a registry is Docker Hub's, one without a namespace there is in `library`, and
- * without tag and digest the tag is `latest`. With both, the digest decides what is fetched.
+ * `NAME[:TAG][@DIGEST]`; a name without a registry is Docker Hub's, one without a namespace there
+ * is in `library`, and without tag and digest the tag is `latest`. With both, the digest decides
+ * what is fetched.
  * @throws RegistryError `bad-reference` that says which part is wrong
  */
 export function parseReference(text: string): Reference {
@@ -98,7 +102,10 @@ export function formatReference(reference: Reference): string {
   return `${repositoryName(reference)}${tag}${digest}`;
 }
 
-/** As Docker shows it, without `docker.io` and `library`, unless that would be read as another repository. */
+/**
+ * As Docker shows it, without `docker.io` and `library`, unless that would be read as another
+ * repository.
+ */
 export function familiarReference(reference: Reference): string {
   const full = formatReference(reference);
   if (reference.domain !== DEFAULT_DOMAIN) return full;

@@ -11,7 +11,9 @@ import { Session } from './session.js';
 export interface RegistryOptions {
   /** Default: anonymous. `dockerCredentials()` is what `docker login` left. */
   readonly credentials?: CredentialSource;
-  /** containerd's configuration of hosts; default: none. `DEFAULT_HOSTS_DIR` is where it usually is. */
+  /**
+   * containerd's configuration of hosts; default: none. `DEFAULT_HOSTS_DIR` is where it usually is.
+   */
   readonly hostsDir?: string;
   /** Hosts that may be reached over plain HTTP, as `host` or `host:port`; loopback may always. */
   readonly plainHttp?: readonly string[];

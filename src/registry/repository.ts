@@ -44,8 +44,8 @@ export interface CallOptions {
 }
 
 /**
- * A repository. Every method can be given up by its signal, and rejects with RegistryError; what the registry sent was
- * checked when it is returned.
+ * A repository. Every method can be given up by its signal, and rejects with RegistryError; what
+ * the registry sent was checked when it is returned.
  */
 export class Repository {
   /** `docker.io/library/alpine`. */
@@ -95,9 +95,9 @@ export class Repository {
   }
 
   /**
-   * The bytes of a blob, as they come. A transfer that breaks goes on where it was. The bytes are right only when
-   * the iteration has ended by itself: then size and digest were right. A part (`offset` without `hash`, or `length`)
-   * cannot be checked, but for its size.
+   * The bytes of a blob, as they come. A transfer that breaks goes on where it was. The bytes are
+   * right only when the iteration has ended by itself: then size and digest were right. A part
+   * (`offset` without `hash`, or `length`) cannot be checked, but for its size.
    */
   readBlob(descriptor: Descriptor, options: BlobOptions = {}): AsyncGenerator<Buffer, void, undefined> {
     const { session, path, domain, pullScopes } = this.#context;
@@ -107,7 +107,10 @@ export class Repository {
     return readBlob(descriptor, `/${path}/blobs/${descriptor.digest}`, pullScopes, options, tries);
   }
 
-  /** A small blob, checked. @throws RegistryError `limit` when it is larger than a configuration may be */
+  /**
+   * A small blob, checked.
+   * @throws RegistryError `limit` when it is larger than a configuration may be
+   */
   async blobBytes(descriptor: Descriptor, options: CallOptions = {}): Promise<Buffer> {
     const { configBytes } = this.#context.session.options.limits;
     if (descriptor.size > configBytes) {

@@ -1,4 +1,7 @@
-/** Tries: over the hosts of a registry in their order, and again where that makes sense; each one reported. */
+/**
+ * Tries: over the hosts of a registry in their order, and again where that makes sense; each one
+ * reported.
+ */
 import { Authorizer } from './authorizer.js';
 import type { CredentialSource } from './credentials.js';
 import { cleanText, type ErrorKind, RegistryError, throwIfAborted } from './errors.js';
@@ -82,8 +85,8 @@ export class Session {
   }
 
   /**
-   * The hosts that may do something, in the order in which they are asked: as configured, but for those that could not
-   * be reached a moment ago.
+   * The hosts that may do something, in the order in which they are asked: as configured, but for
+   * those that could not be reached a moment ago.
    * @throws RegistryError `config`; `unsupported` when there is none
    */
   links(domain: string, capability: Capability): HostLink[] {

@@ -45,8 +45,8 @@ const NO_POST = new Set([400, 401, 404, 405]);
 /**
  * The URL of a challenge's realm.
  * @param from the URL that was asked
- * @throws RegistryError `protocol` or `insecure`: a realm over plain HTTP must be on the same host as a registry that
- * is reached so, or on one that is allowed to be
+ * @throws RegistryError `protocol` or `insecure`: a realm over plain HTTP must be on the same host
+ * as a registry that is reached so, or on one that is allowed to be
  */
 export function parseRealm(text: string | undefined, from: URL, allowsHttp: PlainHttpRule): URL {
   if (text === undefined || !/^https?:\/\//i.test(text)) {
@@ -158,8 +158,8 @@ export function basicHeader({ username, password }: { readonly username: string;
 }
 
 /**
- * Fetches a token: anonymously and with a password by GET, with an identity token by POST; with a password by POST
- * where that is asked for, and by GET then if the server does not know it.
+ * Fetches a token: anonymously and with a password by GET, with an identity token by POST; with a
+ * password by POST where that is asked for, and by GET then if the server does not know it.
  * @throws RegistryError `unauthorized` for wrong credentials, and whatever goes wrong on the way
  */
 export async function fetchToken(context: TokenContext, wanted: TokenRequest, signal: AbortSignal): Promise<Token> {

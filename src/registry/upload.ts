@@ -1,4 +1,7 @@
-/** Pushing blobs: in one piece, in several that go on where they broke, or by a mount from another repository. */
+/**
+ * Pushing blobs: in one piece, in several that go on where they broke, or by a mount from another
+ * repository.
+ */
 import { checkDigest, type Digest } from './digest.js';
 import { RegistryError } from './errors.js';
 import type { Answer, HostLink } from './host-link.js';
@@ -8,7 +11,10 @@ import { isRepositoryPath } from './reference.js';
 import type { RepositoryContext } from './repository.js';
 import type { Tries } from './session.js';
 
-/** The bytes to send: `length` bytes from `offset`. It is called again when a piece has to be sent again. */
+/**
+ * The bytes to send: `length` bytes from `offset`. It is called again when a piece has to be sent
+ * again.
+ */
 export type BlobSource = (offset: number, length: number) => AsyncIterable<Uint8Array>;
 
 export interface PushOptions {
@@ -109,7 +115,9 @@ class Upload {
     }
   }
 
-  /** Asks how much has arrived, after a break. A registry that cannot tell any more gets all again. */
+  /**
+   * Asks how much has arrived, after a break. A registry that cannot tell any more gets all again.
+   */
   async #catchUp(link: HostLink): Promise<void> {
     if (!this.#isUnsure || this.#location === undefined) return;
     const answer = await link.exchange({ ...this.#request('GET', [204, 400, 404, 416]), target: this.#location });

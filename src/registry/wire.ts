@@ -1,4 +1,7 @@
-/** One request and the headers of its answer, over node:http and node:https. Nothing is followed or tried again. */
+/**
+ * One request and the headers of its answer, over node:http and node:https. Nothing is followed or
+ * tried again.
+ */
 import { type ClientRequest, Agent as HttpAgent, request as httpRequest, type IncomingHttpHeaders } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import { createSecureContext, getCACertificates, TLSSocket } from 'node:tls';
@@ -41,13 +44,18 @@ function codeOfError(error: Error): string {
   return 'code' in error && typeof error.code === 'string' ? error.code : '';
 }
 
-/** A certificate by an authority that is not known: the system may know more of them than Node does. */
+/**
+ * A certificate by an authority that is not known: the system may know more of them than Node does.
+ */
 const UNKNOWN_AUTHORITY =
   /^(?:UNABLE_TO_GET_ISSUER_CERT|UNABLE_TO_GET_ISSUER_CERT_LOCALLY|UNABLE_TO_VERIFY_LEAF_SIGNATURE|SELF_SIGNED_CERT_IN_CHAIN|DEPTH_ZERO_SELF_SIGNED_CERT)$/;
 
 let systemAuthorities: readonly string[] | undefined;
 
-/** The trusted authorities: Node's authorities and the configured ones, and the system's, which take 0.2 s to read. */
+/**
+ * The trusted authorities: Node's authorities and the configured ones, and the system's, which take
+ * 0.2 s to read.
+ */
 function authorities(tls: HostTls, withSystem: boolean): { readonly ca?: string[] } {
   if (!withSystem && tls.ca.length === 0) return {};
   if (withSystem) systemAuthorities ??= getCACertificates('system');

@@ -1,9 +1,11 @@
 /**
- * What `node engine.cjs` runs: loads engine.js beside it, with the code V8 has compiled for it when it was installed. Compiling it anew takes
- * longer than everything else between the start of the engine and the first container.
+ * What `node engine.cjs` runs: loads engine.js beside it, with the code V8 has compiled for it when
+ * it was installed. Compiling it anew takes longer than everything else between the start of the
+ * engine and the first container.
  *
- * `node engine.cjs --make-cache` writes that file, engine.cache. V8 refuses one that another version or other flags have made; the engine then
- * compiles as if there were none. V8 does not compare contents: whoever replaces engine.js must remove or remake the cache.
+ * `node engine.cjs --make-cache` writes that file, engine.cache. V8 refuses one that another
+ * version or other flags have made; the engine then compiles as if there were none. V8 does not
+ * compare contents: whoever replaces engine.js must remove or remake the cache.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -11,8 +13,9 @@ import { Script } from 'node:vm';
 import { LM_ENGINE_OPTIONS } from '../sys/index.js';
 
 /**
- * Parts of node that take milliseconds to load and that most containers never need: loaded when something of them is first used. Only for what is imported
- * by name or as default: `import *` and `import()` copy what is there, which is nothing then.
+ * Parts of node that take milliseconds to load and that most containers never need: loaded when
+ * something of them is first used. Only for what is imported by name or as default: `import *` and
+ * `import()` copy what is there, which is nothing then.
  */
 const LATE: ReadonlySet<string> = new Set([
   ...['node:crypto', 'node:net', 'node:os', 'node:timers/promises', 'node:tty'],
@@ -57,7 +60,10 @@ const engine = (script.runInThisContext() as EngineScript)(requireLate, import.m
 if (isMakingCache) void makeCache();
 else engine.run(process.argv.slice(2));
 
-/** What has run is compiled, and in the cache: for that the engine is started once, as far as it goes without a keeper. */
+/**
+ * What has run is compiled, and in the cache: for that the engine is started once, as far as it
+ * goes without a keeper.
+ */
 async function makeCache(): Promise<void> {
   // A configuration that cannot be used makes the cache smaller, no more.
   await engine.check().catch(() => undefined);

@@ -1,10 +1,10 @@
 /**
- * What one keeper makes an engine throw ends the session of that keeper and nothing else: one engine
- * serves every container of the node.
+ * What one keeper makes an engine throw ends the session of that keeper and nothing else: one
+ * engine serves every container of the node.
  *
- * All that is done for a keeper begins in `run`: taking its messages, and so each timer, promise and
- * watched descriptor that follows from one. Node carries the boundary along, and what nobody has
- * caught is given to the boundary it came from (`claim`) before the process would end of it.
+ * All that is done for a keeper begins in `run`: taking its messages, and so each timer, promise
+ * and watched descriptor that follows from one. Node carries the boundary along, and what nobody
+ * has caught is given to the boundary it came from (`claim`) before the process would end of it.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
 

@@ -1,6 +1,7 @@
 /**
- * A dry start: `node engine.cjs --check` does all that an engine does until it serves a keeper, one that it plays itself, and tells what it is. An upgrade
- * asks for this before the old engine is told to go.
+ * A dry start: `node engine.cjs --check` does all that an engine does until it serves a keeper, one
+ * that it plays itself, and tells what it is. An upgrade asks for this before the old engine is
+ * told to go.
  */
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -20,7 +21,10 @@ export interface CheckReport {
   readonly node: string;
 }
 
-/** @throws LaminaError for a configuration that cannot be used; whatever else keeps an engine from starting */
+/**
+ * @throws LaminaError for a configuration that cannot be used; whatever else keeps an engine from
+ *   starting
+ */
 export async function check(): Promise<CheckReport> {
   // A running engine would make do with defaults.
   await loadConfig();

@@ -1,4 +1,7 @@
-/** Checkpoints of a container, taken and restored by the runtime with criu, and where their work files and logs go. */
+/**
+ * Checkpoints of a container, taken and restored by the runtime with criu, and where their work
+ * files and logs go.
+ */
 import { copyFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { runc } from '../api/index.js';
@@ -46,7 +49,10 @@ export function restoring(runtime: Runc, settings: ContainerSettings): RunRuntim
   return (io) => runtime.restore(id, { bundle, imagePath, workPath: criuWork(settings), noPivot, ...io });
 }
 
-/** A failed checkpoint's log would go with its work directory: it is kept in the bundle, and the error tells where. */
+/**
+ * A failed checkpoint's log would go with its work directory: it is kept in the bundle, and the
+ * error tells where.
+ */
 function keepCriuLog(error: unknown, workPath: string, bundle: string): unknown {
   const kept = join(bundle, 'criu-dump.log');
   try {

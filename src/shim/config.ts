@@ -1,6 +1,6 @@
 /**
- * Lamina's configuration file: /etc/lamina/config.toml, or what LAMINA_CONFIG names. No file means defaults; an unknown key
- * or a bad value is an error that names it.
+ * Lamina's configuration file: /etc/lamina/config.toml, or what LAMINA_CONFIG names. No file means
+ * defaults; an unknown key or a bad value is an error that names it.
  */
 import { readFileSync } from 'node:fs';
 import { Code, isErrno, LaminaError, LOG_LEVELS, type LogLevel, messageOf } from '../base/index.js';
@@ -12,7 +12,10 @@ export interface Config {
   readonly engine: 'shared' | 'dedicated';
   /** OCI runtime when a container's options name none: a name looked up in PATH, or a path. */
   readonly runtime: string;
-  /** How init's output reaches the daemon's FIFO: the FIFO itself is the container's stdout, or the keeper copies. */
+  /**
+   * How init's output reaches the daemon's FIFO: the FIFO itself is the container's stdout, or the
+   * keeper copies.
+   */
   readonly io: 'direct' | 'copy';
   readonly logLevel: LogLevel;
   readonly timeouts: Timeouts;
@@ -25,8 +28,10 @@ export interface Timeouts {
   /** What Delete waits for output that nobody reads: less than those wait who have asked for it. */
   readonly drainMs: number;
   /**
-   * What a reader gets to take what a process has written last, before its exit is told: containerd's client closes its FIFOs when it hears of the exit,
-   * with what is in them. Long for a reader that has to wait for a processor, short for those who wait for the exit while a reader has stopped.
+   * What a reader gets to take what a process has written last, before its exit is told:
+   * containerd's client closes its FIFOs when it hears of the exit, with what is in them. Long for
+   * a reader that has to wait for a processor, short for those who wait for the exit while a reader
+   * has stopped.
    */
   readonly readMs: number;
   /** How long a shared engine without keepers lives on. */
@@ -53,8 +58,9 @@ export const DEFAULT_CONFIG: Config = {
 };
 
 /**
- * The configuration of a running engine. With a file that cannot be used nobody could tell the user why nothing starts, so the engine runs with the
- * defaults and every Create fails with the reason (`check`), until the file has been mended.
+ * The configuration of a running engine. With a file that cannot be used nobody could tell the user
+ * why nothing starts, so the engine runs with the defaults and every Create fails with the reason
+ * (`check`), until the file has been mended.
  */
 export class ConfigFile {
   #current: Config = DEFAULT_CONFIG;
@@ -174,7 +180,10 @@ function parseTimeouts(path: string, value: unknown): Timeouts {
   return timeouts;
 }
 
-/** Parses TOML; the parser is loaded on first use only. @throws LaminaError InvalidArgument naming `source` */
+/**
+ * Parses TOML; the parser is loaded on first use only.
+ * @throws LaminaError InvalidArgument naming `source`
+ */
 export async function parseToml(text: string, source: string): Promise<Record<string, unknown>> {
   const { parse } = await import('smol-toml');
   try {

@@ -1,6 +1,7 @@
 /**
- * The cgroup of one container as its requests use it: found right after create, or not at all. Where there is none to be
- * seen, or where only the runtime can do what is asked for, the runtime is called.
+ * The cgroup of one container as its requests use it: found right after create, or not at all.
+ * Where there is none to be seen, or where only the runtime can do what is asked for, the runtime
+ * is called.
  */
 import type { Any } from '../api/index.js';
 import { Code, codeOf, LaminaError, type Logger, messageOf } from '../base/index.js';
@@ -36,7 +37,10 @@ export class ContainerCgroup {
   readonly #options: ContainerCgroupOptions;
   #limits: Limits;
   #watched: WatchedCgroup | undefined;
-  /** Where the group is, as the record has it; opened again at the next use when something was in the way. */
+  /**
+   * Where the group is, as the record has it; opened again at the next use when something was in
+   * the way.
+   */
   #place: Place | undefined;
   #isLost = false;
   /** OOM kills, one number for each report that waits; undefined while none has to. */
@@ -75,7 +79,10 @@ export class ContainerCgroup {
     this.#open();
   }
 
-  /** Reports of OOM kills wait from now on: init may be out of memory before the runtime has said that it was started. */
+  /**
+   * Reports of OOM kills wait from now on: init may be out of memory before the runtime has said
+   * that it was started.
+   */
   holdOoms(): void {
     this.#untold ??= [];
   }
@@ -126,7 +133,10 @@ export class ContainerCgroup {
     await this.#options.runc.update(this.#id, resources);
   }
 
-  /** Host pids of all processes. @param isAlive init is, as far as is known: of others the runtime lists nothing */
+  /**
+   * Host pids of all processes.
+   * @param isAlive init is, as far as is known: of others the runtime lists nothing
+   */
   async pids(isAlive: boolean): Promise<number[]> {
     const group = this.#group;
     if (group !== undefined) return await group.pids();
@@ -140,7 +150,10 @@ export class ContainerCgroup {
     return group.stats();
   }
 
-  /** Its processes are not frozen, by a pause or by somebody else, above it too; as far as that can be seen. */
+  /**
+   * Its processes are not frozen, by a pause or by somebody else, above it too; as far as that can
+   * be seen.
+   */
   get mayRun(): boolean {
     try {
       return this.#group?.frozen() !== true;
@@ -171,7 +184,10 @@ export class ContainerCgroup {
     }
   }
 
-  /** Goes on with a group that a predecessor engine had frozen to signal it; what the container has frozen itself stays so. */
+  /**
+   * Goes on with a group that a predecessor engine had frozen to signal it; what the container has
+   * frozen itself stays so.
+   */
   async endSignaling(): Promise<void> {
     try {
       if (this.#group?.frozen() === true) await this.#group.thaw();
@@ -207,8 +223,9 @@ export class ContainerCgroup {
   }
 
   /**
-   * Removes the groups that the container has made below its own, before the runtime does: that one fails, or leaves them and
-   * says nothing, where they are nested deeper than a path can be long. A Delete that is repeated goes on with the rest.
+   * Removes the groups that the container has made below its own, before the runtime does: that one
+   * fails, or leaves them and says nothing, where they are nested deeper than a path can be long. A
+   * Delete that is repeated goes on with the rest.
    */
   async prune(): Promise<void> {
     try {
@@ -237,7 +254,10 @@ export class ContainerCgroup {
     return this.#options.settings.id;
   }
 
-  /** The group; undefined where there is none to be seen from here, or where it still cannot be opened. */
+  /**
+   * The group; undefined where there is none to be seen from here, or where it still cannot be
+   * opened.
+   */
   get #group(): WatchedCgroup | undefined {
     if (this.#watched === undefined && this.#place !== undefined && !this.#isLost) this.#open();
     return this.#watched;

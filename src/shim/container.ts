@@ -2,13 +2,17 @@
  * One container: its init, its execs, its cgroup, and what may be done with them.
  *
  * INVARIANTS
- * - Steps that move init's state run one after the other in `#queue`; nothing that answers State, Pids, Stats or Wait ever waits there.
- * - Events of a container are published in the order create, start, (exec-added, exec-started, exit)*, exit, delete; init's exit comes after the exits of all
- *   execs that were started, and never before the end of a create or start that is under way.
- * - An exit is announced when the process's readers have taken what it wrote (`ProcessIo.outputRead`), but not later than `read_ms`: they may close
- *   their FIFOs when they hear of it. Until then the process is `reaped`, and running to those who ask.
- * - Before and after each step the record is in the keeper (`Ledger.save`), so that a successor engine knows what was begun. An event is queued before the
- *   record says that it was: a death in between doubles an event and never loses one.
+ * - Steps that move init's state run one after the other in `#queue`; nothing that answers State,
+ *   Pids, Stats or Wait ever waits there.
+ * - Events of a container are published in the order create, start, (exec-added, exec-started,
+ *   exit)*, exit, delete; init's exit comes after the exits of all execs that were started, and
+ *   never before the end of a create or start that is under way.
+ * - An exit is announced when the process's readers have taken what it wrote
+ *   (`ProcessIo.outputRead`), but not later than `read_ms`: they may close their FIFOs when they
+ *   hear of it. Until then the process is `reaped`, and running to those who ask.
+ * - Before and after each step the record is in the keeper (`Ledger.save`), so that a successor
+ *   engine knows what was begun. An event is queued before the record says that it was: a death in
+ *   between doubles an event and never loses one.
  */
 import { join } from 'node:path';
 import type { Any, Mount, runc } from '../api/index.js';
@@ -34,7 +38,10 @@ import { type ContainerRecord, type ContainerSettings, settingsOf } from './reco
 import { Takeover } from './takeover.js';
 import * as events from './task-events.js';
 
-/** How long Delete waits for the exit report of an init that `runc delete` should have killed, and then of one that it has killed itself. */
+/**
+ * How long Delete waits for the exit report of an init that `runc delete` should have killed, and
+ * then of one that it has killed itself.
+ */
 const DELETED_EXIT_MS = 1_000;
 const KILLED_EXIT_MS = 1_000;
 
@@ -124,14 +131,17 @@ export class Container {
     return this.#ledger.state;
   }
 
-  /** The process a request means: an exec, or init for the empty id. @throws LaminaError NotFound */
+  /**
+   * The process a request means: an exec, or init for the empty id.
+   * @throws LaminaError NotFound
+   */
   process(execId: string): TrackedProcess {
     return execId === '' ? this.init : this.execs.get(execId);
   }
 
   /**
-   * Runs `runc create` and announces the container. After a failure, `discard` removes what is left.
-   * A container from a checkpoint is only prepared.
+   * Runs `runc create` and announces the container. After a failure, `discard` removes what is
+   * left. A container from a checkpoint is only prepared.
    */
   create(rootfs: readonly Mount[]): Promise<void> {
     return this.#creation.run(rootfs);
@@ -139,8 +149,8 @@ export class Container {
 
   /**
    * Lets init run, or restores it from the checkpoint.
-   * @param isRepeat of a request whose answer a predecessor engine did not come to send: what it has done is not done again. The same holds
-   *   for the other steps that take this.
+   * @param isRepeat of a request whose answer a predecessor engine did not come to send: what it
+   *   has done is not done again. The same holds for the other steps that take this.
    */
   start(isRepeat: boolean): Promise<void> {
     return this.#queue.run(async () => {
@@ -175,8 +185,9 @@ export class Container {
   }
 
   /**
-   * Waits for the start of a process that is under way, so that nobody who has seen the process do something is told that it was not started; but
-   * for so long only that the daemon, which gives a State 2 s, gets an answer while a runtime hangs.
+   * Waits for the start of a process that is under way, so that nobody who has seen the process do
+   * something is told that it was not started; but for so long only that the daemon, which gives a
+   * State 2 s, gets an answer while a runtime hangs.
    */
   async startSettled(process: TrackedProcess): Promise<void> {
     let timer: NodeJS.Timeout | undefined;
@@ -187,7 +198,10 @@ export class Container {
     clearTimeout(timer);
   }
 
-  /** A start was to happen and its runtime was killed: whether init runs now nobody can say, and the client was told that it does not. */
+  /**
+   * A start was to happen and its runtime was killed: whether init runs now nobody can say, and the
+   * client was told that it does not.
+   */
   #endHalfStarted(error: unknown): void {
     if (!(error instanceof RuncError) || error.signal === undefined) return;
     if (this.init.pid === 0 || this.init.reaped !== undefined) return;
@@ -274,8 +288,9 @@ export class Container {
   }
 
   /**
-   * Ends a process's input once the clients have closed theirs. A client may have read its own input to the end while the exec is still being started,
-   * as soon as the FIFO has a reader; its streams are not known before the start has ended.
+   * Ends a process's input once the clients have closed theirs. A client may have read its own
+   * input to the end while the exec is still being started, as soon as the FIFO has a reader; its
+   * streams are not known before the start has ended.
    * @throws LaminaError NotFound
    */
   async closeStdin(execId: string): Promise<void> {
@@ -423,7 +438,10 @@ export class Container {
     return unmountRecursive(bundlePaths(this.settings.bundle).rootfs, { work: this.#work });
   }
 
-  /** Beside the runtime's delete, which needs the root file system for poststop hooks only. Undefined where it has to wait. */
+  /**
+   * Beside the runtime's delete, which needs the root file system for poststop hooks only.
+   * Undefined where it has to wait.
+   */
   #unmountEarly(): Promise<void> | undefined {
     if (this.#ledger.state !== 'stopped' || this.settings.hasPoststopHooks !== false) return undefined;
     const unmounted = this.#unmount();

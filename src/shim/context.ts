@@ -15,7 +15,10 @@ export interface ContainerContext {
   readonly link: KeeperLink;
   readonly exits: ExitRouter;
   readonly deleted: DeletedProcesses;
-  /** Where a process's terminal is to be sent; undefined: in a folder of its own. @param name of the process in the keeper */
+  /**
+   * Where a process's terminal is to be sent; undefined: in a folder of its own.
+   * @param name of the process in the keeper
+   */
   consolePath(name: string): string | undefined;
   /** Queues an event for the daemon. */
   publish(event: TaskEvent): void;

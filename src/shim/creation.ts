@@ -1,4 +1,7 @@
-/** Making a container with the runtime, and undoing that: after a failure, or of what a predecessor engine had begun. */
+/**
+ * Making a container with the runtime, and undoing that: after a failure, or of what a predecessor
+ * engine had begun.
+ */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Mount } from '../api/index.js';
@@ -13,7 +16,10 @@ import type { TrackedProcess } from './process/tracked.js';
 import type { ContainerSettings } from './record.js';
 import * as events from './task-events.js';
 
-/** What the undoing gets at least: there is no second try. `delete --force` itself polls for up to 10 s. */
+/**
+ * What the undoing gets at least: there is no second try. `delete --force` itself polls for up to
+ * 10 s.
+ */
 const UNDO_MS = 15_000;
 
 export interface CreationHost {
@@ -67,7 +73,8 @@ export class Creation {
     if (!ledger.isFresh || ledger.step !== 'create') return;
     try {
       await context.link.children.inheritedRuns(settings.id, context.config.timeouts.runtimeMs, () => cgroup.mayRun);
-      // A runtime that fails undoes what it did; one that was killed leaves its directory, and what it had not noted there.
+      // A runtime that fails undoes what it did; one that was killed leaves its directory, and what
+      // it had not noted there.
       const isLeft = this.#wasInterrupted || this.#isKnown();
       await runc.delete(settings.id, { force: true, timeoutMs: Math.max(context.config.timeouts.runtimeMs, UNDO_MS) });
       if (isLeft) await cgroup.removeLeft();

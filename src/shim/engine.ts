@@ -1,8 +1,8 @@
 /**
  * The engine's outermost loop: takes keepers in, and ends when none is left.
  *
- * A shared engine inherits a listening socket that a keeper has bound (native/README.md, "Finding an engine"); a dedicated one serves the single
- * keeper at the other end of a socket pair.
+ * A shared engine inherits a listening socket that a keeper has bound (native/README.md, "Finding
+ * an engine"); a dedicated one serves the single keeper at the other end of a socket pair.
  */
 import { closeSync, fstatSync, lstatSync, openSync, type Stats, unlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
@@ -20,10 +20,15 @@ import type { EngineStatus } from './services/engine.js';
 import { Session } from './session.js';
 import { releaseWhenIdle } from './working-set.js';
 
-/** How long an engine that is to go waits for a moment at which nothing is half done, and how often it looks. */
+/**
+ * How long an engine that is to go waits for a moment at which nothing is half done, and how often
+ * it looks.
+ */
 const PATIENCE_MS = 1_000;
 const LOOK_MS = 5;
-/** How long keepers wait when there is no descriptor for them; as long as clients of a keeper do. */
+/**
+ * How long keepers wait when there is no descriptor for them; as long as clients of a keeper do.
+ */
 const ACCEPT_PAUSE_MS = 500;
 
 interface Listener {
@@ -48,13 +53,14 @@ export class Engine {
 
   constructor(config: ConfigFile) {
     this.#config = config;
-    // Now: an engine without it would fail at the first container, and later what is installed may be another build's.
+    // Now: an engine without it would fail at the first container, and later what is installed may
+    // be another build's.
     workerProgram();
   }
 
   /**
-   * Serves every keeper that connects to an inherited listening socket; with `engine = "dedicated"` only the first: the others are told to
-   * start an engine each.
+   * Serves every keeper that connects to an inherited listening socket; with `engine = "dedicated"`
+   * only the first: the others are told to start an engine each.
    */
   listen(fd: number, path: string): void {
     const watch = sharedPoller().watch(fd, POLLIN, () => this.#accept());
@@ -63,8 +69,8 @@ export class Engine {
   }
 
   /**
-   * Serves one keeper. An error that nobody expected ends its session and no other: that keeper is to
-   * start an engine of its own.
+   * Serves one keeper. An error that nobody expected ends its session and no other: that keeper is
+   * to start an engine of its own.
    * @param keeperPid as the kernel says; undefined where this engine serves no other
    */
   serve(fd: number, keeperPid?: number): void {
@@ -109,8 +115,10 @@ export class Engine {
   }
 
   /**
-   * Lets go of all keepers, each of which then starts or finds an engine: what is installed by then. Waits a little for a moment at which nothing is half
-   * done; whatever is still under way after that is gone on with by the successor, as after a crash. Keepers that come meanwhile go to the successor.
+   * Lets go of all keepers, each of which then starts or finds an engine: what is installed by
+   * then. Waits a little for a moment at which nothing is half done; whatever is still under way
+   * after that is gone on with by the successor, as after a crash. Keepers that come meanwhile go
+   * to the successor.
    */
   handOver(): void {
     if (this.#isLeaving) return;
@@ -189,8 +197,9 @@ export class Engine {
   }
 
   /**
-   * A keeper may be connecting at this very moment, or, finding the socket dead, be about to bind a new one: the lock decides between us, and whoever had
-   * connected before the socket was closed gets an end of file and looks again.
+   * A keeper may be connecting at this very moment, or, finding the socket dead, be about to bind a
+   * new one: the lock decides between us, and whoever had connected before the socket was closed
+   * gets an end of file and looks again.
    */
   #endIfIdle(): void {
     const listener = this.#listener;

@@ -1,10 +1,13 @@
 /**
- * Carries one keeper's events to its daemon, so that the engine's death neither doubles nor delays one.
+ * Carries one keeper's events to its daemon, so that the engine's death neither doubles nor delays
+ * one.
  *
- * The connection is the keeper's (ATTACH). It writes an event and notes the event's number, and since when it is on its way (`daemon/sent`), in one step; it
- * keeps the answer until the event has been forgotten. So a successor engine knows what was sent, and waits for the answer, as long as the predecessor would
- * have, or finds it. An event's stream id follows from its number. After a failure the next attempt dials anew. The connection is closed when there has
- * been nothing to send for a while. Where a daemon offers no ttrpc socket, its publish command is run instead.
+ * The connection is the keeper's (ATTACH). It writes an event and notes the event's number, and
+ * since when it is on its way (`daemon/sent`), in one step; it keeps the answer until the event has
+ * been forgotten. So a successor engine knows what was sent, and waits for the answer, as long as
+ * the predecessor would have, or finds it. An event's stream id follows from its number. After a
+ * failure the next attempt dials anew. The connection is closed when there has been nothing to send
+ * for a while. Where a daemon offers no ttrpc socket, its publish command is run instead.
  */
 import { closeSync } from 'node:fs';
 import { Any, forward } from '../api/index.js';
@@ -23,7 +26,10 @@ const IDLE_MS = 1_000;
 /** Request metadata that tells the daemon whose event it is. */
 const NAMESPACE_HEADER = 'containerd-namespace-ttrpc';
 const SENT = 'daemon/sent';
-/** An event's number, and when it was sent. Anything else was written by nobody: nothing is known then. */
+/**
+ * An event's number, and when it was sent. Anything else was written by nobody: nothing is known
+ * then.
+ */
 const NOTE = /^(\d{1,15}) (\d{1,15})$/;
 
 /** A frame that the keeper keeps until it is released. */
@@ -66,7 +72,11 @@ export class EventCarrier {
     return seq;
   }
 
-  /** Takes an event to the daemon. @param seq the event's number: rising, and never used twice; `forgotten` must be called with it once it is not stored any more */
+  /**
+   * Takes an event to the daemon.
+   * @param seq the event's number: rising, and never used twice; `forgotten` must be called with it
+   *   once it is not stored any more
+   */
   async forward(request: forward.ForwardRequest, seq: number): Promise<void> {
     // Once what it tells of is recorded, with the answer to the call in the same packet.
     await this.#link.flushed();
@@ -93,7 +103,10 @@ export class EventCarrier {
     this.#disconnectLater();
   }
 
-  /** An event that was delivered is not stored any more: only now its answer may go, or a successor would wait for it. */
+  /**
+   * An event that was delivered is not stored any more: only now its answer may go, or a successor
+   * would wait for it.
+   */
   forgotten(seq: number): void {
     const answer = this.#answer;
     if (answer?.seq !== seq) return;
@@ -190,7 +203,10 @@ export class EventCarrier {
     this.#early = [];
   }
 
-  /** For a keeper that keeps no connection: an event whose answer this engine does not live to see is sent again. */
+  /**
+   * For a keeper that keeps no connection: an event whose answer this engine does not live to see
+   * is sent again.
+   */
   async #forwardOnce(request: forward.ForwardRequest): Promise<void> {
     const connection = await connect({ path: this.#path });
     try {
@@ -227,7 +243,10 @@ export class EventCarrier {
   }
 }
 
-/** The daemon has said no; or the event can never be sent to it, or its answer not be read, which comes to the same. */
+/**
+ * The daemon has said no; or the event can never be sent to it, or its answer not be read, which
+ * comes to the same.
+ */
 function isAnswer(error: unknown): boolean {
   const code = codeOf(error);
   return error instanceof StatusError || code === Code.ResourceExhausted || code === Code.Internal;
@@ -248,7 +267,10 @@ function streamOf(seq: number): number {
   return 2 * seq + 1;
 }
 
-/** Milliseconds on a clock that a successor engine shares and nobody can set: CLOCK_MONOTONIC, which Node's own is. */
+/**
+ * Milliseconds on a clock that a successor engine shares and nobody can set: CLOCK_MONOTONIC, which
+ * Node's own is.
+ */
 function sharedMs(): number {
   return Number(process.hrtime.bigint() / 1_000_000n);
 }

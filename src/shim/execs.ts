@@ -1,7 +1,9 @@
 /**
- * The execs of one container: added by Exec, run by Start, announced when they exit, removed by Delete.
+ * The execs of one container: added by Exec, run by Start, announced when they exit, removed by
+ * Delete.
  *
- * INVARIANT: an exec counts as active from the moment its start begins until its exit was published; init's exit waits for `idle`.
+ * INVARIANT: an exec counts as active from the moment its start begins until its exit was
+ * published; init's exit waits for `idle`.
  */
 import { Code, createDeferred, LaminaError } from '../base/index.js';
 import { bundlePaths, parseProcess, type Runc, removeIfThere } from '../oci/index.js';
@@ -32,7 +34,10 @@ export class Execs {
   readonly #host: ExecHost;
   /** exec id → process; removed by its Delete. */
   readonly #byId = new Map<string, ExecProcess>();
-  /** Those that have ended and whose readers have not taken all of their output yet; each is removed when its exit is announced. */
+  /**
+   * Those that have ended and whose readers have not taken all of their output yet; each is removed
+   * when its exit is announced.
+   */
   readonly #unread = new Set<ExecProcess>();
   #active = 0;
   #idle = createDeferred<void>();
@@ -124,7 +129,9 @@ export class Execs {
     return deleted;
   }
 
-  /** The keeper has reaped an exec; one whose start is under way is announced when that has ended. */
+  /**
+   * The keeper has reaped an exec; one whose start is under way is announced when that has ended.
+   */
   reaped(exec: ExecProcess, exit: Exit): void {
     if (exec.state === 'running') this.#end(exec, exit);
   }

@@ -1,15 +1,20 @@
 /**
  * Brings exit reports of the keeper to the processes they are about.
  *
- * Init and execs are started by the OCI runtime, so their pids are known only after it has returned, and they may have ended by then.
- * INVARIANT: while any start is under way (`begin`), reports that nobody expects are kept, unacknowledged, so that `adopt` finds them;
- * when none is, they are strangers (orphans of the containers) and are forgotten.
+ * Init and execs are started by the OCI runtime, so their pids are known only after it has
+ * returned, and they may have ended by then.
+ * INVARIANT: while any start is under way (`begin`), reports that nobody expects are kept,
+ * unacknowledged, so that `adopt` finds them; when none is, they are strangers (orphans of the
+ * containers) and are forgotten.
  */
 import { Code, codeOf, LaminaError } from '../base/index.js';
 import type { KeeperLink } from './keeper-link.js';
 import type { ExitReport } from './keeper-messages.js';
 
-/** Gets the exit of one process, at most once. Must record it before returning: the keeper then forgets it. */
+/**
+ * Gets the exit of one process, at most once. Must record it before returning: the keeper then
+ * forgets it.
+ */
 export type ExitHandler = (report: ExitReport) => void;
 
 /** A process that has its name in the keeper, and is held if there was room for that. */
@@ -22,7 +27,10 @@ export class ExitRouter {
   readonly #link: KeeperLink;
   /** name → handler; removed by the exit or `forget`. */
   readonly #handlers = new Map<string, ExitHandler>();
-  /** Reports that nobody has claimed yet, in order; a pid may be there twice. Emptied when no start is under way. */
+  /**
+   * Reports that nobody has claimed yet, in order; a pid may be there twice. Emptied when no start
+   * is under way.
+   */
   readonly #unclaimed = new Set<ExitReport>();
   #starts = 0;
 
@@ -46,7 +54,8 @@ export class ExitRouter {
 
   /**
    * Ties a handler to a child the runtime has just started.
-   * @returns the held process, without a pidfd where there is no room for one; or undefined when it has ended already: the handler has then been called
+   * @returns the held process, without a pidfd where there is no room for one; or undefined when it
+   *   has ended already: the handler has then been called
    * @throws LaminaError DataLoss when the pid is no child of the keeper and never was, or another's
    */
   async adopt(pid: number, name: string, handler: ExitHandler): Promise<AdoptedProcess | undefined> {
@@ -99,7 +108,9 @@ export class ExitRouter {
     }
   }
 
-  /** Unclaimed reports that may be of a process with this pid and name: not those that name another. */
+  /**
+   * Unclaimed reports that may be of a process with this pid and name: not those that name another.
+   */
   #of(pid: number, name: string): ExitReport[] {
     return [...this.#unclaimed].filter((report) => report.pid === pid && (report.name === '' || report.name === name));
   }

@@ -1,4 +1,7 @@
-/** JSON that another engine has stored, read field by field: what is not as it should be is an error that names it. */
+/**
+ * JSON that another engine has stored, read field by field: what is not as it should be is an error
+ * that names it.
+ */
 import { isAbsolute, normalize } from 'node:path';
 import { Code, LaminaError, messageOf } from '../base/index.js';
 

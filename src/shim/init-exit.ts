@@ -1,6 +1,6 @@
 /**
- * What happens when init has ended: the exit is written down for the delete verb, what init has left is ended, and once everything that has to come
- * before it was told, the exit is announced.
+ * What happens when init has ended: the exit is written down for the delete verb, what init has
+ * left is ended, and once everything that has to come before it was told, the exit is announced.
  */
 import { join } from 'node:path';
 import { type Logger, messageOf } from '../base/index.js';
@@ -14,8 +14,9 @@ import type { ContainerSettings } from './record.js';
 import * as events from './task-events.js';
 
 /**
- * How long the news of init's end waits for the end of others: what it has left, execs. They end at once unless something
- * keeps them from it (sleeping in the kernel), and then for as long as that does.
+ * How long the news of init's end waits for the end of others: what it has left, execs. They end at
+ * once unless something keeps them from it (sleeping in the kernel), and then for as long as that
+ * does.
  */
 const OTHERS_MS = 500;
 /** The exit code of a process that SIGKILL ended. */
@@ -41,7 +42,10 @@ export class InitExit {
     this.#host = host;
   }
 
-  /** The exit is announced after this, however it ends: a create or start under way, the resolving of a predecessor's steps. */
+  /**
+   * The exit is announced after this, however it ends: a create or start under way, the resolving
+   * of a predecessor's steps.
+   */
   announceAfter(step: Promise<void>): void {
     this.#due = Promise.allSettled([this.#due, step]);
   }

@@ -2,7 +2,10 @@
 import { readFileSync } from 'node:fs';
 
 export class IsolatedKeepers {
-  /** pid → when that process was started, in clock ticks since boot: with both, it is the same process. */
+  /**
+   * pid → when that process was started, in clock ticks since boot: with both, it is the same
+   * process.
+   */
   readonly #startedAt = new Map<number, string>();
 
   add(pid: number): void {

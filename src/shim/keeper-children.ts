@@ -1,9 +1,11 @@
 /**
- * The keeper's children as an engine deals with them: the programs that the keeper was told to run, by this engine or by a predecessor, and the processes
- * that those leave behind, which become the keeper's children too.
+ * The keeper's children as an engine deals with them: the programs that the keeper was told to run,
+ * by this engine or by a predecessor, and the processes that those leave behind, which become the
+ * keeper's children too.
  *
- * INVARIANT: no process is ever signalled by its number, which may be another's by then; always by a pidfd. The keeper sends one with a child's pid, unless
- * it has no descriptor left; then one is opened here (`#hold`), and without room for that either, the signal waits or fails.
+ * INVARIANT: no process is ever signalled by its number, which may be another's by then; always by
+ * a pidfd. The keeper sends one with a child's pid, unless it has no descriptor left; then one is
+ * opened here (`#hold`), and without room for that either, the signal waits or fails.
  */
 import { closeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -63,10 +65,16 @@ export class KeeperChildren implements Spawner {
   readonly #flush: () => void;
   /** pid of a program that lives → its exit; removed when it was reaped. */
   readonly #running = new Map<number, Deferred<ExitStatus>>();
-  /** pid → a program that a predecessor had spawned and that lives; removed when it was reaped, or taken over. */
+  /**
+   * pid → a program that a predecessor had spawned and that lives; removed when it was reaped, or
+   * taken over.
+   */
   readonly #inherited = new Map<number, { readonly name: string; readonly exited: Promise<ExitStatus> }>();
   #isReplaying = true;
-  /** pid → name of any other child that had one when the keeper was linked up, and was not reaped since. */
+  /**
+   * pid → name of any other child that had one when the keeper was linked up, and was not reaped
+   * since.
+   */
   readonly #processes = new Map<number, string>();
 
   constructor({ requests, flush }: KeeperChildrenOptions) {
@@ -89,8 +97,9 @@ export class KeeperChildren implements Spawner {
   }
 
   /**
-   * Waits for the programs that a predecessor engine had spawned for a container (their names end with its id): they are the keeper's children
-   * and go on without an engine. What takes longer than `timeoutMs`, not counting the time in which it may not run, is killed.
+   * Waits for the programs that a predecessor engine had spawned for a container (their names end
+   * with its id): they are the keeper's children and go on without an engine. What takes longer
+   * than `timeoutMs`, not counting the time in which it may not run, is killed.
    */
   async inheritedRuns(id: string, timeoutMs: number, mayRun: () => boolean): Promise<void> {
     const runs = [...this.#inherited].filter(([, { name }]) => name.endsWith(` ${id}`));
@@ -103,13 +112,19 @@ export class KeeperChildren implements Spawner {
     stop();
   }
 
-  /** Of programs that a predecessor engine had spawned and that live and nobody has taken over, those whose names begin so. */
+  /**
+   * Of programs that a predecessor engine had spawned and that live and nobody has taken over,
+   * those whose names begin so.
+   */
   inheritedNames(prefix: string): string[] {
     const names = [...this.#inherited.values()].map(({ name }) => name.slice(PROGRAM.length));
     return names.filter((name) => name.startsWith(prefix));
   }
 
-  /** Takes over a program of this name that a predecessor engine had spawned and that lives, of several the last. */
+  /**
+   * Takes over a program of this name that a predecessor engine had spawned and that lives, of
+   * several the last.
+   */
   inheritedRun(name: string): SpawnedProcess | undefined {
     const [pid, run] = [...this.#inherited].findLast(([, run]) => run.name === PROGRAM + name) ?? [];
     if (pid === undefined || run === undefined) return undefined;
@@ -117,14 +132,18 @@ export class KeeperChildren implements Spawner {
     return this.#handle({ pid, name: run.name, pidfd: undefined }, run.exited);
   }
 
-  /** Of processes other than programs that had a name in the keeper before this engine came, and live, those whose names begin so. */
+  /**
+   * Of processes other than programs that had a name in the keeper before this engine came, and
+   * live, those whose names begin so.
+   */
   *inheritedProcesses(prefix: string): IterableIterator<[name: string, pid: number]> {
     for (const [pid, name] of this.#processes) if (name.startsWith(prefix)) yield [name, pid];
   }
 
   /**
-   * Kills a process that a killed runtime had started and nobody was told of. Anything else, whatever pid the runtime has noted, is let be: what is no child
-   * of the keeper, or has a name there.
+   * Kills a process that a killed runtime had started and nobody was told of. Anything else,
+   * whatever pid the runtime has noted, is let be: what is no child of the keeper, or has a name
+   * there.
    */
   async killStray(pid: number): Promise<void> {
     for (let tries = 1; ; tries += 1) {
@@ -142,9 +161,11 @@ export class KeeperChildren implements Spawner {
   }
 
   /**
-   * Gives a name to a child that the OCI runtime started, or that has this name already, and holds it by a pidfd which the caller closes.
-   * @throws LaminaError NotFound when it has been reaped already (its exit report was delivered before), never was a child, or has another name;
-   *   ResourceExhausted when neither the keeper nor this engine has room for a descriptor: the child has its name all the same
+   * Gives a name to a child that the OCI runtime started, or that has this name already, and holds
+   * it by a pidfd which the caller closes.
+   * @throws LaminaError NotFound when it has been reaped already (its exit report was delivered
+   *   before), never was a child, or has another name; ResourceExhausted when neither the keeper
+   *   nor this engine has room for a descriptor: the child has its name all the same
    */
   async adopt(pid: number, name: string): Promise<HeldProcess> {
     const pidfd = await this.#ask(pid, name);
@@ -236,8 +257,8 @@ export class KeeperChildren implements Spawner {
   }
 
   /**
-   * A pidfd that is opened here. The keeper, whose child it is, says after that that it has not reaped it: so it had not before, and the number was
-   * nobody else's.
+   * A pidfd that is opened here. The keeper, whose child it is, says after that that it has not
+   * reaped it: so it had not before, and the number was nobody else's.
    * @throws LaminaError as adopt
    */
   async #hold(pid: number, name: string): Promise<number> {
@@ -252,7 +273,9 @@ export class KeeperChildren implements Spawner {
     }
   }
 
-  /** @returns the pidfd that the keeper has sent, if it had one left, and this process room for it */
+  /**
+   * @returns the pidfd that the keeper has sent, if it had one left, and this process room for it
+   */
   #ask(pid: number, name: string): Promise<number | undefined> {
     return this.#requests.send({ type: LM_MSG_ADOPT, arg: pid, fields: [name] }, (_, fds) => fds.shift());
   }

@@ -1,7 +1,9 @@
 /**
- * When a keeper ends: asked to by Shutdown or a signal, or when it has served nothing and nobody for a while.
+ * When a keeper ends: asked to by Shutdown or a signal, or when it has served nothing and nobody
+ * for a while.
  *
- * Both are known to the keeper (entries `end/shutdown`, `end/idle`), so that a successor engine goes on with the end, and does not count the while anew.
+ * Both are known to the keeper (entries `end/shutdown`, `end/idle`), so that a successor engine
+ * goes on with the end, and does not count the while anew.
  */
 import { loggersEnded } from './io/logger.js';
 import type { KeeperLink } from './keeper-link.js';
@@ -66,7 +68,10 @@ export class KeeperEnd {
     void this.#end();
   }
 
-  /** Goes on with what a predecessor engine had begun. To be called when the containers are back and repeated requests have begun. */
+  /**
+   * Goes on with what a predecessor engine had begun. To be called when the containers are back and
+   * repeated requests have begun.
+   */
   restore(stored: StoredEntries): void {
     const since = stored.get(IDLE)?.bytes.toString();
     // With anything else the while begins anew.
@@ -77,7 +82,10 @@ export class KeeperEnd {
     else this.#host.link.del(SHUTDOWN);
   }
 
-  /** To be called when containers or connections have come or gone: a keeper without either ends by itself, its daemon died before Create, or after Delete. */
+  /**
+   * To be called when containers or connections have come or gone: a keeper without either ends by
+   * itself, its daemon died before Create, or after Delete.
+   */
   watch(): void {
     clearTimeout(this.#timer);
     const { link, idleMs, isEmpty, isConnected } = this.#host;

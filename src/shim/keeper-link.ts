@@ -1,8 +1,10 @@
 /**
- * The engine's end of the link to one keeper: typed messages of native/README.md, and what the keeper replays to a new engine.
+ * The engine's end of the link to one keeper: typed messages of native/README.md, and what the
+ * keeper replays to a new engine.
  *
- * INVARIANTS: messages are handled in the order the keeper sent them; nothing here waits. Until REPLAYED has come, entries
- * and their descriptors are collected; afterwards `entries` only mirrors what this engine put.
+ * INVARIANTS: messages are handled in the order the keeper sent them; nothing here waits. Until
+ * REPLAYED has come, entries and their descriptors are collected; afterwards `entries` only mirrors
+ * what this engine put.
  */
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import {
@@ -73,11 +75,17 @@ export interface KeeperEvents {
   onRelay(state: RelayState): void;
   onReplayed(): void;
   onSignaled(signal: number): void;
-  /** The link has ended. @param why undefined when the keeper is gone, its sockets and children with it */
+  /**
+   * The link has ended.
+   * @param why undefined when the keeper is gone, its sockets and children with it
+   */
   onGone(why: string | undefined): void;
 }
 
-/** An end of a relay: a descriptor, or a terminal that the keeper has as an entry, with a descriptor of it for older keepers. */
+/**
+ * An end of a relay: a descriptor, or a terminal that the keeper has as an entry, with a descriptor
+ * of it for older keepers.
+ */
 export type RelayEnd = number | { readonly entry: string; readonly fd: number };
 
 /** What may come without its descriptor when there is no room for one. */
@@ -103,7 +111,8 @@ export class KeeperLink {
 
   /**
    * @param onHello called once with the keeper's first message; undefined declines the keeper
-   * @param onAsk what to say to the `lamina` command, which connects as keepers do and asks who this is
+   * @param onAsk what to say to the `lamina` command, which connects as keepers do and asks who
+   *   this is
    */
   constructor(
     fd: number,
@@ -134,8 +143,8 @@ export class KeeperLink {
   }
 
   /**
-   * Gives the keeper up: it starts an engine of its own, which finds all that was recorded. What this
-   * turn has not sent yet never is, as if this engine had died.
+   * Gives the keeper up: it starts an engine of its own, which finds all that was recorded. What
+   * this turn has not sent yet never is, as if this engine had died.
    * @param why for the log
    */
   abandon(why: string): void {
@@ -153,7 +162,9 @@ export class KeeperLink {
     return entries;
   }
 
-  /** Stores bytes, and a duplicate of a descriptor, in the keeper. Replaces an entry of that name. */
+  /**
+   * Stores bytes, and a duplicate of a descriptor, in the keeper. Replaces an entry of that name.
+   */
   put(name: string, bytes: Uint8Array, fd?: number): void {
     if (fd === undefined) {
       this.#send({ type: LM_MSG_PUT, fields: [name, bytes] });
@@ -165,7 +176,8 @@ export class KeeperLink {
   }
 
   /**
-   * Makes sure that descriptors are in the keeper. To be called when a later request has been answered, as answers come in order.
+   * Makes sure that descriptors are in the keeper. To be called when a later request has been
+   * answered, as answers come in order.
    * @param prefix of the names of their entries
    * @throws LaminaError ResourceExhausted when the keeper had no room for one of them
    */
@@ -174,7 +186,8 @@ export class KeeperLink {
   }
 
   /**
-   * Has the keeper open a FIFO for itself, at both ends, and keep that as an entry: from then on nobody at the FIFO's other end notices when this engine goes.
+   * Has the keeper open a FIFO for itself, at both ends, and keep that as an entry: from then on
+   * nobody at the FIFO's other end notices when this engine goes.
    * @param fd any descriptor of it, O_PATH too
    */
   async putFifo(name: string, fd: number): Promise<void> {
@@ -194,9 +207,9 @@ export class KeeperLink {
   }
 
   /**
-   * Copies src to dst in the keeper until end of file. The keeper has its own duplicates: the caller may close both at
-   * once. Of an entry it makes none.
-   * Resolves when the copy has begun: what src held is then in dst, as far as it had room.
+   * Copies src to dst in the keeper until end of file. The keeper has its own duplicates: the
+   * caller may close both at once. Of an entry it makes none. Resolves when the copy has begun:
+   * what src held is then in dst, as far as it had room.
    * @returns whether src held anything
    */
   relay(name: string, src: RelayEnd, dst: RelayEnd): Promise<boolean> {
@@ -209,15 +222,18 @@ export class KeeperLink {
   }
 
   /**
-   * Resolves when the FIFOs whose reading ends are kept under names that begin so have been read empty, and nothing is on its way there. One that
-   * nobody has open for reading is not waited for, and no reader longer than `timeoutMs`. With an older keeper, at once.
+   * Resolves when the FIFOs whose reading ends are kept under names that begin so have been read
+   * empty, and nothing is on its way there. One that nobody has open for reading is not waited for,
+   * and no reader longer than `timeoutMs`. With an older keeper, at once.
    */
   async outputRead(prefix: string, timeoutMs: number): Promise<void> {
     if (!this.#features.has('read-out')) return;
     await this.#requests.do({ type: LM_MSG_READ_OUT, arg: timeoutMs, fields: [prefix] });
   }
 
-  /** Lets a relay move what its source holds now and then ends it; its end is reported by onRelay. */
+  /**
+   * Lets a relay move what its source holds now and then ends it; its end is reported by onRelay.
+   */
   finishRelay(name: string): void {
     this.#send({ type: LM_MSG_UNRELAY, flags: LM_F_FINISH, fields: [name] });
   }
@@ -242,8 +258,8 @@ export class KeeperLink {
   }
 
   /**
-   * Gives the keeper a duplicate of a connected socket, to be used like the daemon's connections: `sendFrame`, `onFrame`, `release`, `shut`. Resolves
-   * when `onAccepted` has told its number.
+   * Gives the keeper a duplicate of a connected socket, to be used like the daemon's connections:
+   * `sendFrame`, `onFrame`, `release`, `shut`. Resolves when `onAccepted` has told its number.
    */
   async attach(fd: number): Promise<void> {
     await this.#requests.do({ type: LM_MSG_ATTACH, fds: [fd] });
@@ -264,12 +280,19 @@ export class KeeperLink {
     this.#send({ type: LM_MSG_EXIT });
   }
 
-  /** Sends what was asked for in this turn so far: before something is done that a successor must find recorded. */
+  /**
+   * Sends what was asked for in this turn so far: before something is done that a successor must
+   * find recorded.
+   */
   flush(): void {
     this.#turn?.flush();
   }
 
-  /** Sends what waits. @returns true if all that was ever said is out; what is not, a successor has to find out by itself */
+  /**
+   * Sends what waits.
+   * @returns true if all that was ever said is out; what is not, a successor has to find out by
+   *   itself
+   */
   drain(): boolean {
     this.flush();
     return this.#socket.queuedBytes === 0;
@@ -414,7 +437,10 @@ export class KeeperLink {
     }
   }
 
-  /** The keeper closes: were it closed here with the replay unread, the keeper might never see the message. */
+  /**
+   * The keeper closes: were it closed here with the replay unread, the keeper might never see the
+   * message.
+   */
   #decline(): void {
     this.#socket.send({ type: LM_MSG_DECLINE, arg: process.pid });
   }

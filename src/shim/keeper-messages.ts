@@ -1,4 +1,7 @@
-/** What a keeper says, as values: the messages of native/README.md that carry more than their numbers. */
+/**
+ * What a keeper says, as values: the messages of native/README.md that carry more than their
+ * numbers.
+ */
 import { Code, codeOfErrno, LaminaError } from '../base/index.js';
 import type { ExitStatus } from '../oci/index.js';
 import { LM_F_ENDED, LM_F_UNREAD, LM_MSG_RELAYED, type Message } from '../sys/index.js';
@@ -19,7 +22,9 @@ export interface Hello {
   readonly stateDir: string;
   /** Lamina's version the keeper was built as. */
   readonly version: string;
-  /** Equal for keepers of equal code, 16 hex digits; empty for one from before there was a build. */
+  /**
+   * Equal for keepers of equal code, 16 hex digits; empty for one from before there was a build.
+   */
   readonly build: string;
   /** What the keeper understands beyond the first keepers. */
   readonly features: ReadonlySet<string>;
@@ -31,7 +36,9 @@ export interface ExitReport extends ExitStatus {
   readonly pid: number;
   /** What the child was called when it was spawned or adopted; empty for a stranger. */
   readonly name: string;
-  /** Some process of this keeper has written what its reader has not taken yet; it may be this one. */
+  /**
+   * Some process of this keeper has written what its reader has not taken yet; it may be this one.
+   */
   readonly isUnread: boolean;
 }
 
@@ -106,7 +113,10 @@ export function parseRelayState({ type, flags, serial, arg, fields: [name] }: Me
   };
 }
 
-/** Why a request failed: what failed and the system's words for why, "execve /x: No such file or directory", and the errno. */
+/**
+ * Why a request failed: what failed and the system's words for why, "execve /x: No such file or
+ * directory", and the errno.
+ */
 export function parseFailure({ arg, fields: [field] }: Message): LaminaError {
   const text = field?.toString() ?? '';
   const errno = Number(arg);

@@ -53,7 +53,8 @@ export class KeeperRequests {
 
   /**
    * Sends a request.
-   * @param take makes of the answer's number and descriptors what the caller waits for, before any later message is looked at; a descriptor it wants it takes out
+   * @param take makes of the answer's number and descriptors what the caller waits for, before any
+   *   later message is looked at; a descriptor it wants it takes out
    * @throws LaminaError with what the keeper says of a failure; Unavailable when the keeper is gone
    */
   send<T>(message: Omit<OutgoingMessage, 'serial'>, take: (arg: number, fds: number[]) => T): Promise<T> {

@@ -1,6 +1,7 @@
 /**
- * The worker (native/worker) as a keeper's child: what may take long for one container's sake is done there, and is waited for by that
- * container alone. Should the engine die meanwhile, the work goes on, and its successor waits for it before it does the like.
+ * The worker (native/worker) as a keeper's child: what may take long for one container's sake is
+ * done there, and is waited for by that container alone. Should the engine die meanwhile, the work
+ * goes on, and its successor waits for it before it does the like.
  */
 import { closeSync, readFileSync } from 'node:fs';
 import { Code, LaminaError } from '../base/index.js';
@@ -17,7 +18,8 @@ export type WorkerParent = Pick<KeeperChildren, 'spawn' | 'inheritedRun'>;
 
 /**
  * Runs work for one container.
- * @param id of the container; the programs that are run for it are found by it, see `KeeperChildren.inheritedRuns`
+ * @param id of the container; the programs that are run for it are found by it, see
+ *   `KeeperChildren.inheritedRuns`
  */
 export function keeperWork(children: WorkerParent, id: string): RunWork {
   return async (work) => {
@@ -53,8 +55,8 @@ async function run(children: WorkerParent, name: string, { args, fds = [], timeo
 }
 
 /**
- * Waits for its end; kills it when it has had its time. Then it has a moment to go: it may sleep in the kernel, but whatever it was asked
- * for, it does no more of it.
+ * Waits for its end; kills it when it has had its time. Then it has a moment to go: it may sleep in
+ * the kernel, but whatever it was asked for, it does no more of it.
  * @returns undefined when it was killed
  */
 async function within(worker: SpawnedProcess, timeoutMs: number): Promise<ExitStatus | undefined> {

@@ -1,14 +1,20 @@
 /**
  * Which descriptors that were put into a keeper it has not taken. It says nothing of those it has.
  *
- * INVARIANT: the keeper answers in order, so what was put before an answered request and not refused is kept.
+ * INVARIANT: the keeper answers in order, so what was put before an answered request and not
+ * refused is kept.
  */
 import { LaminaError } from '../base/index.js';
 
 export class KeptDescriptors {
-  /** serial of a PUT of a descriptor → its entry's name; removed when a later request was answered. */
+  /**
+   * serial of a PUT of a descriptor → its entry's name; removed when a later request was answered.
+   */
   readonly #put = new Map<number, string>();
-  /** name → why the keeper has not taken this descriptor; removed by `assertKept`, or with the entry. */
+  /**
+   * name → why the keeper has not taken this descriptor; removed by `assertKept`, or with the
+   * entry.
+   */
   readonly #refused = new Map<string, LaminaError>();
 
   /** A descriptor is put, under the number of its message. */
@@ -38,7 +44,10 @@ export class KeptDescriptors {
     this.#put.delete(serial);
   }
 
-  /** @throws LaminaError ResourceExhausted when the keeper had no room for a descriptor whose name begins so */
+  /**
+   * @throws LaminaError ResourceExhausted when the keeper had no room for a descriptor whose name
+   *   begins so
+   */
   assertKept(prefix: string): void {
     for (const [name, error] of this.#refused) {
       if (!name.startsWith(prefix)) continue;

@@ -1,4 +1,7 @@
-/** Where a container stands: init's state, the step that is under way, and the record of all of it in the keeper. */
+/**
+ * Where a container stands: init's state, the step that is under way, and the record of all of it
+ * in the keeper.
+ */
 import { type Logger, messageOf } from '../base/index.js';
 import type { ContainerCgroup } from './container-cgroup.js';
 import type { KeeperLink } from './keeper-link.js';
@@ -20,7 +23,10 @@ export class Ledger {
   readonly #options: LedgerOptions;
   state: InitState;
   step: PendingStep | undefined;
-  /** The runtime knew no container of this id when create began: what it knows now is ours to remove. */
+  /**
+   * The runtime knew no container of this id when create began: what it knows now is ours to
+   * remove.
+   */
   isFresh = false;
   #isClosed = false;
 

@@ -8,8 +8,8 @@ import { readSpec } from '../oci/index.js';
 const LEFT_MS = 2_000;
 
 /**
- * Removes the cgroup that a runtime had made and not come to note: killed in between, it leaves one that its own `delete` does not know of.
- * What was in it ends by itself, as its parent is gone.
+ * Removes the cgroup that a runtime had made and not come to note: killed in between, it leaves one
+ * that its own `delete` does not know of. What was in it ends by itself, as its parent is gone.
  * @throws {LaminaError} FailedPrecondition when processes are in it
  */
 export async function removeLeftCgroup(bundle: string, isSystemd: boolean): Promise<void> {

@@ -1,8 +1,9 @@
 /**
  * The limits of one container, and changing them (Task.Update).
  *
- * What is in force is known here and in the container's record. The runtime's own note of it stays what it was at the create, so `runc update`
- * would bring those limits back: it must not be used for a container that was updated here.
+ * What is in force is known here and in the container's record. The runtime's own note of it stays
+ * what it was at the create, so `runc update` would bring those limits back: it must not be used
+ * for a container that was updated here.
  */
 import { SerialQueue } from '../base/index.js';
 import { type LinuxResources, parseResources, readSpec } from '../oci/index.js';
@@ -26,9 +27,11 @@ export class Limits {
   }
 
   /**
-   * Lays an update over what is in force, or changes nothing. Rules for devices are left out, as the stock shim's runtime leaves them out.
+   * Lays an update over what is in force, or changes nothing. Rules for devices are left out, as
+   * the stock shim's runtime leaves them out.
    * @param json OCI LinuxResources
-   * @throws {SpecError} for JSON that is none, {ResourceError} for a bad value, {CgroupFileError} naming file, value and errno
+   * @throws {SpecError} for JSON that is none, {ResourceError} for a bad value, {CgroupFileError}
+   *   naming file, value and errno
    */
   async update(cgroup: WatchedCgroup, json: Uint8Array): Promise<void> {
     const update = withoutDevices(parseResources(json));

@@ -1,4 +1,7 @@
-/** A log sink over the `log` FIFO of a bundle, which the daemon copies to its own log. Never blocks; what does not fit is counted. */
+/**
+ * A log sink over the `log` FIFO of a bundle, which the daemon copies to its own log. Never blocks;
+ * what does not fit is counted.
+ */
 import { closeSync, writeSync } from 'node:fs';
 import type { LogSink } from '../base/index.js';
 import { openFifoWriter } from '../sys/index.js';

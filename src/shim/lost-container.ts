@@ -1,6 +1,6 @@
 /**
- * A container that runs and whose record cannot be read: of what a predecessor engine knew nothing is
- * left but the names of its processes in the keeper. It can be asked for, waited for, killed and
+ * A container that runs and whose record cannot be read: of what a predecessor engine knew nothing
+ * is left but the names of its processes in the keeper. It can be asked for, waited for, killed and
  * deleted; whatever else is asked of it fails and says why.
  */
 import { closeSync, existsSync } from 'node:fs';
@@ -53,7 +53,10 @@ export class LostContainer {
     context.exits.expect(prefix, (report) => this.#initEnded(report));
   }
 
-  /** To be called when the exits that were reported before are handed out: of an init that is gone by then nothing more comes. */
+  /**
+   * To be called when the exits that were reported before are handed out: of an init that is gone
+   * by then nothing more comes.
+   */
   settle(): void {
     if (this.init.pid !== 0 || this.init.exit !== undefined) return;
     const { pid, exit } = readExitFile(this.bundle);
@@ -88,7 +91,10 @@ export class LostContainer {
     throw new LaminaError(Code.NotFound, 'process already finished: not found');
   }
 
-  /** Removes it as the daemon would without its shim: by the delete verb, whose program the keeper runs. */
+  /**
+   * Removes it as the daemon would without its shim: by the delete verb, whose program the keeper
+   * runs.
+   */
   async delete(): Promise<DeletedProcess> {
     const { pid, exit } = this.init;
     if (exit === undefined) requireInit('running', 'delete');

@@ -1,6 +1,8 @@
 /**
- * The engine's entry point, called by boot.ts: `node engine.cjs` with the listening socket as descriptor 3, `node engine.cjs --dedicated` with the link to its keeper
- * there, `node engine.cjs --print-runtime` for the native `-info` verb, or `node engine.cjs --check` (check.ts).
+ * The engine's entry point, called by boot.ts: `node engine.cjs` with the listening socket as
+ * descriptor 3, `node engine.cjs --dedicated` with the link to its keeper there,
+ * `node engine.cjs --print-runtime` for the native `-info` verb, or `node engine.cjs --check`
+ * (check.ts).
  */
 import { readFileSync } from 'node:fs';
 import { Any } from '../api/index.js';
@@ -30,7 +32,8 @@ async function main(args: readonly string[]): Promise<void> {
   const config = await ConfigFile.open();
   if (config.error !== undefined) process.stderr.write(`engine: ${messageOf(config.error)}\n`);
   const engine = new Engine(config);
-  // From `lamina engine upgrade`. A signal and no message: it reaches engines without keepers too, which have no link, and those of any version.
+  // From `lamina engine upgrade`. A signal and no message: it reaches engines without keepers too,
+  // which have no link, and those of any version.
   process.on('SIGHUP', () => engine.handOver());
   if (args.includes('--dedicated')) engine.serve(INHERITED_FD);
   else engine.listen(INHERITED_FD, socketPath(INHERITED_FD));
@@ -38,14 +41,16 @@ async function main(args: readonly string[]): Promise<void> {
 
 /** Runs the engine until its process ends. @param args of the command line */
 export function run(args: readonly string[]): void {
-  // What is no keeper's own: the keepers keep what the containers need and start a successor; going on in an unknown state would be worse.
+  // What is no keeper's own: the keepers keep what the containers need and start a successor; going
+  // on in an unknown state would be worse.
   process.on('uncaughtException', (error) => {
     if (Boundary.claim(error)) return;
     process.stderr.write(`engine: ${error.stack ?? error.message}\n`);
     process.exit(70);
   });
   process.on('SIGPIPE', () => undefined);
-  // Instead of Node's own handler, which opens the inspector: for keepers of before --disable-sigusr1, and for another Node.
+  // Instead of Node's own handler, which opens the inspector: for keepers of before
+  // --disable-sigusr1, and for another Node.
   process.on('SIGUSR1', () => undefined);
   main(args).catch((error: unknown) => {
     process.stderr.write(`engine: ${messageOf(error)}\n`);

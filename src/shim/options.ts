@@ -1,7 +1,7 @@
 /**
  * A container's runtime options, whatever dialect the client speaks (research: shim.md 4.2 to 4.5):
- * `containerd.runc.v1.Options` (ctr, Go clients), `runtimeoptions.v1.Options` with TOML inside or a path to it (CRI, Docker,
- * `ctr --runtime-config-path`), or nothing.
+ * `containerd.runc.v1.Options` (ctr, Go clients), `runtimeoptions.v1.Options` with TOML inside or a
+ * path to it (CRI, Docker, `ctr --runtime-config-path`), or nothing.
  */
 import { isAbsolute } from 'node:path';
 import { type Any, runc, runtimeOptions, typeName, unpackMessage } from '../api/index.js';
@@ -9,7 +9,10 @@ import { Code, LaminaError, messageOf } from '../base/index.js';
 import { type RuntimeOptions, readBundleFile } from '../oci/index.js';
 import { type Config, parseToml } from './config.js';
 
-/** The options in force for one container: every field has a value, empty or 0 where nothing was asked for. */
+/**
+ * The options in force for one container: every field has a value, empty or 0 where nothing was
+ * asked for.
+ */
 export type EffectiveOptions = Required<Omit<RuntimeOptions, 'taskApiAddress' | 'taskApiVersion'>>;
 
 /** The root the stock shim uses, so that `runc list` finds the containers. */
@@ -57,7 +60,10 @@ function fromRuncOptions(given: runc.Options, defaults: EffectiveOptions): Effec
   };
 }
 
-/** TOML keys as CRI users write them, and what they set. The keys of containerd's own table are accepted and mean nothing here. */
+/**
+ * TOML keys as CRI users write them, and what they set. The keys of containerd's own table are
+ * accepted and mean nothing here.
+ */
 const TOML_KEYS: Readonly<Record<string, keyof EffectiveOptions | undefined>> = {
   BinaryName: 'binaryName',
   Root: 'root',
@@ -120,8 +126,8 @@ function readOptionsFile(path: string): string {
 }
 
 /**
- * Whether the container's cgroup is a systemd scope: asked for, or, for clients that cannot ask (Docker, nerdctl), plain from a cgroupsPath of
- * the form slice:prefix:name.
+ * Whether the container's cgroup is a systemd scope: asked for, or, for clients that cannot ask
+ * (Docker, nerdctl), plain from a cgroupsPath of the form slice:prefix:name.
  */
 export function usesSystemdCgroup(options: EffectiveOptions, cgroupsPath: string | undefined): boolean {
   if (options.systemdCgroup) return true;

@@ -1,4 +1,7 @@
-/** What is done for a container before the runtime is called: its options and files written, its rootfs mounted. */
+/**
+ * What is done for a container before the runtime is called: its options and files written, its
+ * rootfs mounted.
+ */
 import { mkdirSync } from 'node:fs';
 import { isAbsolute, normalize } from 'node:path';
 import type { taskV2 } from '../api/index.js';
@@ -19,7 +22,10 @@ export interface PreparationOptions {
   readonly undo: UndoStack;
 }
 
-/** @throws LaminaError InvalidArgument for a bundle or options that cannot be used, or what a mount failed with */
+/**
+ * @throws LaminaError InvalidArgument for a bundle or options that cannot be used, or what a mount
+ *   failed with
+ */
 export async function prepareContainer(
   request: taskV2.CreateTaskRequest,
   { context, keeperPid, undo }: PreparationOptions,

@@ -1,9 +1,10 @@
 /**
  * Delivers events to the daemon in the order they were published.
  *
- * Each event is stored in the keeper before it is sent and dropped from there after the daemon's answer, so a successor engine goes on where
- * this one stopped. While the daemon is away, events wait (bounded) and are tried again with growing pauses. An answer that is lost with the connection to the
- * daemon means that an event is sent twice, never that it is lost.
+ * Each event is stored in the keeper before it is sent and dropped from there after the daemon's
+ * answer, so a successor engine goes on where this one stopped. While the daemon is away, events
+ * wait (bounded) and are tried again with growing pauses. An answer that is lost with the
+ * connection to the daemon means that an event is sent twice, never that it is lost.
  *
  * INVARIANT: an event waits without limit only for a daemon that is away. One that the daemon has
  * answered with a refusal a few times is dropped, with a line in the log: it would never be taken,
@@ -12,7 +13,10 @@
 import { type Any, forward } from '../api/index.js';
 import { LaminaError, type Logger, messageOf } from '../base/index.js';
 
-/** The daemon has an event, and will not take it. Anything else that `Forward` rejects with means that it was not reached. */
+/**
+ * The daemon has an event, and will not take it. Anything else that `Forward` rejects with means
+ * that it was not reached.
+ */
 export class RefusedError extends LaminaError {}
 
 /** One event as it waits: the encoded ForwardRequest. */
@@ -23,8 +27,8 @@ export interface PendingEvent {
 }
 
 /**
- * Takes one event to the daemon; rejects when it did not get there, with RefusedError when the daemon has said no. The numbers rise, and none is used for
- * two events.
+ * Takes one event to the daemon; rejects when it did not get there, with RefusedError when the
+ * daemon has said no. The numbers rise, and none is used for two events.
  */
 export type Forward = (request: forward.ForwardRequest, seq: number) => Promise<void>;
 
@@ -84,7 +88,10 @@ export class Publisher {
     this.#enqueue({ seq, topic, request });
   }
 
-  /** Takes over the events a predecessor had stored, by their numbers. @param lastSent the last number that must not be used again */
+  /**
+   * Takes over the events a predecessor had stored, by their numbers.
+   * @param lastSent the last number that must not be used again
+   */
   restore(stored: ReadonlyMap<number, Uint8Array>, lastSent = 0): void {
     this.#nextSeq = Math.max(this.#nextSeq, lastSent + 1);
     for (const seq of [...stored.keys()].sort((a, b) => a - b)) {
@@ -118,8 +125,9 @@ export class Publisher {
 
   #enqueue(event: PendingEvent): void {
     if (this.#queue.length >= QUEUE_LIMIT) {
-      // The head may be on its way: the oldest that is certainly waiting goes. An OOM before all others: only those come again and again while nobody
-      // asks for anything, and exits must not be lost for them.
+      // The head may be on its way: the oldest that is certainly waiting goes. An OOM before all
+      // others: only those come again and again while nobody asks for anything, and exits must not
+      // be lost for them.
       const oom = this.#queue.findIndex(({ topic }, index) => index > 0 && topic === OOM_TOPIC);
       const [lost] = this.#queue.splice(Math.max(oom, 1), 1);
       if (lost !== undefined) this.#options.store.del(lost.seq);

@@ -1,5 +1,6 @@
 /**
- * What a successor engine must know of a container: one JSON document in the keeper, rewritten before and after each step.
+ * What a successor engine must know of a container: one JSON document in the keeper, rewritten
+ * before and after each step.
  */
 import type { LinuxResources } from '../oci/index.js';
 import { Fields, isPlainPath, unreadable } from './fields.js';
@@ -59,7 +60,10 @@ export interface ContainerSettings {
   readonly sharesPidNamespace: boolean;
   /** Output goes through pipes instead of straight into the FIFOs. */
   readonly copyOutput: boolean;
-  /** Something of the container's own is to run when the runtime deletes it. Not known of containers of older engines. */
+  /**
+   * Something of the container's own is to run when the runtime deletes it. Not known of containers
+   * of older engines.
+   */
   readonly hasPoststopHooks: boolean | undefined;
   /** Directory of the checkpoint to restore from; empty for none. */
   readonly checkpoint: string;
@@ -72,11 +76,17 @@ export interface ContainerRecord extends ContainerSettings {
   readonly cgroup: string | undefined;
   /** OOM kills reported, decimal. */
   readonly oomKills: string | undefined;
-  /** A shortage of memory in which nobody is killed was reported, and lasts. Not known of containers of older engines. */
+  /**
+   * A shortage of memory in which nobody is killed was reported, and lasts. Not known of containers
+   * of older engines.
+   */
   readonly isShort: boolean | undefined;
   /** The limits in force, once they were changed. */
   readonly limits: LinuxResources | undefined;
-  /** All processes are being signaled, and may be frozen meanwhile. Not known of containers of older engines. */
+  /**
+   * All processes are being signaled, and may be frozen meanwhile. Not known of containers of older
+   * engines.
+   */
   readonly isSignaling: boolean | undefined;
   readonly state: InitState;
   readonly step: PendingStep | undefined;

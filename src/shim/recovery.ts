@@ -1,8 +1,11 @@
 /**
- * Puts a session back together after its engine has died, from what the predecessor left in the keeper (entries, relays).
+ * Puts a session back together after its engine has died, from what the predecessor left in the
+ * keeper (entries, relays).
  *
- * Finished steps are simply known again. Containers are there at once, so that State and Kill are answered; how far a start came that was under way is found out
- * in the container's own queue (`Container.resolve`). A create that was under way is undone, and the Create request, which the keeper replays, makes it anew.
+ * Finished steps are simply known again. Containers are there at once, so that State and Kill are
+ * answered; how far a start came that was under way is found out in the container's own queue
+ * (`Container.resolve`). A create that was under way is undone, and the Create request, which the
+ * keeper replays, makes it anew.
  */
 import { closeSync } from 'node:fs';
 import { basename } from 'node:path';
@@ -20,7 +23,10 @@ import { keeperWork } from './keeper-work.js';
 import { LostContainer } from './lost-container.js';
 import { fromContainerRecord } from './record.js';
 
-/** What the predecessor stored: bytes and descriptor by name. Descriptors that are not taken over are closed here. */
+/**
+ * What the predecessor stored: bytes and descriptor by name. Descriptors that are not taken over
+ * are closed here.
+ */
 export type StoredEntries = ReadonlyMap<string, { readonly bytes: Buffer; readonly fd: number | undefined }>;
 
 export interface Recovered {

@@ -1,8 +1,9 @@
 /**
- * Everything one keeper serves: the daemon's connections, the containers of the group, the events on their way.
+ * Everything one keeper serves: the daemon's connections, the containers of the group, the events
+ * on their way.
  *
- * INVARIANT: until the keeper's replay is over and recovery has put the containers back, frames and exit reports wait in order; from then on each is
- * handled as it comes.
+ * INVARIANT: until the keeper's replay is over and recovery has put the containers back, frames and
+ * exit reports wait in order; from then on each is handled as it comes.
  */
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -30,7 +31,10 @@ import { createEngineService, type EngineStatus } from './services/engine.js';
 import { reportErrors } from './services/report-errors.js';
 import { createTaskService } from './services/task.js';
 
-/** Events go once no call has come for this long: whoever has got an answer often asks for the next thing at once, and that is urgent. */
+/**
+ * Events go once no call has come for this long: whoever has got an answer often asks for the next
+ * thing at once, and that is urgent.
+ */
 const CALLS_FIRST_MS = 2;
 /** With calls all the time, an event waits for so long. */
 const EVENT_WAITS_MS = 20;
@@ -69,7 +73,10 @@ export class Session implements KeeperEvents {
   #held: (() => void)[] | undefined = [];
   /** Exit reports that came before the containers were put back. */
   #heldExits: ExitReport[] = [];
-  /** id → a container that a predecessor knew and this engine could not put back: the keeper must not end under it. Removed by its Delete. */
+  /**
+   * id → a container that a predecessor knew and this engine could not put back: the keeper must
+   * not end under it. Removed by its Delete.
+   */
   readonly #lost = new Map<string, LostContainer>();
   /** id → the undoing of a predecessor's create. */
   #undoing: ReadonlyMap<string, Undoing> = new Map();
@@ -139,7 +146,10 @@ export class Session implements KeeperEvents {
     return this.#containers.size + this.#creating.size + this.#lost.size;
   }
 
-  /** True if nothing is half done: no call that changes something is under way, no event, and the keeper knows all there is to know. */
+  /**
+   * True if nothing is half done: no call that changes something is under way, no event, and the
+   * keeper knows all there is to know.
+   */
   get isQuiet(): boolean {
     const isDone = this.#changing === 0 && this.#held === undefined && this.#publisher.pending === 0;
     return this.#link.drain() && isDone;
@@ -154,7 +164,9 @@ export class Session implements KeeperEvents {
     return this.#lost.get(id);
   }
 
-  /** @throws LaminaError NotFound with the stock text; DataLoss for one whose record cannot be read */
+  /**
+   * @throws LaminaError NotFound with the stock text; DataLoss for one whose record cannot be read
+   */
   container(id: string): Container {
     const container = this.#containers.get(id);
     if (container !== undefined) return container;
@@ -162,7 +174,8 @@ export class Session implements KeeperEvents {
   }
 
   /**
-   * True while requests are handed out that a predecessor engine had got and not answered. Handlers must ask before they first wait.
+   * True while requests are handed out that a predecessor engine had got and not answered. Handlers
+   * must ask before they first wait.
    */
   get isRepeat(): boolean {
     return this.#isRepeat;
@@ -173,7 +186,10 @@ export class Session implements KeeperEvents {
     return this.#changing === 0 && !container.init.isEnding && !process.isEnding;
   }
 
-  /** Makes a container of a bundle. On failure nothing of it is left. @returns init's pid, 0 for one to be restored */
+  /**
+   * Makes a container of a bundle. On failure nothing of it is left.
+   * @returns init's pid, 0 for one to be restored
+   */
   async create(request: taskV2.CreateTaskRequest): Promise<number> {
     const { id } = request;
     if (this.#end.isTerminated) throw new LaminaError(Code.Unavailable, 'the shim is shutting down');
@@ -220,7 +236,10 @@ export class Session implements KeeperEvents {
     }
   }
 
-  /** Removes a container, or with an exec's id that exec. For a while the same answer is given again. */
+  /**
+   * Removes a container, or with an exec's id that exec. For a while the same answer is given
+   * again.
+   */
   async delete(id: string, execId: string): Promise<DeletedProcess> {
     const container = this.#containers.get(id);
     const isThere = execId === '' ? container !== undefined : container?.execs.find(execId) !== undefined;
@@ -252,7 +271,8 @@ export class Session implements KeeperEvents {
       this.#carrier.attached(connection);
       return;
     }
-    // The keeper keeps every request frame, by its number, until the answer that is sent under the same number replaces it.
+    // The keeper keeps every request frame, by its number, until the answer that is sent under the
+    // same number replaces it.
     const channel: FrameChannel = {
       send: (frame, answers, reusable) => this.#link.sendFrame(connection, frame, answers ?? 0, reusable === true),
       released: (seq) => this.#link.release(connection, seq),
@@ -307,7 +327,8 @@ export class Session implements KeeperEvents {
     for (const container of lost) this.#lost.set(container.id, container);
     this.#undoing = undoing;
     this.#relays.clear();
-    // Reports of children that a predecessor had started and not yet adopted are kept until its steps are resolved.
+    // Reports of children that a predecessor had started and not yet adopted are kept until its
+    // steps are resolved.
     const starting = this.#context.exits.begin();
     for (const report of this.#heldExits) this.#context.exits.deliver(report);
     this.#heldExits = [];
@@ -347,7 +368,10 @@ export class Session implements KeeperEvents {
     this.#options.onEnd();
   }
 
-  /** Resolves when it is an event's turn. @throws LaminaError Unavailable when the keeper has gone meanwhile */
+  /**
+   * Resolves when it is an event's turn.
+   * @throws LaminaError Unavailable when the keeper has gone meanwhile
+   */
   async #callsFirst(): Promise<void> {
     const end = performance.now() + EVENT_WAITS_MS;
     for (;;) {

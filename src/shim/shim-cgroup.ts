@@ -3,8 +3,8 @@ import { type Logger, messageOf } from '../base/index.js';
 import { Cgroup, CgroupTreeError } from '../cgroups/index.js';
 
 /**
- * Puts a process into the group `path`, counted from the root of the hierarchy, or of every v1 hierarchy. It is made if it is not there. A
- * failure is logged: the container runs all the same.
+ * Puts a process into the group `path`, counted from the root of the hierarchy, or of every v1
+ * hierarchy. It is made if it is not there. A failure is logged: the container runs all the same.
  */
 export async function joinShimCgroup(path: string, pid: number, log: Logger): Promise<void> {
   try {

@@ -1,6 +1,7 @@
 /**
- * What a new engine does with one container its predecessor knew: holds the living processes again, and finds out how far the steps came that were
- * under way. How a whole session is put back together is in recovery.ts.
+ * What a new engine does with one container its predecessor knew: holds the living processes again,
+ * and finds out how far the steps came that were under way. How a whole session is put back
+ * together is in recovery.ts.
  */
 import { LaminaError, type Logger, messageOf } from '../base/index.js';
 import { bundlePaths, type Runc, readPidFile } from '../oci/index.js';
@@ -148,13 +149,17 @@ export class Takeover {
     await this.#hold(exec);
     await this.#reconnectTerminal(exec);
     await exec.io?.startRelays(true);
-    // Not before: whatever else is recorded meanwhile, were this engine to die it must not look as if the exec had never been run.
+    // Not before: whatever else is recorded meanwhile, were this engine to die it must not look as
+    // if the exec had never been run.
     exec.step = undefined;
     execs.resume(exec);
     ledger.save();
   }
 
-  /** The runtime has sent the terminal to a socket that the keeper held, unless the predecessor had received it. */
+  /**
+   * The runtime has sent the terminal to a socket that the keeper held, unless the predecessor had
+   * received it.
+   */
   async #reconnectTerminal({ id, io, stdio }: ExecProcess): Promise<void> {
     if (!stdio.terminal || io === undefined) return;
     using socket = io.takeConsoleSocket();

@@ -1,9 +1,11 @@
 /**
- * Messages to a keeper that belong together: all that is sent in one turn of the event loop goes out in one packet, at its end, and the keeper acts on
- * all of it or, if this process dies before, on nothing. So a changed record, the event that tells of it and the answer to the call are never seen apart,
- * and the keeper is woken up once.
+ * Messages to a keeper that belong together: all that is sent in one turn of the event loop goes
+ * out in one packet, at its end, and the keeper acts on all of it or, if this process dies before,
+ * on nothing. So a changed record, the event that tells of it and the answer to the call are never
+ * seen apart, and the keeper is woken up once.
  *
- * INVARIANT: the order of `send` is kept. Whoever does something outside that a successor must find recorded calls `flush` before.
+ * INVARIANT: the order of `send` is kept. Whoever does something outside that a successor must find
+ * recorded calls `flush` before.
  */
 import { createDeferred, type Deferred, isErrno } from '../base/index.js';
 import {
@@ -43,8 +45,9 @@ export class Turn {
   }
 
   /**
-   * Sends a message at the end of this turn. Its descriptors stay the caller's, who may close them at once. A large one goes at once, after those
-   * that wait, and so does one with descriptors where parts may have none.
+   * Sends a message at the end of this turn. Its descriptors stay the caller's, who may close them
+   * at once. A large one goes at once, after those that wait, and so does one with descriptors
+   * where parts may have none.
    */
   send(message: OutgoingMessage): void {
     const size = sizeOf(message);

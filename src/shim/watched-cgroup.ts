@@ -1,6 +1,6 @@
 /**
- * The cgroup of one container as the shim uses it: found once, right after create; watched for OOM kills; its last statistics
- * kept for clients that ask after the exit; its limits changed.
+ * The cgroup of one container as the shim uses it: found once, right after create; watched for OOM
+ * kills; its last statistics kept for clients that ask after the exit; its limits changed.
  */
 import type { Any } from '../api/index.js';
 import { type Logger, messageOf } from '../base/index.js';
@@ -54,7 +54,10 @@ export class WatchedCgroup {
     this.#oom = this.#watch(onOom, oomKills, isShort);
   }
 
-  /** Where a process is now, as `WatchedCgroupOptions` wants it. @throws {LaminaError} NotFound when it is gone */
+  /**
+   * Where a process is now, as `WatchedCgroupOptions` wants it.
+   * @throws {LaminaError} NotFound when it is gone
+   */
   static membershipOf(pid: number): string {
     return readMembershipBytes(pid).toString('latin1');
   }
@@ -130,7 +133,9 @@ export class WatchedCgroup {
     await this.#cgroup.signalAll(signal);
   }
 
-  /** On cgroup v1 a frozen process does not even notice SIGKILL; to be called after one was sent. */
+  /**
+   * On cgroup v1 a frozen process does not even notice SIGKILL; to be called after one was sent.
+   */
   async letDie(signal: number): Promise<void> {
     if (signal !== SIGKILL || this.#cgroup.mode === 'unified') return;
     try {

@@ -32,7 +32,10 @@ export function putAside(layout: Layout, path: string): string {
   return to;
 }
 
-/** The labels by which a manifest or index keeps its children, as containerd writes them; none for other content. */
+/**
+ * The labels by which a manifest or index keeps its children, as containerd writes them; none for
+ * other content.
+ */
 export function childLabels(layout: Layout, digest: string): Labels {
   const path = layout.blob(digest);
   if (statSync(path).size > MANIFEST_BYTES) return {};

@@ -78,7 +78,10 @@ export class Changes extends View {
     return this.#described;
   }
 
-  /** Brings files back to where the rows as they were have them. @returns false when one stays for `settle` */
+  /**
+   * Brings files back to where the rows as they were have them.
+   * @returns false when one stays for `settle`
+   */
   undoMoves(): boolean {
     let isDone = true;
     for (const { from, to } of this.#moves.reverse()) {
@@ -195,7 +198,8 @@ export class Changes extends View {
 
   /**
    * The row is gone: its files follow after the commit.
-   * @param isForGood nothing will tell of them any more: it is written down until they have followed
+   * @param isForGood nothing will tell of them any more: it is written down until they have
+   *   followed
    */
   protected letGo(object: ObjectName, row: Row, isForGood: boolean): string | undefined {
     const place = this.#placeOf(object, row);

@@ -4,8 +4,8 @@ import { TABLES } from './rows.js';
 import type { Database } from './sqlite.js';
 
 /**
- * Whether pages and trees are sound, and keys in order: one key that was altered ends the search for
- * all behind it, and a checksum says nothing of rows that are not found.
+ * Whether pages and trees are sound, and keys in order: one key that was altered ends the search
+ * for all behind it, and a checksum says nothing of rows that are not found.
  */
 export function isStructureSound(database: Database): boolean {
   return Object.values(database.get('PRAGMA integrity_check(1)') ?? {})[0] === 'ok';

@@ -53,7 +53,10 @@ export class ContentChanges extends LeaseChanges {
     this.remove({ kind: 'image', namespace, key: name }, proof);
   }
 
-  /** Records a blob. Its file is there already: `ContentFiles.ingest` does both. @throws LaminaError AlreadyExists, InvalidArgument */
+  /**
+   * Records a blob. Its file is there already: `ContentFiles.ingest` does both.
+   * @throws LaminaError AlreadyExists, InvalidArgument
+   */
   addBlob(namespace: string, { digest, size, labels = {} }: NewBlob): void {
     parseDigest(digest);
     checkSize(`blob ${digest}`, size);

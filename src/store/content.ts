@@ -71,8 +71,8 @@ export class ContentFiles {
 
   /**
    * The bytes of a blob, or some of them. The digest is not checked: `verify` does that.
-   * @throws LaminaError NotFound when the namespace has no such blob; OutOfRange for an offset beyond
-   *   its end; DataLoss when its file is gone or has another size
+   * @throws LaminaError NotFound when the namespace has no such blob; OutOfRange for an offset
+   *   beyond its end; DataLoss when its file is gone or has another size
    */
   read(namespace: string, digest: string, { offset = 0, length }: ReadOptions = {}): ReadStream {
     const { file, path, size } = this.#open(namespace, digest);
@@ -89,7 +89,10 @@ export class ContentFiles {
     return createReadStream(path, { fd: file, start: offset, end: end - 1 });
   }
 
-  /** Reads a blob whole and compares its digest. @throws LaminaError NotFound; DataLoss, with the file and what to do */
+  /**
+   * Reads a blob whole and compares its digest.
+   * @throws LaminaError NotFound; DataLoss, with the file and what to do
+   */
   async verify(namespace: string, digest: string): Promise<void> {
     const hash = hashOf(digest);
     try {

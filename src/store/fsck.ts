@@ -66,9 +66,10 @@ class Check {
 }
 
 /**
- * Checks a store, and mends it when asked to. Others may go on using it, unless the metadata has to be
- * made anew.
- * @throws LaminaError as `Store.open`, but not for damage; Unavailable when it has to be alone and is not
+ * Checks a store, and mends it when asked to. Others may go on using it, unless the metadata has to
+ * be made anew.
+ * @throws LaminaError as `Store.open`, but not for damage; Unavailable when it has to be alone and
+ *   is not
  */
 export async function fsck(options: FsckOptions = {}): Promise<FsckReport> {
   const layout = new Layout(options.root ?? defaultRoot());
@@ -170,7 +171,9 @@ async function checkBlob(check: Check, digest: string, size: number, verify: boo
   check.report(path, problem, `${remedy}${where}`);
 }
 
-/** A file without a record: of an ingest cut short in its last step, or of metadata that was lost. */
+/**
+ * A file without a record: of an ingest cut short in its last step, or of metadata that was lost.
+ */
 async function checkStray(check: Check, store: Store, digest: string): Promise<void> {
   const { layout } = check;
   const path = layout.blob(digest);

@@ -1,4 +1,7 @@
-/** Namespaces, leases, content, snapshots, images and containers, kept such that no crash harms them. */
+/**
+ * Namespaces, leases, content, snapshots, images and containers, kept such that no crash harms
+ * them.
+ */
 
 export { identityOf, isGone } from '../sys/process-identity.js';
 export { ContentFiles, type IngestStatus, type ReadOptions } from './content.js';

@@ -43,8 +43,8 @@ export class IngestWriter implements AsyncDisposable {
 
   /**
    * Appends bytes.
-   * @throws LaminaError ResourceExhausted without space: what was there before stays, and can be gone
-   *   on with; FailedPrecondition after the end, or when nothing is missing
+   * @throws LaminaError ResourceExhausted without space: what was there before stays, and can be
+   *   gone on with; FailedPrecondition after the end, or when nothing is missing
    */
   async write(chunk: Uint8Array): Promise<void> {
     const mine = this.#last.then(() => this.#append(chunk));
@@ -71,11 +71,12 @@ export class IngestWriter implements AsyncDisposable {
   }
 
   /**
-   * Makes it a blob of its namespace: on the disk, under its digest, kept by its lease. The writer has
-   * ended then.
+   * Makes it a blob of its namespace: on the disk, under its digest, kept by its lease. The writer
+   * has ended then.
    * @returns the digest
-   * @throws LaminaError FailedPrecondition for another size or digest than was asked for; AlreadyExists
-   *   when the namespace has it already, which the lease then keeps; the ingest is gone then too
+   * @throws LaminaError FailedPrecondition for another size or digest than was asked for;
+   *   AlreadyExists when the namespace has it already, which the lease then keeps; the ingest is
+   *   gone then too
    */
   async commit({ size, digest, labels = {} }: CommitOptions = {}): Promise<string> {
     await this.#last;

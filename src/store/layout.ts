@@ -1,4 +1,7 @@
-/** Where everything lies below the root. Each name is made of checked parts, so none leads elsewhere. */
+/**
+ * Where everything lies below the root. Each name is made of checked parts, so none leads
+ * elsewhere.
+ */
 
 import { mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -75,7 +78,10 @@ export class Layout {
     return join(this.root, place);
   }
 
-  /** @throws LaminaError when the root is not a directory that only its owner, who runs this, can use */
+  /**
+   * @throws LaminaError when the root is not a directory that only its owner, who runs this, can
+   *   use
+   */
   prepare(readOnly: boolean): void {
     const { root } = this;
     const refuse = (code: Code, why: string): LaminaError =>
@@ -107,7 +113,10 @@ const REMEDIES: Readonly<Record<string, readonly [Code, string]>> = {
   EACCES: [Code.PermissionDenied, 'this user may not use it'],
 };
 
-/** An error of a system call as one of Lamina's: the file, what is wrong, what to do. Others stay as they are. */
+/**
+ * An error of a system call as one of Lamina's: the file, what is wrong, what to do. Others stay as
+ * they are.
+ */
 export function fileError(error: unknown, file: string): unknown {
   if (!isErrno(error)) return error;
   const [code, remedy] = REMEDIES[error.code] ?? [Code.Internal, 'check it'];

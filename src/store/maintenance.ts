@@ -9,7 +9,10 @@ import { Database } from './sqlite.js';
 
 /** A log of this size is brought into the database. */
 const LOG_BYTES = 4 << 20;
-/** One that a reader has kept from being emptied is cut after a checkpoint that it no longer hinders. */
+/**
+ * One that a reader has kept from being emptied is cut after a checkpoint that it no longer
+ * hinders.
+ */
 const LOG_LIMIT = 32 << 20;
 /** Free pages are given back when they are more than this share of the file, and so many. */
 const FREE_SHARE = 0.25;
@@ -57,8 +60,8 @@ export function shrink(database: Database, checkpoints: Checkpoints): void {
 }
 
 /**
- * Writes a consistent copy of the metadata while others read and write. The file is new, whole and on
- * the disk, or not there.
+ * Writes a consistent copy of the metadata while others read and write. The file is new, whole and
+ * on the disk, or not there.
  * @throws LaminaError AlreadyExists unless `replace`; ResourceExhausted without space
  */
 export function copyDatabase(database: Database, file: string, replace = false): void {

@@ -1,4 +1,6 @@
-/** The whole metadata of a namespace for the collector: only its columns, as few objects as can be. */
+/**
+ * The whole metadata of a namespace for the collector: only its columns, as few objects as can be.
+ */
 import type { Labels, LeaseMetadata, NamespaceMetadata } from '../gc/index.js';
 import { damaged, NO_LABELS, TABLES, type Table } from './rows.js';
 import type { Database, Value } from './sqlite.js';
@@ -6,7 +8,10 @@ import type { Database, Value } from './sqlite.js';
 /** So many rows are in memory at a time beside what is made of them. */
 const CHUNK = 5_000;
 
-/** @throws LaminaError DataLoss for a row that is not what was written: nothing may be collected then */
+/**
+ * @throws LaminaError DataLoss for a row that is not what was written: nothing may be collected
+ *   then
+ */
 export function readMetadata(database: Database, namespace: string): NamespaceMetadata {
   const read = <T>(table: Table, columns: readonly string[], decode: (...values: Value[]) => T): T[] =>
     readAll(database, namespace, table, columns, decode);

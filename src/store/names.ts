@@ -76,14 +76,19 @@ export function checkSnapshotter(name: string): void {
   checkIdentifier('snapshotter', name);
 }
 
-/** By which a snapshotter names its directory: nothing that leads elsewhere. @throws LaminaError InvalidArgument */
+/**
+ * By which a snapshotter names its directory: nothing that leads elsewhere.
+ * @throws LaminaError InvalidArgument
+ */
 export function checkBackend(name: string): void {
   if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$/.test(name)) {
     throw invalid('backend', name, 'up to 255 letters, digits, ".", "_" and "-", the first a letter or digit');
   }
 }
 
-/** Checks the type of a lease's resource (containerd core/metadata/leases.go, parseLeaseResource). */
+/**
+ * Checks the type of a lease's resource (containerd core/metadata/leases.go, parseLeaseResource).
+ */
 export function checkLeaseResource({ id, type }: LeaseResource): void {
   const [first = '', second, ...more] = type.split('/');
   if (!['content', 'ingests', 'images', 'snapshots'].includes(first)) {

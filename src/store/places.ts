@@ -81,7 +81,8 @@ function moveIfThere(layout: Layout, from: string, to: string): boolean {
 
 /**
  * Brings the files of places to where the rows have them, a few under each lock.
- * @throws LaminaError Unavailable while another process keeps writing; the rest is done by the next `findLoose`
+ * @throws LaminaError Unavailable while another process keeps writing; the rest is done by the next
+ *   `findLoose`
  */
 export function settle(database: Database, layout: Layout, places: readonly Place[]): void {
   for (let at = 0; at < places.length; at += BATCH) {
@@ -98,7 +99,9 @@ export function settle(database: Database, layout: Layout, places: readonly Plac
   }
 }
 
-/** Most have given their bytes to a blob; those of others are freed like everything that is doomed. */
+/**
+ * Most have given their bytes to a blob; those of others are freed like everything that is doomed.
+ */
 function removeIngest(folder: string): void {
   try {
     if ((statSync(join(folder, 'data'), { throwIfNoEntry: false })?.nlink ?? 0) === 1) return;

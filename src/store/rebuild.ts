@@ -33,10 +33,10 @@ const KEPT_MS = 7 * 24 * 60 * 60 * 1_000;
 const LEASE = 'recovered';
 
 /**
- * Makes the metadata anew. Each row that can be read and has its checksum stays; where some cannot be
- * read, those of the last copy come in; content without a record goes into namespace `recovered`,
- * under a lease of seven days; snapshots come back by what their directories say. The damaged
- * database is kept below `damaged/`.
+ * Makes the metadata anew. Each row that can be read and has its checksum stays; where some cannot
+ * be read, those of the last copy come in; content without a record goes into namespace
+ * `recovered`, under a lease of seven days; snapshots come back by what their directories say. The
+ * damaged database is kept below `damaged/`.
  * @throws LaminaError Unavailable while a process has the store open
  */
 export async function rebuild(layout: Layout, now: number = Date.now()): Promise<RebuildReport> {

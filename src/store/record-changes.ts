@@ -24,7 +24,10 @@ export interface SnapshotChanges {
   readonly labels?: Labels | undefined;
 }
 
-/** The fields that containers and sandboxes share. One that is left out stays as it was; in a new record it is null or empty. */
+/**
+ * The fields that containers and sandboxes share. One that is left out stays as it was; in a new
+ * record it is null or empty.
+ */
 export interface BodyChanges {
   readonly labels?: Labels | undefined;
   readonly runtime?: Json | undefined;
@@ -44,7 +47,10 @@ export interface SandboxChanges extends BodyChanges {
 }
 
 export class RecordChanges extends ContentChanges {
-  /** @throws LaminaError AlreadyExists; NotFound for the parent; FailedPrecondition for one that is not committed */
+  /**
+   * @throws LaminaError AlreadyExists; NotFound for the parent; FailedPrecondition for one that is
+   *   not committed
+   */
   createSnapshot(namespace: string, snapshot: NewSnapshot): void {
     const { snapshotter, name, parent, kind, backend, usage, labels = {} } = snapshot;
     checkSnapshotter(snapshotter);
@@ -99,7 +105,8 @@ export class RecordChanges extends ContentChanges {
 
   /**
    * Makes an active snapshot a committed one of another name, as containerd's Commit does.
-   * @throws LaminaError NotFound; FailedPrecondition when it is not active; AlreadyExists for the new name
+   * @throws LaminaError NotFound; FailedPrecondition when it is not active; AlreadyExists for the
+   *   new name
    */
   commitSnapshot(
     namespace: string,

@@ -1,4 +1,7 @@
-/** Removing what is doomed. A snapshot's tree is a tenant's: each step goes through a descriptor of its parent. */
+/**
+ * Removing what is doomed. A snapshot's tree is a tenant's: each step goes through a descriptor of
+ * its parent.
+ */
 import { closeSync, constants, openSync, readdirSync, renameSync, rmdirSync, unlinkSync } from 'node:fs';
 import { setImmediate as turn } from 'node:timers/promises';
 import { isErrno, randomName } from '../base/index.js';

@@ -59,9 +59,9 @@ export class Table {
   }
 
   /**
-   * Some columns of the rows of a namespace whose key is behind that of another, in the order of keys.
-   * Parameters: the namespace, the rest of the other's key, how many. Each row has the rest of its key
-   * first, and ends with what `isProven` needs.
+   * Some columns of the rows of a namespace whose key is behind that of another, in the order of
+   * keys. Parameters: the namespace, the rest of the other's key, how many. Each row has the rest
+   * of its key first, and ends with what `isProven` needs.
    */
   some(columns: readonly string[]): string {
     const rest = this.key.slice(1);

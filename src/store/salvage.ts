@@ -21,7 +21,9 @@ export function keyText(table: Table, row: Row): string {
   return JSON.stringify(table.key.map((column) => row[column]));
 }
 
-/** Reads every table from both ends up to what cannot be read. Rows whose sum is wrong are left out. */
+/**
+ * Reads every table from both ends up to what cannot be read. Rows whose sum is wrong are left out.
+ */
 export function salvage(database: Database): Salvaged {
   const rows: Salvage = new Map();
   const incomplete = new Set<Table>();

@@ -3,8 +3,8 @@ import { Code, LaminaError } from '../base/index.js';
 import type { Database } from './sqlite.js';
 
 /**
- * `sum` is a checksum over the other columns of its row (rows.ts). SQLite checks the structure of its
- * pages, not what is in them.
+ * `sum` is a checksum over the other columns of its row (rows.ts). SQLite checks the structure of
+ * its pages, not what is in them.
  */
 const FIRST = `
 CREATE TABLE namespaces (ns TEXT PRIMARY KEY, labels TEXT NOT NULL, sum INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -80,7 +80,10 @@ export function checkVersion(database: Database, migrations: readonly string[] =
   return version;
 }
 
-/** Brings a store to the newest schema, each step whole or not at all; does nothing to one that has it. */
+/**
+ * Brings a store to the newest schema, each step whole or not at all; does nothing to one that has
+ * it.
+ */
 export function migrate(database: Database, migrations: readonly string[] = MIGRATIONS): void {
   while (checkVersion(database, migrations) < migrations.length) {
     database.beginWrite();

@@ -32,7 +32,10 @@ interface Complaint {
   readonly text: string;
 }
 
-/** After these SQLite may have ended the transaction itself: what follows would be one of its own each. */
+/**
+ * After these SQLite may have ended the transaction itself: what follows would be one of its own
+ * each.
+ */
 const ENDING: ReadonlySet<number> = new Set([
   Result.NoMemory,
   Result.Interrupt,
@@ -41,7 +44,9 @@ const ENDING: ReadonlySet<number> = new Set([
   Result.Full,
 ]);
 
-/** SQLite's own waiting grows to 100 ms and misses the gaps that another writer leaves on purpose. */
+/**
+ * SQLite's own waiting grows to 100 ms and misses the gaps that another writer leaves on purpose.
+ */
 const POLL_MS = 2;
 const clock = new Int32Array(new SharedArrayBuffer(4));
 
@@ -74,7 +79,10 @@ export function storeError(error: unknown, file: string): unknown {
   return new LaminaError(complaint.code, `${file}: ${complaint.text}: ${detail}`, { subject: file, cause: error });
 }
 
-/** Older releases of Node say on stderr that the module is experimental; users cannot do anything with that. */
+/**
+ * Older releases of Node say on stderr that the module is experimental; users cannot do anything
+ * with that.
+ */
 function loadSqlite(): typeof import('node:sqlite') {
   const emit = process.emitWarning;
   process.emitWarning = () => undefined;

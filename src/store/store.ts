@@ -65,11 +65,11 @@ export class Store implements Disposable {
   #current: View | undefined;
 
   /**
-   * Opens the store, which is made when it is not there. After an end that was not orderly the whole
-   * metadata is checked.
-   * @throws LaminaError PermissionDenied for a root that others may use; FailedPrecondition for a newer
-   *   schema; DataLoss for damage, with the file and what to do; Unavailable while another process
-   *   checks it
+   * Opens the store, which is made when it is not there. After an end that was not orderly the
+   * whole metadata is checked.
+   * @throws LaminaError PermissionDenied for a root that others may use; FailedPrecondition for a
+   *   newer schema; DataLoss for damage, with the file and what to do; Unavailable while another
+   *   process checks it
    */
   static open(options: StoreOptions = {}): Store {
     const layout = new Layout(options.root ?? defaultRoot());
@@ -110,7 +110,10 @@ export class Store implements Disposable {
     open.add(this);
   }
 
-  /** Closes the store. A process that wrote leaves a copy of the metadata when the last is an hour old. */
+  /**
+   * Closes the store. A process that wrote leaves a copy of the metadata when the last is an hour
+   * old.
+   */
   [Symbol.dispose](): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
@@ -148,10 +151,10 @@ export class Store implements Disposable {
   }
 
   /**
-   * Calls `work` in a write transaction. When it throws, nothing has happened; when this returns, the
-   * change is on the disk.
-   * @throws LaminaError Unavailable when another process writes longer than `busyMs`; ResourceExhausted
-   *   without space
+   * Calls `work` in a write transaction. When it throws, nothing has happened; when this returns,
+   * the change is on the disk.
+   * @throws LaminaError Unavailable when another process writes longer than `busyMs`;
+   *   ResourceExhausted without space
    */
   write<T>(by: Actor, work: (tx: Transaction) => T): T {
     if (this.#isReadOnly) throw new LaminaError(Code.FailedPrecondition, `${this.root}: opened for reading only`);
@@ -198,8 +201,8 @@ export class Store implements Disposable {
   }
 
   /**
-   * Writes a consistent copy of the metadata, which can be put in place of metadata.db while nothing
-   * has the store open. Others go on reading and writing meanwhile.
+   * Writes a consistent copy of the metadata, which can be put in place of metadata.db while
+   * nothing has the store open. Others go on reading and writing meanwhile.
    * @throws LaminaError AlreadyExists for a file that is there; ResourceExhausted without space
    */
   backup(file: string): void {
@@ -207,8 +210,8 @@ export class Store implements Disposable {
   }
 
   /**
-   * Work for a long-lived process to do now and then: files to where the rows have them, free pages back to
-   * the file system, a copy of the metadata when the last is an hour old.
+   * Work for a long-lived process to do now and then: files to where the rows have them, free pages
+   * back to the file system, a copy of the metadata when the last is an hour old.
    * @throws LaminaError Unavailable while another process keeps writing
    */
   maintain(): void {
@@ -290,7 +293,9 @@ function notMade(file: string): LaminaError {
   });
 }
 
-/** An empty database beside content is no new store: what it held is lost, and would be collected. */
+/**
+ * An empty database beside content is no new store: what it held is lost, and would be collected.
+ */
 function needNoContent(layout: Layout, database: Database): void {
   const { database: file } = layout;
   if (!existsSync(layout.backup) && blobPlaces(layout.blobs).length === 0) return;

@@ -15,9 +15,11 @@ const JOURNAL_SLACK = 1_000;
 
 export class Transaction extends RecordChanges {
   /**
-   * Takes an object away, with its labels and the leases that name it, such that `restore` brings it back.
+   * Takes an object away, with its labels and the leases that name it, such that `restore` brings
+   * it back.
    * @returns the number of the item
-   * @throws LaminaError NotFound; FailedPrecondition for a snapshot with children; InvalidArgument for a plug-in's
+   * @throws LaminaError NotFound; FailedPrecondition for a snapshot with children; InvalidArgument
+   *   for a plug-in's
    */
   toTrash(resource: Resource | ObjectName, reason: string): number {
     const name = nameOf(resource);
@@ -46,7 +48,8 @@ export class Transaction extends RecordChanges {
 
   /**
    * Brings an object back out of the trash, into those of its leases that are still there.
-   * @throws LaminaError NotFound for the item or a snapshot's parent; AlreadyExists when the name is taken again
+   * @throws LaminaError NotFound for the item or a snapshot's parent; AlreadyExists when the name
+   *   is taken again
    */
   restore(id: number): ObjectName {
     const item = this.#trashRow(id);

@@ -6,8 +6,8 @@ import type { ProcessIdentity } from '../sys/process-identity.js';
 export type ObjectKind = 'namespace' | 'lease' | 'image' | 'content' | 'ingest' | 'snapshot' | 'container' | 'sandbox';
 
 /**
- * Names one record. The key is a digest for content, `SNAPSHOTTER/NAME` for a snapshot, else the name,
- * id or ref. A namespace has itself as its key.
+ * Names one record. The key is a digest for content, `SNAPSHOTTER/NAME` for a snapshot, else the
+ * name, id or ref. A namespace has itself as its key.
  */
 export interface ObjectName {
   readonly kind: ObjectKind;
@@ -31,7 +31,9 @@ export function objectOf({ type, namespace, key }: Resource): ObjectName | undef
   return kind === undefined ? undefined : { kind, namespace, key };
 }
 
-/** The collector's name of a record; undefined for namespaces and sandboxes, which it never removes. */
+/**
+ * The collector's name of a record; undefined for namespaces and sandboxes, which it never removes.
+ */
 export function resourceOf({ kind, namespace, key }: ObjectName): Resource | undefined {
   const type = TYPE_OF_KIND.get(kind);
   return type === undefined ? undefined : { type, namespace, key };
@@ -63,7 +65,10 @@ export interface Lease {
   readonly owner: ProcessIdentity | undefined;
 }
 
-/** A thing that a lease keeps. Types are containerd's: `content`, `ingests`, `images`, `snapshots/NAME`. */
+/**
+ * A thing that a lease keeps. Types are containerd's: `content`, `ingests`, `images`,
+ * `snapshots/NAME`.
+ */
 export interface LeaseResource {
   readonly id: string;
   readonly type: string;

@@ -177,8 +177,9 @@ export class View {
   }
 
   /**
-   * Everything the collector reads, a namespace at a time. The first call of an open store checks the
-   * structure of the database too, 0.1 to 0.3 s for 100,000 objects: a row that is missing keeps nothing.
+   * Everything the collector reads, a namespace at a time. The first call of an open store checks
+   * the structure of the database too, 0.1 to 0.3 s for 100,000 objects: a row that is missing
+   * keeps nothing.
    * @throws LaminaError DataLoss
    */
   *metadata(): Iterable<NamespaceMetadata> {

@@ -1,7 +1,7 @@
 /**
  * Which processes have the store open for writing. The row is written by the first change a process
- * makes, in its commit, and taken away when it closes the store: one of a process that is gone means
- * that it had no orderly end.
+ * makes, in its commit, and taken away when it closes the store: one of a process that is gone
+ * means that it had no orderly end.
  */
 import { randomBytes } from 'node:crypto';
 import { identityOf, isGone } from '../sys/process-identity.js';

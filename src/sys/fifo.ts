@@ -1,8 +1,8 @@
 /**
  * Opening the write end of a named pipe without ever waiting for the other end.
  *
- * A path is first opened with O_PATH and looked at, then opened for real through that descriptor: what is opened is what was checked,
- * and opening a device or another surprise has no side effect.
+ * A path is first opened with O_PATH and looked at, then opened for real through that descriptor:
+ * what is opened is what was checked, and opening a device or another surprise has no side effect.
  *
  * @see fifo(7), open(2)
  */

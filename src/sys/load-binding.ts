@@ -1,8 +1,9 @@
 /**
  * Finds and loads the native addon, once, at first use.
  *
- * Looked for: `LAMINA_ADDON` and nothing else when that is set; else `lamina.node` beside the module (the installed bundle,
- * PREFIX/lib/lamina), else `build/lamina.node` in the module's folder or one above it (a checkout: dist/src/sys → build/).
+ * Looked for: `LAMINA_ADDON` and nothing else when that is set; else `lamina.node` beside the
+ * module (the installed bundle, PREFIX/lib/lamina), else `build/lamina.node` in the module's folder
+ * or one above it (a checkout: dist/src/sys → build/).
  */
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';

@@ -1,9 +1,11 @@
 /**
- * One end of a keeper ↔ engine link: whole messages over a SEQPACKET socket, in order, without ever blocking.
+ * One end of a keeper ↔ engine link: whole messages over a SEQPACKET socket, in order, without ever
+ * blocking.
  *
- * INVARIANTS: messages leave in the order of send(); one that cannot leave at once waits in a queue with duplicates of its
- * descriptors, so that send() never holds on to the caller's. onClose is called once, when the peer has gone or broke the protocol, and not
- * after close(); no onMessage follows it. A write error alone does not end the link: what the peer sent before it went is
+ * INVARIANTS: messages leave in the order of send(); one that cannot leave at once waits in a queue
+ * with duplicates of its descriptors, so that send() never holds on to the caller's. onClose is
+ * called once, when the peer has gone or broke the protocol, and not after close(); no onMessage
+ * follows it. A write error alone does not end the link: what the peer sent before it went is
  * delivered first, then comes the end of file.
  */
 import { closeSync } from 'node:fs';
@@ -18,7 +20,8 @@ export interface MessageSocketOptions {
   /** A connected SEQPACKET socket; owned, and closed, by the MessageSocket. */
   readonly fd: number;
   /**
-   * Takes a message and its descriptors. Throwing does not harm the link: the error becomes an uncaught exception.
+   * Takes a message and its descriptors. Throwing does not harm the link: the error becomes an
+   * uncaught exception.
    */
   readonly onMessage: (message: Message) => void;
   /** Told why when it was an error: a MessageError for an ill-formed message, else an errno. */
@@ -68,9 +71,11 @@ export class MessageSocket {
   }
 
   /**
-   * Sends a message, or queues it while the socket is full. The message's descriptors stay the caller's, who may close them as
-   * soon as this returns. On a closed link it does nothing: onClose tells.
-   * @throws MessageError when the message cannot be expressed; errno EBADF for descriptors that are not open
+   * Sends a message, or queues it while the socket is full. The message's descriptors stay the
+   * caller's, who may close them as soon as this returns. On a closed link it does nothing: onClose
+   * tells.
+   * @throws MessageError when the message cannot be expressed; errno EBADF for descriptors that are
+   *   not open
    */
   send(message: OutgoingMessage): void {
     if (this.#closed || !this.#writable) return;
@@ -111,8 +116,9 @@ export class MessageSocket {
     try {
       return binding().sendMessage(this.#fd, packet.data, packet.fds);
     } catch (error) {
-      // ETOOMANYREFS: the kernel takes more descriptors once the peer has received some. Nothing tells when, so it is tried again with
-      // every POLLOUT, which is at once: a loop, but one the peer ends.
+      // ETOOMANYREFS: the kernel takes more descriptors once the peer has received some. Nothing
+      // tells when, so it is tried again with every POLLOUT, which is at once: a loop, but one the
+      // peer ends.
       if (isErrno(error, 'ENOBUFS', 'ETOOMANYREFS')) return false;
       if (!isErrno(error, 'EPIPE', 'ECONNRESET', 'ENOTCONN')) throw error;
       this.#writable = false;
@@ -163,7 +169,8 @@ export class MessageSocket {
     try {
       return binding().recvMessage(this.#fd, LM_INLINE_MAX);
     } catch (error) {
-      // The peer went with messages of ours unread. Reported once, ahead of what it had sent itself.
+      // The peer went with messages of ours unread. Reported once, ahead of what it had sent
+      // itself.
       if (!isErrno(error, 'ECONNRESET')) throw error;
       this.#writable = false;
       return binding().recvMessage(this.#fd, LM_INLINE_MAX);

@@ -56,7 +56,10 @@ export interface EncodedMessage {
   readonly bodyFd: number | undefined;
 }
 
-/** A message that is ill formed (DataLoss, on receipt) or cannot be expressed (InvalidArgument, on sending). */
+/**
+ * A message that is ill formed (DataLoss, on receipt) or cannot be expressed (InvalidArgument, on
+ * sending).
+ */
 export class MessageError extends LaminaError {}
 
 function refuse(what: string): MessageError {
@@ -80,7 +83,8 @@ function encodeArg(arg: number | bigint): bigint {
 
 /**
  * Encodes one message.
- * @throws MessageError InvalidArgument for numbers out of range, more than LM_MESSAGE_MAX bytes, or too many descriptors
+ * @throws MessageError InvalidArgument for numbers out of range, more than LM_MESSAGE_MAX bytes, or
+ *   too many descriptors
  */
 export function encodeMessage(message: OutgoingMessage): EncodedMessage {
   const { type, flags = 0, serial = 0, arg = 0, fields = [], fds = [] } = message;
@@ -116,7 +120,10 @@ export function encodeMessage(message: OutgoingMessage): EncodedMessage {
   return { data: data.subarray(0, LM_HEADER_SIZE), fds: [...fds, bodyFd], bodyFd };
 }
 
-/** Reads a memfd of the peer's. Its size may change under us: no mapping, and only what is there is taken. */
+/**
+ * Reads a memfd of the peer's. Its size may change under us: no mapping, and only what is there is
+ * taken.
+ */
 function readBody(fd: number): Buffer {
   let size: number;
   let got = 0;
@@ -169,7 +176,10 @@ function takeBody(data: Buffer, flags: number, fds: number[]): Buffer {
   }
 }
 
-/** Moves descriptors out of `fds` as it goes, so that what is left there after a failure is what must be closed. */
+/**
+ * Moves descriptors out of `fds` as it goes, so that what is left there after a failure is what
+ * must be closed.
+ */
 function decode(data: Buffer, fds: number[]): Message {
   if (data.length < LM_HEADER_SIZE) throw broken(`${data.length} bytes are less than a header`);
   if (data.readUInt8(0) !== LM_MAGIC) throw broken(`wrong magic ${data.readUInt8(0)}`);
@@ -194,7 +204,8 @@ function decode(data: Buffer, fds: number[]): Message {
 /**
  * Decodes one packet. Fields may share memory with `data`.
  *
- * Takes over all descriptors: the body's is closed, the others are the message's, or closed when it throws.
+ * Takes over all descriptors: the body's is closed, the others are the message's, or closed when it
+ * throws.
  * @throws MessageError DataLoss
  */
 export function decodeMessage(data: Buffer, fds: readonly number[] = []): Message {

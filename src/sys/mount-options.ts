@@ -95,7 +95,10 @@ export interface MountOptions {
   readonly gidMap: string | undefined;
 }
 
-/** Sorts options. `X-containerd.*` ones are for containerd's own mount manager and are dropped; unknown ones are the filesystem's. */
+/**
+ * Sorts options. `X-containerd.*` ones are for containerd's own mount manager and are dropped;
+ * unknown ones are the filesystem's.
+ */
 export function parseMountOptions(options: readonly string[]): MountOptions {
   let flags = 0;
   let propagation = 0;

@@ -1,8 +1,10 @@
 /**
- * Mounting a container's root filesystem from containerd's list of mounts, and unmounting it again. What is to be done is found out here;
- * the worker does it, as both may wait for a disk: an overlay's last unmount writes what is unwritten of its upper filesystem.
+ * Mounting a container's root filesystem from containerd's list of mounts, and unmounting it again.
+ * What is to be done is found out here; the worker does it, as both may wait for a disk: an
+ * overlay's last unmount writes what is unwritten of its upper filesystem.
  *
- * INVARIANTS: mountAll leaves either every mount of its list or none. A `target` never leads out of rootfs.
+ * INVARIANTS: mountAll leaves either every mount of its list or none. A `target` never leads out of
+ * rootfs.
  */
 import { tmpdir } from 'node:os';
 import { Code, codeOf, isErrno, LaminaError, messageOf } from '../base/index.js';
@@ -57,7 +59,10 @@ function helperWords(mount: MountSpec, timeoutMs: number): string[] | undefined 
 interface Mapping {
   readonly uidMap: string;
   readonly gidMap: string;
-  /** Layers that are to be mapped before the overlay is mounted over them, in the order of its options. */
+  /**
+   * Layers that are to be mapped before the overlay is mounted over them, in the order of its
+   * options.
+   */
   readonly lowers: readonly string[];
   /** Where the temporary mounts are made, to which the options are relative. */
   readonly cwd: string;
@@ -120,8 +125,8 @@ function mountError(error: unknown, mount: MountSpec | undefined, rootfs: string
 
 /**
  * Mounts a list on rootfs, in order. Nested targets must exist (an earlier mount may bring them).
- * @throws LaminaError `failed to mount rootfs component: ...` with the errno's code; everything mounted has been unmounted then. What
- *   could not be is in `cause`, an AggregateError.
+ * @throws LaminaError `failed to mount rootfs component: ...` with the errno's code; everything
+ *   mounted has been unmounted then. What could not be is in `cause`, an AggregateError.
  */
 export async function mountAll(mounts: readonly MountSpec[], rootfs: string, options: MountAllOptions): Promise<void> {
   const words = mounts.map((mount) => {
@@ -139,8 +144,9 @@ export async function mountAll(mounts: readonly MountSpec[], rootfs: string, opt
 }
 
 /**
- * Unmounts everything at and below path, deepest first, several on top of each other included. An absent path, or one where
- * nothing is mounted, is fine. Nothing is detached lazily: what is busy for longer than the timeout fails.
+ * Unmounts everything at and below path, deepest first, several on top of each other included. An
+ * absent path, or one where nothing is mounted, is fine. Nothing is detached lazily: what is busy
+ * for longer than the timeout fails.
  * @throws {WorkError} EBUSY, EPERM
  */
 export async function unmountRecursive(path: string, options: UnmountOptions): Promise<void> {

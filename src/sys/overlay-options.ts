@@ -1,5 +1,6 @@
 /**
- * Overlay's `lowerdir=` option: taking it apart, and making it fit into the one page mount(2) takes. Pure.
+ * Overlay's `lowerdir=` option: taking it apart, and making it fit into the one page mount(2)
+ * takes. Pure.
  *
  * @see Documentation/filesystems/overlayfs.rst
  */
@@ -30,16 +31,19 @@ function commonParent(paths: readonly string[]): string {
 }
 
 export interface ShortOptions {
-  /** Directory the lower directories are relative to; undefined: they are absolute, as they were. */
+  /**
+   * Directory the lower directories are relative to; undefined: they are absolute, as they were.
+   */
   readonly cwd: string | undefined;
   readonly data: readonly string[];
 }
 
 /**
- * Shortens lowerdir by the directory all layers share, when the options are longer than `limitBytes`.
+ * Shortens lowerdir by the directory all layers share, when the options are longer than
+ * `limitBytes`.
  *
- * Left alone are paths with escapes (the directory's own name would have to be unescaped first, and containerd's never have any),
- * relative paths, and layers that share nothing but the root.
+ * Left alone are paths with escapes (the directory's own name would have to be unescaped first, and
+ * containerd's never have any), relative paths, and layers that share nothing but the root.
  */
 export function shortenLowerDirs(data: readonly string[], limitBytes: number): ShortOptions {
   const unchanged = { cwd: undefined, data };

@@ -1,5 +1,6 @@
 /**
- * A process by descriptor: what is signaled or waited for is never a stranger that got the same number.
+ * A process by descriptor: what is signaled or waited for is never a stranger that got the same
+ * number.
  *
  * @see pidfd_open(2)
  */
@@ -39,7 +40,8 @@ export class Pidfd {
   /**
    * Sends a signal.
    * @returns false when the process was reaped already (a zombie takes signals and ignores them)
-   * @throws errno EPERM, EINVAL for an unknown signal number; LaminaError FailedPrecondition after dispose
+   * @throws errno EPERM, EINVAL for an unknown signal number; LaminaError FailedPrecondition after
+   *   dispose
    */
   signal(signal: number): boolean {
     this.#check();
@@ -53,8 +55,8 @@ export class Pidfd {
   }
 
   /**
-   * Resolves when the process has terminated, reaped or not; rejects (Canceled) when this object is disposed first. Watching begins
-   * with the first use.
+   * Resolves when the process has terminated, reaped or not; rejects (Canceled) when this object is
+   * disposed first. Watching begins with the first use.
    */
   get exited(): Promise<void> {
     this.#exited ??= this.#waitForExit();
@@ -62,8 +64,8 @@ export class Pidfd {
   }
 
   /**
-   * Exit status in wait(2) format. Null while the process lives or is a zombie, and always before Linux 6.15 or when the pidfd was opened
-   * after the reaping.
+   * Exit status in wait(2) format. Null while the process lives or is a zombie, and always before
+   * Linux 6.15 or when the pidfd was opened after the reaping.
    */
   exitStatus(): number | null {
     this.#check();

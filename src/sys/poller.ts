@@ -1,10 +1,12 @@
 /**
- * Readiness of descriptors, level-triggered: as long as a descriptor is ready and watched, its call-back is called again.
+ * Readiness of descriptors, level-triggered: as long as a descriptor is ready and watched, its
+ * call-back is called again.
  *
- * INVARIANTS: no call-back of a registration runs after it was disposed, not even when its event was already on the way, and an
- * event of a closed descriptor never reaches whoever watches the same number next. A call-back runs in the async context
- * in which its watch was begun; a failing one does not keep the others from running, and its error becomes an uncaught
- * exception of that context. A registration must be disposed before its descriptor is closed.
+ * INVARIANTS: no call-back of a registration runs after it was disposed, not even when its event
+ * was already on the way, and an event of a closed descriptor never reaches whoever watches the
+ * same number next. A call-back runs in the async context in which its watch was begun; a failing
+ * one does not keep the others from running, and its error becomes an uncaught exception of that
+ * context. A registration must be disposed before its descriptor is closed.
  */
 import { Code, LaminaError, ownWork } from '../base/index.js';
 import type { NativePoller } from './binding.js';
@@ -38,7 +40,9 @@ interface Watched {
   readonly fd: number;
   readonly callback: ReadyCallback;
   readonly ref: boolean;
-  /** The batch that was being delivered when this began: events of that batch are a predecessor's. */
+  /**
+   * The batch that was being delivered when this began: events of that batch are a predecessor's.
+   */
   readonly since: number;
   events: number;
   /** Whether epoll will report it: it is one-shot. */
@@ -63,8 +67,10 @@ export class Poller {
 
   /**
    * Watches fd.
-   * @param events POLLIN, POLLPRI, POLLOUT; 0 starts paused. Pressure triggers lose their events here: NativeBinding.watchPriority
-   * @throws LaminaError AlreadyExists when fd is watched already; EPERM for what epoll cannot watch (regular files)
+   * @param events POLLIN, POLLPRI, POLLOUT; 0 starts paused. Pressure triggers lose their events
+   *   here: NativeBinding.watchPriority
+   * @throws LaminaError AlreadyExists when fd is watched already; EPERM for what epoll cannot watch
+   *   (regular files)
    */
   watch(fd: number, events: number, callback: ReadyCallback, options: WatchOptions = {}): Registration {
     if (this.#watched.has(fd)) {
@@ -97,7 +103,8 @@ export class Poller {
   #change(watched: Watched, events: number): void {
     if (this.#watched.get(watched.fd) !== watched || watched.events === events) return;
     watched.events = events;
-    // What fires while it is paused is swallowed, and found again here: arming asks the kernel for the state now.
+    // What fires while it is paused is swallowed, and found again here: arming asks the kernel for
+    // the state now.
     if (events !== 0) this.#arm(watched);
   }
 

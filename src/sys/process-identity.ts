@@ -41,8 +41,9 @@ export function identityOf(pid: number = process.pid, reader: ProcReader = proc)
 }
 
 /**
- * True when that very process has ended for certain. A zombie has: it can do nothing any more, whatever
- * its parent does. False for what cannot be judged: another pid namespace, a process that may not be read.
+ * True when that very process has ended for certain. A zombie has: it can do nothing any more,
+ * whatever its parent does. False for what cannot be judged: another pid namespace, a process that
+ * may not be read.
  */
 export function isGone(identity: ProcessIdentity, reader: ProcReader = proc): boolean {
   if (identity.bootId !== bootIdOf(reader)) return true;

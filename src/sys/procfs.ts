@@ -1,5 +1,6 @@
 /**
- * What /proc tells about mounts and this process: parsers (pure) and readers (one synchronous read each; /proc never waits for a disk).
+ * What /proc tells about mounts and this process: parsers (pure) and readers (one synchronous read
+ * each; /proc never waits for a disk).
  *
  * @see proc(5), Documentation/filesystems/proc.rst
  */
@@ -10,7 +11,10 @@ function malformed(file: string, text: string): LaminaError {
   return new LaminaError(Code.Internal, `parse ${file}: unexpected "${text.slice(0, 80)}"`, { subject: file });
 }
 
-/** One line of /proc/PID/mountinfo. Paths are bytes: see `pathFromBytes`, and `fsPath` for using them. */
+/**
+ * One line of /proc/PID/mountinfo. Paths are bytes: see `pathFromBytes`, and `fsPath` for using
+ * them.
+ */
 export interface MountInfo {
   readonly id: number;
   readonly parentId: number;

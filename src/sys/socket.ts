@@ -1,7 +1,9 @@
 /**
- * Unix sockets that node:net cannot provide: SEQPACKET, descriptors beside the data, credentials, listening with a mode.
+ * Unix sockets that node:net cannot provide: SEQPACKET, descriptors beside the data, credentials,
+ * listening with a mode.
  *
- * All are non-blocking and close-on-exec; whoever receives a descriptor closes it. A path that starts with NUL is an abstract name.
+ * All are non-blocking and close-on-exec; whoever receives a descriptor closes it. A path that
+ * starts with NUL is an abstract name.
  *
  * @see unix(7)
  */
@@ -18,12 +20,19 @@ export interface ListenOptions {
   readonly mode?: number;
 }
 
-/** Binds a new socket and listens. @throws errno EADDRINUSE, ENAMETOOLONG (107 bytes are the most), ENOENT, EACCES */
+/**
+ * Binds a new socket and listens.
+ * @throws errno EADDRINUSE, ENAMETOOLONG (107 bytes are the most), ENOENT, EACCES
+ */
 export function listenUnix(path: string, options: ListenOptions): number {
   return binding().listenUnix(path, options.type, options.backlog ?? 128, options.mode ?? 0o600);
 }
 
-/** Connects. @throws errno ENOENT, ECONNREFUSED, EAGAIN when the listener's queue is full, EPROTOTYPE for the wrong type */
+/**
+ * Connects.
+ * @throws errno ENOENT, ECONNREFUSED, EAGAIN when the listener's queue is full, EPROTOTYPE for the
+ *   wrong type
+ */
 export function connectUnix(path: string, type: SocketType): number {
   return binding().connectUnix(path, type);
 }

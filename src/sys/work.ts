@@ -1,6 +1,7 @@
 /**
- * Work that may take as long as a disk, or a tenant, likes: done by a process of its own, the worker (native/worker), never on a thread
- * that tenants share. Here are its face and its errors; who runs it is the caller's business, a keeper in the engine.
+ * Work that may take as long as a disk, or a tenant, likes: done by a process of its own, the
+ * worker (native/worker), never on a thread that tenants share. Here are its face and its errors;
+ * who runs it is the caller's business, a keeper in the engine.
  */
 import { existsSync, openSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
@@ -13,15 +14,20 @@ export interface Work {
   readonly what: string;
   /** The worker's operation and its arguments; see native/worker/worker.h. */
   readonly args: readonly string[];
-  /** Descriptors that become 3 and so on in the worker; the caller keeps them, and may close them once the work is done. */
+  /**
+   * Descriptors that become 3 and so on in the worker; the caller keeps them, and may close them
+   * once the work is done.
+   */
   readonly fds?: readonly number[];
   /** It is killed after so long; absent: never. */
   readonly timeoutMs?: number;
 }
 
 /**
- * Does work and resolves when it is done. Where the one that waits dies meanwhile, the work goes on.
- * @throws {WorkError} with what failed; LaminaError DeadlineExceeded when it was killed for its time, Unavailable when it was by others
+ * Does work and resolves when it is done. Where the one that waits dies meanwhile, the work goes
+ * on.
+ * @throws {WorkError} with what failed; LaminaError DeadlineExceeded when it was killed for its
+ *   time, Unavailable when it was by others
  */
 export type RunWork = (work: Work) => Promise<void>;
 
@@ -74,7 +80,8 @@ export function workerCandidates(moduleDir: string): string[] {
 let program: number | undefined;
 
 /**
- * The worker's program as an open file, by which it is executed: of the build that this code is of, whatever is installed meanwhile.
+ * The worker's program as an open file, by which it is executed: of the build that this code is of,
+ * whatever is installed meanwhile.
  * @throws LaminaError Unavailable when it is not there
  */
 export function workerProgram(): number {

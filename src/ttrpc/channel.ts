@@ -1,22 +1,29 @@
 /**
- * What a connection needs of whatever carries its frames: a socket, or the keeper that owns the socket.
+ * What a connection needs of whatever carries its frames: a socket, or the keeper that owns the
+ * socket.
  */
 
-/** The sending half, implemented by the transport. The receiving half are `receive` and `end` of the connection. */
+/**
+ * The sending half, implemented by the transport. The receiving half are `receive` and `end` of the
+ * connection.
+ */
 export interface FrameChannel {
   /**
-   * Sends a whole frame. A returned promise means "not yet taken by the peer": it resolves when there is room again, and
-   * until then a server connection accepts no more requests. A throw or rejection means that the connection is lost.
-   * @param answers the tag (see `receive`) of the frame that is finally answered by this one; undefined for all but the
-   *   last frame of an answer
-   * @param reusable the handler has said that this answer holds for equal requests (`CallContext.reusable`)
+   * Sends a whole frame. A returned promise means "not yet taken by the peer": it resolves when
+   * there is room again, and until then a server connection accepts no more requests. A throw or
+   * rejection means that the connection is lost.
+   * @param answers the tag (see `receive`) of the frame that is finally answered by this one;
+   *   undefined for all but the last frame of an answer
+   * @param reusable the handler has said that this answer holds for equal requests
+   *   (`CallContext.reusable`)
    */
   send(frame: Uint8Array, answers?: number, reusable?: boolean): void | Promise<void>;
   /** Closes the connection once what was sent has been written. */
   close(): void;
   /**
-   * A received frame will get no answer and is not needed any more: a data frame that was consumed or dropped, or a frame
-   * of a kind that is ignored. While the connection lives, every tagged frame comes to exactly one `send` or `released`.
+   * A received frame will get no answer and is not needed any more: a data frame that was consumed
+   * or dropped, or a frame of a kind that is ignored. While the connection lives, every tagged
+   * frame comes to exactly one `send` or `released`.
    */
   released?(tag: number): void;
   /** Stop delivering frames; those already under way may still come. */

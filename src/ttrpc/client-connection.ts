@@ -1,8 +1,9 @@
 /**
  * The client's side of one connection, independent of sockets.
  *
- * INVARIANTS: a stream is in #streams from its request until its outcome is known or its caller gave up; stream ids are
- * odd, rise in the order in which requests are sent, and are never used twice; after end() nothing is sent.
+ * INVARIANTS: a stream is in #streams from its request until its outcome is known or its caller
+ * gave up; stream ids are odd, rise in the order in which requests are sent, and are never used
+ * twice; after end() nothing is sent.
  */
 import { Code, LaminaError, type Logger, messageOf, silentLogger } from '../base/index.js';
 import { type FrameChannel, PauseGate } from './channel.js';
@@ -28,9 +29,15 @@ export interface ClientConnectionOptions {
   readonly interceptors?: readonly Interceptor<ClientCall>[];
   /** Called once when the connection is over, whoever ended it; with the error if there was one. */
   readonly onClose?: (error: unknown) => void;
-  /** How long a reader may leave a full receive buffer untouched before its stream fails. Default 1000. */
+  /**
+   * How long a reader may leave a full receive buffer untouched before its stream fails. Default
+   * 1000.
+   */
   readonly stallTimeoutMs?: number;
-  /** The id of the first stream: odd. Default 1; for a connection that was used before by someone else. */
+  /**
+   * The id of the first stream: odd. Default 1; for a connection that was used before by someone
+   * else.
+   */
   readonly firstStreamId?: number;
   readonly log?: Logger;
 }
@@ -40,7 +47,10 @@ export interface StreamEvents {
   /** The response without an error; its payload. */
   onReply(payload: Uint8Array): void;
   onFail(error: unknown): void;
-  /** The server streams. Absent where it must not. `undefined` says that nothing more will come, and is final. */
+  /**
+   * The server streams. Absent where it must not. `undefined` says that nothing more will come, and
+   * is final.
+   */
   readonly onData?: (body: Uint8Array | undefined) => void;
 }
 
@@ -86,7 +96,10 @@ export class ClientConnection {
     return this.#streams.size;
   }
 
-  /** Takes one whole frame, header included; of an oversized one the header alone. Never throws, whatever the bytes. */
+  /**
+   * Takes one whole frame, header included; of an oversized one the header alone. Never throws,
+   * whatever the bytes.
+   */
   receive(frame: Uint8Array): void {
     if (this.#isEnded || frame.length < HEADER_LENGTH) return;
     const header = readHeader(frame);
@@ -124,8 +137,8 @@ export class ClientConnection {
   /**
    * Sends a request and registers for its answer.
    * @returns the stream's id
-   * @throws {LaminaError} before anything is sent: ResourceExhausted (too large), Canceled or DeadlineExceeded (given up
-   *   already), Unavailable (connection closed, or its ids are used up)
+   * @throws {LaminaError} before anything is sent: ResourceExhausted (too large), Canceled or
+   *   DeadlineExceeded (given up already), Unavailable (connection closed, or its ids are used up)
    */
   open(
     request: { readonly flags: number; readonly target: Uint8Array; readonly payload: Uint8Array },

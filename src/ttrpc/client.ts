@@ -23,9 +23,10 @@ interface Target {
 }
 
 /**
- * A client for a service. Methods that answer with one message return a promise; those that stream return an async
- * iterable, which can be iterated once and starts the call when it is. Errors are StatusError when the server sent them,
- * else LaminaError: Unavailable (`ttrpc: closed`), Canceled, DeadlineExceeded, ResourceExhausted, Internal.
+ * A client for a service. Methods that answer with one message return a promise; those that stream
+ * return an async iterable, which can be iterated once and starts the call when it is. Errors are
+ * StatusError when the server sent them, else LaminaError: Unavailable (`ttrpc: closed`), Canceled,
+ * DeadlineExceeded, ResourceExhausted, Internal.
  */
 export function createClient<D extends ServiceDefinition>(
   definition: D,
@@ -45,7 +46,8 @@ export function createClient<D extends ServiceDefinition>(
       return method.responseStream ? streamReply(target, request, call) : singleReply(target, request, call);
     };
   }
-  // The loop above gives every key of `methods` the function that MethodCall describes; TypeScript cannot follow that.
+  // The loop above gives every key of `methods` the function that MethodCall describes; TypeScript
+  // cannot follow that.
   return client as ServiceClient<D>;
 }
 
@@ -114,8 +116,9 @@ function start(target: Target, request: unknown, call: ClientCall, events: Strea
   const streamId: number = connection.open({ flags: Flag.RemoteOpen, target: names, payload: EMPTY }, call, {
     ...events,
     onFail: (error) => {
-      // Given up before all was said. ttrpc has no frame for that, and closing our half would make what was sent look
-      // complete: so the server gets something that it cannot decode. An error from the server has ended its side.
+      // Given up before all was said. ttrpc has no frame for that, and closing our half would make
+      // what was sent look complete: so the server gets something that it cannot decode. An error
+      // from the server has ended its side.
       if (!(error instanceof StatusError) && !outgoing.isClosed) {
         void connection.send(encodeFrame({ streamId, type: FrameType.Data, flags: 0 }, UNDECODABLE));
       }
@@ -174,11 +177,13 @@ function startStream(target: Target, request: unknown, call: ClientCall): AsyncI
         else inbox.push(body);
       },
       onReply: (payload) => {
-        // A server may end a stream with a response instead of a data frame; what it carries is the last message.
+        // A server may end a stream with a response instead of a data frame; what it carries is the
+        // last message.
         if (payload.length > 0) inbox.push(payload);
         inbox.close();
       },
-      // An error of the server comes after its data; one of the caller's own making (it gave up) at once.
+      // An error of the server comes after its data; one of the caller's own making (it gave up) at
+      // once.
       onFail: (error) => {
         if (error instanceof StatusError || connection.isClosed) inbox.fail(error);
         else inbox.discard(error);

@@ -12,18 +12,22 @@ export interface CallContext {
   /** When the caller stops waiting, in milliseconds since the epoch; undefined without a limit. */
   readonly deadline: number | undefined;
   /**
-   * Aborted when nobody waits for the reply any more: the deadline has passed (reason: DeadlineExceeded), the peer is gone
-   * (Unavailable), or it broke the protocol. What the handler returns after that is dropped. Not aborted by success.
+   * Aborted when nobody waits for the reply any more: the deadline has passed (reason:
+   * DeadlineExceeded), the peer is gone (Unavailable), or it broke the protocol. What the handler
+   * returns after that is dropped. Not aborted by success.
    */
   readonly signal: AbortSignal;
   /**
-   * Set to true by a handler whose reply may be given again to equal requests until something changes. It is passed on to the channel
-   * with the reply; most channels make nothing of it.
+   * Set to true by a handler whose reply may be given again to equal requests until something
+   * changes. It is passed on to the channel with the reply; most channels make nothing of it.
    */
   reusable: boolean;
 }
 
-/** The server's side of a CallContext. Signal and metadata are made when first asked for: most handlers never do. */
+/**
+ * The server's side of a CallContext. Signal and metadata are made when first asked for: most
+ * handlers never do.
+ */
 export class ServerContext implements CallContext {
   readonly service: string;
   readonly method: string;

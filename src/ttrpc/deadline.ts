@@ -1,7 +1,13 @@
-/** A longer timer fires at once in Node: https://nodejs.org/api/timers.html#settimeoutcallback-delay-args */
+/**
+ * A longer timer fires at once in Node:
+ * https://nodejs.org/api/timers.html#settimeoutcallback-delay-args
+ */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
-/** Calls `fire` after `ms` milliseconds, however many; returns what stops it. Does not keep the process alive. */
+/**
+ * Calls `fire` after `ms` milliseconds, however many; returns what stops it. Does not keep the
+ * process alive.
+ */
 export function startDeadline(ms: number, fire: () => void): () => void {
   const at = performance.now() + ms;
   let timer: NodeJS.Timeout;

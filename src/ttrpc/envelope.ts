@@ -1,6 +1,6 @@
 /**
- * Request and response frames. Bodies are the messages of proto/ttrpc/ttrpc.proto; what every call needs is written by
- * hand into one array, so that a message is copied once and not three times.
+ * Request and response frames. Bodies are the messages of proto/ttrpc/ttrpc.proto; what every call
+ * needs is written by hand into one array, so that a message is copied once and not three times.
  */
 import { FrameType, HEADER_LENGTH, writeHeader } from './frame.js';
 import { type KeyValue, Request, Response } from './gen/ttrpc/ttrpc.js';

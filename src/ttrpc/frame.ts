@@ -79,15 +79,18 @@ export function bodyOf(frame: Uint8Array): Uint8Array {
 /**
  * Cuts a byte stream into frames.
  *
- * Frames that lie within one chunk are views of it; only those across a border are copied. Never holds more than one
- * frame, and allocates only after the length was checked. A body over the limit is skipped as it arrives, and its header
- * is handed on at once.
+ * Frames that lie within one chunk are views of it; only those across a border are copied. Never
+ * holds more than one frame, and allocates only after the length was checked. A body over the limit
+ * is skipped as it arrives, and its header is handed on at once.
  */
 export class FrameDecoder {
   readonly #onFrame: (frame: Uint8Array) => void;
   readonly #maxPayload: number;
   readonly #header = new Uint8Array(HEADER_LENGTH);
-  /** How much of the next frame, header included, has arrived; its bytes are in #frame, or in #header before that. */
+  /**
+   * How much of the next frame, header included, has arrived; its bytes are in #frame, or in
+   * #header before that.
+   */
   #filled = 0;
   #frame: Uint8Array | undefined;
   /** Bytes of an oversized body still to be thrown away. */
@@ -119,14 +122,18 @@ export class FrameDecoder {
     }
   }
 
-  /** At a frame's first byte: hands it on if all of it is there, else keeps what there is. Returns the bytes taken. */
+  /**
+   * At a frame's first byte: hands it on if all of it is there, else keeps what there is. Returns
+   * the bytes taken.
+   */
   #start(chunk: Uint8Array, at: number): number {
     const available = chunk.length - at;
     if (available >= HEADER_LENGTH) {
       const length = readU32(chunk, at);
       if (length <= this.#maxPayload && available >= HEADER_LENGTH + length) {
         const size = HEADER_LENGTH + length;
-        // Not chunk.subarray: of a Buffer that would be a Buffer, and messages would hold Buffers now and then.
+        // Not chunk.subarray: of a Buffer that would be a Buffer, and messages would hold Buffers
+        // now and then.
         this.#onFrame(new Uint8Array(chunk.buffer, chunk.byteOffset + at, size));
         return size;
       }

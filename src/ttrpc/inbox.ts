@@ -1,12 +1,14 @@
 /**
- * What has been received on one stream and not been read yet: a bounded queue, read as an async iterable.
+ * What has been received on one stream and not been read yet: a bounded queue, read as an async
+ * iterable.
  *
- * ttrpc has no flow control per stream, so a full inbox pauses the whole connection. That must not last, or a handler
- * waiting for another call on the same connection would wait for ever: if the reader takes nothing for `stallTimeoutMs`,
- * `onStall` is called, and whoever owns the inbox fails that stream alone.
+ * ttrpc has no flow control per stream, so a full inbox pauses the whole connection. That must not
+ * last, or a handler waiting for another call on the same connection would wait for ever: if the
+ * reader takes nothing for `stallTimeoutMs`, `onStall` is called, and whoever owns the inbox fails
+ * that stream alone.
  *
- * INVARIANTS: one reader; the gate is held exactly while #full; every tag comes to `onRelease` once, unless discard() is
- * told that the connection is gone.
+ * INVARIANTS: one reader; the gate is held exactly while #full; every tag comes to `onRelease`
+ * once, unless discard() is told that the connection is gone.
  */
 import type { PauseGate } from './channel.js';
 
@@ -16,7 +18,10 @@ const FULL_MESSAGES = 64;
 const FULL_BYTES = 4 * 1024 * 1024;
 
 export interface InboxOptions<T> {
-  /** Turns a body into a message when it is read; what it throws, the reader gets, and the stream is over. */
+  /**
+   * Turns a body into a message when it is read; what it throws, the reader gets, and the stream is
+   * over.
+   */
   readonly decode: (body: Uint8Array) => T;
   readonly gate: PauseGate;
   readonly stallTimeoutMs: number;

@@ -1,6 +1,7 @@
 /**
- * ttrpc, the protocol between containerd and its shims: servers and clients, unary and streaming calls, over sockets or
- * over anything that carries frames. Knows nothing of containerd. docs/ttrpc.md is the guide.
+ * ttrpc, the protocol between containerd and its shims: servers and clients, unary and streaming
+ * calls, over sockets or over anything that carries frames. Knows nothing of containerd.
+ * docs/ttrpc.md is the guide.
  */
 /** The errors handlers throw and callers catch. */
 export { Code, LaminaError } from '../base/index.js';

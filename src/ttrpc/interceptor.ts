@@ -8,8 +8,8 @@ export type Payload =
   | { readonly stream: true; readonly messages: AsyncIterable<unknown> };
 
 /**
- * Wraps a call. It may look at or replace request, call and reply, throw instead of calling `next`, or call it again
- * (for single messages; a stream can be read once).
+ * Wraps a call. It may look at or replace request, call and reply, throw instead of calling `next`,
+ * or call it again (for single messages; a stream can be read once).
  * @typeParam C what is known of the call: CallContext on the server, ClientCall on the client
  */
 export type Interceptor<C> = (

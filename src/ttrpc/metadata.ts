@@ -1,6 +1,6 @@
 /**
- * Metadata: key-value pairs that accompany a request. A key may have several values; case does not matter, and keys are
- * sent in lower case.
+ * Metadata: key-value pairs that accompany a request. A key may have several values; case does not
+ * matter, and keys are sent in lower case.
  */
 
 /** What a call takes as metadata. */

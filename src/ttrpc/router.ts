@@ -15,7 +15,8 @@ export class Router {
   readonly #services = new Map<string, ReadonlyMap<string, Route>>();
 
   /**
-   * Registers a service. Handlers are called as methods of `handlers`, so that it may be an object with state.
+   * Registers a service. Handlers are called as methods of `handlers`, so that it may be an object
+   * with state.
    * @throws {LaminaError} AlreadyExists when the service is registered
    */
   add<D extends ServiceDefinition>(definition: D, handlers: ServiceHandlers<D>): this {

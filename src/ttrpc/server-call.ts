@@ -1,4 +1,7 @@
-/** One call as its server sees it, and what needs no more than the call: calling its handler, and the frames that answer it. */
+/**
+ * One call as its server sees it, and what needs no more than the call: calling its handler, and
+ * the frames that answer it.
+ */
 import { Code, LaminaError, messageOf } from '../base/index.js';
 import type { CallContext, ServerContext } from './context.js';
 import { encodeFailure, encodeReply } from './envelope.js';

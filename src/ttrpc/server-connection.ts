@@ -1,10 +1,11 @@
 /**
- * The server's side of one connection, independent of sockets: frames come in through receive(), go out through a
- * FrameChannel.
+ * The server's side of one connection, independent of sockets: frames come in through receive(), go
+ * out through a FrameChannel.
  *
- * INVARIANTS: a stream is in #calls from its request until its final frame is sent, and gets exactly one; a call that is
- * settled sends nothing more, whatever its handler still does; after end() nothing is sent at all. They hold between all
- * parts of the class, which is why it is one file, over the usual length.
+ * INVARIANTS: a stream is in #calls from its request until its final frame is sent, and gets
+ * exactly one; a call that is settled sends nothing more, whatever its handler still does; after
+ * end() nothing is sent at all. They hold between all parts of the class, which is why it is one
+ * file, over the usual length.
  */
 import { Code, LaminaError, type Logger, messageOf, silentLogger } from '../base/index.js';
 import { type FrameChannel, PauseGate } from './channel.js';
@@ -30,7 +31,10 @@ import { closedError, oversizedError, toStatus } from './status.js';
 export interface ServerConnectionOptions {
   /** Around every call; the first is the outermost. */
   readonly interceptors?: readonly Interceptor<CallContext>[];
-  /** How long a streaming handler may leave a full receive buffer untouched before its stream fails. Default 1000. */
+  /**
+   * How long a streaming handler may leave a full receive buffer untouched before its stream fails.
+   * Default 1000.
+   */
   readonly stallTimeoutMs?: number;
   /** Gets failed calls and protocol violations, with causes. Default: nothing is logged. */
   readonly log?: Logger;
@@ -39,7 +43,9 @@ export interface ServerConnectionOptions {
 export interface ConnectionStats {
   /** Streams not answered yet. */
   readonly streams: number;
-  /** Handlers that have not returned; more than `streams` while some outlive their call's deadline. */
+  /**
+   * Handlers that have not returned; more than `streams` while some outlive their call's deadline.
+   */
   readonly handlers: number;
   /** Received stream messages nobody has read yet, and their size. */
   readonly queuedMessages: number;
@@ -77,8 +83,10 @@ export class ServerConnection {
   }
 
   /**
-   * Takes one whole frame, header included; of an oversized one the header alone. Never throws, whatever the bytes.
-   * @param tag the caller's name for this frame, given back through the channel's `send` or `released`
+   * Takes one whole frame, header included; of an oversized one the header alone. Never throws,
+   * whatever the bytes.
+   * @param tag the caller's name for this frame, given back through the channel's `send` or
+   *   `released`
    */
   receive(frame: Uint8Array, tag?: number): void {
     if (this.#state === 'ended') return;
@@ -186,7 +194,8 @@ export class ServerConnection {
     this.#calls.set(call.streamId, call);
 
     if (inbox !== undefined) {
-      // A client that streams may send its first message with the request. An empty payload is none, as in Go.
+      // A client that streams may send its first message with the request. An empty payload is
+      // none, as in Go.
       if (request.payload.length > 0) inbox.push(request.payload);
       // Without the flag there will be no data: a unary caller, or one with nothing more to say.
       if ((header.flags & Flag.RemoteOpen) === 0) inbox.close();
@@ -334,7 +343,8 @@ export class ServerConnection {
     call.isSettled = true;
     this.#calls.delete(call.streamId);
     call.context.settle();
-    // Errors are dear, because of their stacks: the usual call, which has no inbox, must not make one.
+    // Errors are dear, because of their stacks: the usual call, which has no inbox, must not make
+    // one.
     call.inbox?.discard(reason ?? closedError());
     void this.#transmit(frame, call.tag, reason === undefined && call.context.reusable);
   }
@@ -360,7 +370,8 @@ export class ServerConnection {
 
   async #waitForPeer(sent: Promise<void>): Promise<void> {
     this.#unsent += 1;
-    // A peer that does not read its replies gets no more requests in, so that they cannot pile up here.
+    // A peer that does not read its replies gets no more requests in, so that they cannot pile up
+    // here.
     if (this.#unsent === 1) this.#gate.hold();
     try {
       await sent;

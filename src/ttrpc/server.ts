@@ -19,8 +19,8 @@ export class Server {
 
   /**
    * Listens; may be called for several addresses.
-   * @param address a path to bind (`\0name` for an abstract socket), or a descriptor that listens already. A bound path is
-   *   unlinked when listening stops, an inherited one is not.
+   * @param address a path to bind (`\0name` for an abstract socket), or a descriptor that listens
+   *   already. A bound path is unlinked when listening stops, an inherited one is not.
    * @throws the system's error, EADDRINUSE for example
    */
   async listen(address: { readonly path: string } | { readonly fd: number }): Promise<void> {
@@ -61,8 +61,8 @@ export class Server {
   }
 
   /**
-   * Stops listening and lets running calls finish; new ones get Unavailable. Resolves when the last connection is closed.
-   * There is no limit: race it with a timer and close().
+   * Stops listening and lets running calls finish; new ones get Unavailable. Resolves when the last
+   * connection is closed. There is no limit: race it with a timer and close().
    */
   async shutdown(): Promise<void> {
     this.#stopListening();

@@ -1,7 +1,8 @@
 /**
  * What a service is to this library, and the types of its handlers and clients, derived from it.
  *
- * ts-proto's output with `outputServices=generic-definitions` fits as it is; anything of the same shape does.
+ * ts-proto's output with `outputServices=generic-definitions` fits as it is; anything of the same
+ * shape does.
  */
 
 import type { CallOptions } from './call-options.js';

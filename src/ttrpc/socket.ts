@@ -6,8 +6,8 @@ import { ClientConnection, type ClientConnectionOptions } from './client-connect
 import { FrameDecoder } from './frame.js';
 
 /**
- * Where a peer is: a path (`\0name` is the abstract socket `name`), an open socket descriptor, which is then owned by the
- * connection, or a connected stream.
+ * Where a peer is: a path (`\0name` is the abstract socket `name`), an open socket descriptor,
+ * which is then owned by the connection, or a connected stream.
  */
 export type SocketAddress = { readonly path: string } | { readonly fd: number } | { readonly socket: net.Socket };
 
@@ -52,8 +52,8 @@ class SocketChannel implements FrameChannel {
 }
 
 /**
- * Joins a connected socket and a connection. The end of the socket, whatever the reason, is the end of the connection: a
- * peer that has closed its half is gone, as for Go's ttrpc.
+ * Joins a connected socket and a connection. The end of the socket, whatever the reason, is the end
+ * of the connection: a peer that has closed its half is gone, as for Go's ttrpc.
  */
 export function attachSocket<R extends Receiver>(socket: net.Socket, create: (channel: FrameChannel) => R): R {
   const connection = create(new SocketChannel(socket));

@@ -1,5 +1,6 @@
 /**
- * Errors ↔ google.rpc.Status: the one place where an error of ours becomes what a peer sees, and back.
+ * Errors ↔ google.rpc.Status: the one place where an error of ours becomes what a peer sees, and
+ * back.
  *
  * A peer gets the code, the message and the details; never a stack and never a cause.
  */
@@ -26,7 +27,9 @@ function isErrorCode(code: number): code is Code {
   return CODES.has(code) && code !== Code.Ok;
 }
 
-/** The code of anything thrown, with the two errors of the web platform that an AbortSignal brings. */
+/**
+ * The code of anything thrown, with the two errors of the web platform that an AbortSignal brings.
+ */
 function errorCode(error: unknown): Code {
   if (error instanceof Error && error.name === 'AbortError') return Code.Canceled;
   if (error instanceof Error && error.name === 'TimeoutError') return Code.DeadlineExceeded;
@@ -36,8 +39,8 @@ function errorCode(error: unknown): Code {
 }
 
 /**
- * What goes over the wire for anything thrown. Errors of system calls are mapped (ENOENT is NotFound, and so on); what has
- * no code is Unknown.
+ * What goes over the wire for anything thrown. Errors of system calls are mapped (ENOENT is
+ * NotFound, and so on); what has no code is Unknown.
  */
 export function toStatus(error: unknown): Status {
   return {
@@ -53,7 +56,9 @@ export function fromStatus(status: Status): StatusError {
   return new StatusError(code, status.message, { details: status.details });
 }
 
-/** The connection is gone; pending and later calls fail with this. containerd looks for the text. */
+/**
+ * The connection is gone; pending and later calls fail with this. containerd looks for the text.
+ */
 export function closedError(cause?: unknown): LaminaError {
   return new LaminaError(Code.Unavailable, 'ttrpc: closed', cause === undefined ? {} : { cause });
 }
@@ -63,7 +68,10 @@ export function oversizedError(length: number, limit: number): LaminaError {
   return new LaminaError(Code.ResourceExhausted, `message length ${length} exceed maximum message size of ${limit}`);
 }
 
-/** Why a call ended that its caller gave up: Canceled, or DeadlineExceeded if the signal was one of a timeout. */
+/**
+ * Why a call ended that its caller gave up: Canceled, or DeadlineExceeded if the signal was one of
+ * a timeout.
+ */
 export function abortError(reason: unknown): LaminaError {
   if (reason instanceof LaminaError) return reason;
   const isTimeout = errorCode(reason) === Code.DeadlineExceeded;

@@ -1,4 +1,7 @@
-/** The engine dies after each single message it sends in the course of a step; the outcome must be the same every time. */
+/**
+ * The engine dies after each single message it sends in the course of a step; the outcome must be
+ * the same every time.
+ */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { messageOf } from '../../src/base/index.js';
@@ -18,7 +21,10 @@ const addon = new FaultyAddon();
 // Not `after`: an interrupted run ends without.
 process.on('exit', () => addon.remove());
 
-/** Plays `step` until it no longer sends as many messages as it takes to die. Reports all points at which the outcome differs. */
+/**
+ * Plays `step` until it no longer sends as many messages as it takes to die. Reports all points at
+ * which the outcome differs.
+ */
 async function atEveryMessage(
   box: Box,
   prepare: () => Promise<string>,

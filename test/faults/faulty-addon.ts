@@ -1,6 +1,7 @@
 /**
- * An addon for the engine that lets it die, hang or run out of memory at one exact point: after it has sent its n-th message to a keeper. Between any two
- * messages the keeper's knowledge is the same, so these are all the points at which a death can make a difference to a successor.
+ * An addon for the engine that lets it die, hang or run out of memory at one exact point: after it
+ * has sent its n-th message to a keeper. Between any two messages the keeper's knowledge is the
+ * same, so these are all the points at which a death can make a difference to a successor.
  */
 import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -98,8 +99,10 @@ export type Fate = 'kill' | 'hang' | 'hoard' | 'heap';
 
 /**
  * `console`: it is about to read what the runtime sends on a connection for a terminal.
- * `signaling`, `signaled`: it is about to signal a process, or has. `resized`: it has set a terminal's size. `sent TEXT`: it has sent a packet with this in it.
- * `throw TEXT`: it sends such a packet, and a timer throws. `spoil NAME`: it stores an entry of this name, or of that and a number, with wrong bytes.
+ * `signaling`, `signaled`: it is about to signal a process, or has. `resized`: it has set a
+ * terminal's size. `sent TEXT`: it has sent a packet with this in it. `throw TEXT`: it sends such a
+ * packet, and a timer throws. `spoil NAME`: it stores an entry of this name, or of that and a
+ * number, with wrong bytes.
  */
 export type Point = 'console' | 'signaling' | 'signaled' | 'resized' | `${'sent' | 'throw' | 'spoil'} ${string}`;
 

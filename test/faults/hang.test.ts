@@ -1,4 +1,7 @@
-/** What hangs or never starts, where it takes long to find out. The short form is test/integration/engine/hang.test.ts. */
+/**
+ * What hangs or never starts, where it takes long to find out. The short form is
+ * test/integration/engine/hang.test.ts.
+ */
 import assert from 'node:assert/strict';
 import { cpSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,7 @@
-/** Lives of every kind `ctr` can give a container, and what can be seen of each: the same however often the engine dies meanwhile. */
+/**
+ * Lives of every kind `ctr` can give a container, and what can be seen of each: the same however
+ * often the engine dies meanwhile.
+ */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -99,7 +102,10 @@ const withExecs: Life = async (box, n) => {
 
 const KINDS: Readonly<Record<string, Life>> = { plain, talkative, fed, atTerminal, logged, withExecs };
 
-/** Lives number 0 to `count` - 1, several at a time: what each has shown, or how it failed, under `NUMBER KIND`. */
+/**
+ * Lives number 0 to `count` - 1, several at a time: what each has shown, or how it failed, under
+ * `NUMBER KIND`.
+ */
 export async function live(box: Box, count: number, atOnce: number): Promise<Map<string, Seen | Error>> {
   const kinds = Object.entries(KINDS);
   const seen = new Map<string, Seen | Error>();

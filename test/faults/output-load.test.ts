@@ -1,6 +1,7 @@
 /**
- * `ctr run` of containers that say much at their end, on a machine with too much to do, where ctr comes last: it loses nothing. It closes its FIFOs when it
- * hears of the exit (docs: ARCHITECTURE.md, "An exit").
+ * `ctr run` of containers that say much at their end, on a machine with too much to do, where ctr
+ * comes last: it loses nothing. It closes its FIFOs when it hears of the exit (docs:
+ * ARCHITECTURE.md, "An exit").
  *
  * LAMINA_LIVES is how many (default 60).
  */

@@ -1,5 +1,6 @@
 /**
- * Many lives while the engine is killed every second: nobody may notice. The same lives undisturbed say what is right.
+ * Many lives while the engine is killed every second: nobody may notice. The same lives undisturbed
+ * say what is right.
  *
  * LAMINA_LIVES is how many (default 60).
  */
@@ -15,12 +16,18 @@ import { live, type Seen, stories } from './lives.js';
 const LIVES = Number(process.env['LAMINA_LIVES'] ?? 60);
 const AT_ONCE = 6;
 const KILL_EVERY_MS = 1_000;
-/** What an engine needs to start, and a little more: on a machine with much else to do none would ever come to serve anybody. */
+/**
+ * What an engine needs to start, and a little more: on a machine with much else to do none would
+ * ever come to serve anybody.
+ */
 const LEAST_CPU_SECONDS = 0.12;
 /** Per life, both runs, on a machine that does other things too. */
 const LIFE_MS = 20_000;
 
-/** Kills every engine that has come to work, every second, until `work` has ended; returns how many died, and what came of the work. */
+/**
+ * Kills every engine that has come to work, every second, until `work` has ended; returns how many
+ * died, and what came of the work.
+ */
 async function underFire<T>(box: Box, work: Promise<T>): Promise<{ readonly killed: number; readonly value: T }> {
   let killed = 0;
   const timer = setInterval(() => {

@@ -1,4 +1,7 @@
-/** Many lives and execs while the engine is replaced again and again by `lamina engine upgrade`: nobody may notice. */
+/**
+ * Many lives and execs while the engine is replaced again and again by `lamina engine upgrade`:
+ * nobody may notice.
+ */
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { messageOf } from '../../src/base/index.js';

@@ -1,6 +1,6 @@
 /**
- * What a keeper has kept for an engine, with wrong bytes: whatever an entry holds, the session takes
- * it, says what it cannot read, and goes on. Nothing is thrown.
+ * What a keeper has kept for an engine, with wrong bytes: whatever an entry holds, the session
+ * takes it, says what it cannot read, and goes on. Nothing is thrown.
  *
  * LAMINA_FUZZ_RUNS sets how many replays (default 300), LAMINA_FUZZ_SEED repeats one that failed.
  */

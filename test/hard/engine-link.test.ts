@@ -1,8 +1,10 @@
 /**
- * A keeper gone mad, at the engine's end of a real socket pair: whatever it sends, in any order, the engine takes it or ends that link. It
- * never throws (one shared engine serves every container of the node) and keeps no descriptor.
+ * A keeper gone mad, at the engine's end of a real socket pair: whatever it sends, in any order,
+ * the engine takes it or ends that link. It never throws (one shared engine serves every container
+ * of the node) and keeps no descriptor.
  *
- * LAMINA_FUZZ_RUNS sets how many conversations (default 300), LAMINA_FUZZ_SEED repeats one that failed.
+ * LAMINA_FUZZ_RUNS sets how many conversations (default 300), LAMINA_FUZZ_SEED repeats one that
+ * failed.
  */
 import assert from 'node:assert/strict';
 import { closeSync } from 'node:fs';

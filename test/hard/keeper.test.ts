@@ -1,7 +1,8 @@
 /**
- * A real keeper between an engine and daemons gone mad at the same time: valid messages changed in a few bytes, random ones, bodies in files,
- * descriptors of all kinds; frames and noise on several connections; engines that die in between. Afterwards the keeper answers, has no more
- * descriptors than before, and the sanitizers (run it under `npm run test:hard`) have found nothing.
+ * A real keeper between an engine and daemons gone mad at the same time: valid messages changed in
+ * a few bytes, random ones, bodies in files, descriptors of all kinds; frames and noise on several
+ * connections; engines that die in between. Afterwards the keeper answers, has no more descriptors
+ * than before, and the sanitizers (run it under `npm run test:hard`) have found nothing.
  *
  * LAMINA_FUZZ_SECONDS sets how long (default 5), LAMINA_FUZZ_SEED repeats a run.
  */
@@ -25,7 +26,10 @@ import { Bed, type Engine, eventually, frame, lm, run } from '../native/harness.
 
 const SECONDS = Number(process.env['LAMINA_FUZZ_SECONDS'] ?? 5);
 const ROUND_MESSAGES = 400;
-/** What a mad engine may not say here: the keeper would obey, end, or take another process for its engine. */
+/**
+ * What a mad engine may not say here: the keeper would obey, end, or take another process for its
+ * engine.
+ */
 const FORBIDDEN = new Set(['EXIT', 'WELCOME', 'DECLINE'].map((name) => lm(`MSG_${name}`)));
 
 /** xorshift32, so that a seed repeats a run. */
@@ -86,7 +90,10 @@ function connecting(source: string, name: string): Packet {
   return packet('BATCH', fields, { flags: lm('F_COUNTED'), fds: [`r:${source}`, 'w:/dev/null'] });
 }
 
-/** One of everything an engine says, with a body in `file` among them; `source` is a FIFO that holds something. */
+/**
+ * One of everything an engine says, with a body in `file` among them; `source` is a FIFO that holds
+ * something.
+ */
 function sayings(file: string, source: string): Packet[] {
   const map = Buffer.from([5, 0, 0, 0]);
   return [

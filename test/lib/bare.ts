@@ -5,7 +5,8 @@ import { copyRootfs } from './image.js';
 import { type BareSpecOptions, bareSpec } from './spec.js';
 
 /**
- * What `box.run` and its like need for a container whose spec is written by hand (`ctr run --config`).
+ * What `box.run` and its like need for a container whose spec is written by hand
+ * (`ctr run --config`).
  * @param name of the files below the daemon's folder, unique per runtime and suite
  */
 export function bareRun(

@@ -1,4 +1,7 @@
-/** One runtime under test below one daemon: runs containers with it, cleans up after them, and makes their output comparable. */
+/**
+ * One runtime under test below one daemon: runs containers with it, cleans up after them, and makes
+ * their output comparable.
+ */
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
@@ -28,7 +31,10 @@ export const LAMINA: Runtime = {
   skip: existsSync(LAMINA_SHIM) ? false : `${LAMINA_SHIM} is missing: run scripts/install build/install`,
 };
 
-/** Both runtimes, or those of LAMINA_TEST_RUNTIMES (`stock`, `lamina`, `stock,lamina`; or by their names for containerd). */
+/**
+ * Both runtimes, or those of LAMINA_TEST_RUNTIMES (`stock`, `lamina`, `stock,lamina`; or by their
+ * names for containerd).
+ */
 export function testRuntimes(): readonly Runtime[] {
   const wanted = (process.env['LAMINA_TEST_RUNTIMES'] ?? 'stock,lamina').split(',');
   return [STOCK, LAMINA].filter(({ label, name }) => wanted.includes(label) || wanted.includes(name));
@@ -37,7 +43,10 @@ export function testRuntimes(): readonly Runtime[] {
 export interface RunOptions extends CommandOptions {
   /** Flags of `ctr run` or `ctr tasks exec`, before the image or the id. */
   readonly flags?: readonly string[];
-  /** In place of the test image; with `--rootfs` among the flags, a folder; null with `--config`, which takes none. */
+  /**
+   * In place of the test image; with `--rootfs` among the flags, a folder; null with `--config`,
+   * which takes none.
+   */
   readonly image?: string | null;
 }
 
@@ -66,7 +75,10 @@ export class Box {
     return this.runtime.label === 'stock';
   }
 
-  /** A new container id that carries the marker. The same sequence of calls gives the same names for each runtime. */
+  /**
+   * A new container id that carries the marker. The same sequence of calls gives the same names for
+   * each runtime.
+   */
   id(name = 'c'): string {
     this.#count += 1;
     const id = `${name}${this.#count}-${this.daemon.marker}`;
@@ -91,7 +103,10 @@ export class Box {
     return this.daemon.spawnCtr(this.namespace, args, options);
   }
 
-  /** FIFOs are made below the daemon's folder, where the leak check looks; ctr refuses the flag together with --log-uri. */
+  /**
+   * FIFOs are made below the daemon's folder, where the leak check looks; ctr refuses the flag
+   * together with --log-uri.
+   */
   #fifoFlags(flags: readonly string[]): string[] {
     return flags.includes('--log-uri') ? [] : ['--fifo-dir', join(this.daemon.dir, 'fifo')];
   }
@@ -116,7 +131,8 @@ export class Box {
   async start(argv: readonly string[], options: RunOptions = {}): Promise<string> {
     const id = this.id();
     const flags = ['-d', ...(options.flags ?? [])];
-    // Without null-io, a detached container's output would stay unread; most tests only want it to live.
+    // Without null-io, a detached container's output would stay unread; most tests only want it to
+    // live.
     if (!flags.includes('--log-uri')) flags.push('--null-io');
     await this.must(this.runArgs(id, argv, { ...options, flags }), options);
     return id;
@@ -170,8 +186,8 @@ export class Box {
   }
 
   /**
-   * Sends SIGTERM until the container has stopped: the init of a pid namespace ignores what it does not handle, and a shell that has only just
-   * started may not have come to its trap yet.
+   * Sends SIGTERM until the container has stopped: the init of a pid namespace ignores what it does
+   * not handle, and a shell that has only just started may not have come to its trap yet.
    */
   async terminate(id: string): Promise<void> {
     await until(`${id} ends`, async () => {
@@ -207,13 +223,19 @@ export class Box {
     return left;
   }
 
-  /** The container's events up to its delete, in a form that can be compared (see `normaliseEvents`). */
+  /**
+   * The container's events up to its delete, in a form that can be compared (see
+   * `normaliseEvents`).
+   */
   async eventsOf(id: string): Promise<unknown[]> {
     const events = await this.events.waitFor({ namespace: this.namespace, id }, '/tasks/delete');
     return this.normaliseEvents(events);
   }
 
-  /** Replaces what differs from run to run: the marker, the namespace, the folder, snapshot numbers, the runtime's name. */
+  /**
+   * Replaces what differs from run to run: the marker, the namespace, the folder, snapshot numbers,
+   * the runtime's name.
+   */
   normalise(text: string): string {
     return text
       .replaceAll(this.namespace, 'NAMESPACE')

@@ -1,13 +1,16 @@
 /**
- * Containers, execs and terminals that are all in the middle of something, to find out whether what happens to the engine meanwhile is noticed by any of them:
- * begin, do something to the engine, `finish`. Nothing here depends on how long that takes.
+ * Containers, execs and terminals that are all in the middle of something, to find out whether what
+ * happens to the engine meanwhile is noticed by any of them: begin, do something to the engine,
+ * `finish`. Nothing here depends on how long that takes.
  */
 import assert from 'node:assert/strict';
 import type { Box } from './box.js';
 import { type Command, WAIT_FOR_SIZE } from './command.js';
 import { assertConnected, plainStory, story } from './survive.js';
 
-/** Prints until it is stopped, one line after the other, on both streams; then how many there were. */
+/**
+ * Prints until it is stopped, one line after the other, on both streams; then how many there were.
+ */
 const PRINTER =
   'stop=; trap "stop=1" TERM; i=0; while [ -z "$stop" ]; do echo "line $i"; echo "line $i" >&2; i=$((i+1)); sleep 0.02; done; echo "$i lines"; exit 21';
 const ECHO = 'echo up; while read x; do echo "[$x]"; done';
@@ -65,7 +68,10 @@ export class Bustle {
     return [this.#printer.id, this.#reader.id, this.#terminal.id];
   }
 
-  /** Everybody answers, and none has lost the daemon. What is asked of the engine meanwhile is answered too. */
+  /**
+   * Everybody answers, and none has lost the daemon. What is asked of the engine meanwhile is
+   * answered too.
+   */
   async goesOn(): Promise<void> {
     this.#steps += 1;
     const word = `step${this.#steps}`;

@@ -1,4 +1,6 @@
-/** A network plugin for pods that need a network namespace but no network: it says that all is well. */
+/**
+ * A network plugin for pods that need a network namespace but no network: it says that all is well.
+ */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -16,7 +18,10 @@ ${ANSWER}
 END
 `;
 
-/** Puts the plugin and its configuration into a folder; for `bin_dir` and `conf_dir` of CRI's `cni` table. */
+/**
+ * Puts the plugin and its configuration into a folder; for `bin_dir` and `conf_dir` of CRI's `cni`
+ * table.
+ */
 export function writeCniPlugin(folder: string): void {
   mkdirSync(folder);
   for (const name of ['nothing', 'loopback']) writeFileSync(join(folder, name), PLUGIN, { mode: 0o755 });

@@ -6,7 +6,10 @@ export interface CommandOptions {
   readonly cwd?: string;
   /** Added to the environment of the tests. */
   readonly env?: Readonly<Record<string, string>>;
-  /** Written to stdin, which is then closed; default: nothing. 'open' leaves it to the caller, a descriptor is it. */
+  /**
+   * Written to stdin, which is then closed; default: nothing. 'open' leaves it to the caller, a
+   * descriptor is it.
+   */
   readonly stdin?: string | Buffer | 'open' | number;
   /** After this the process is killed and the promise rejects; default `LATE_MS`. */
   readonly timeoutMs?: number;
@@ -99,7 +102,10 @@ export class Command {
     for (const listener of this.#listeners) listener();
   }
 
-  /** Resolves with the match as soon as stdout contains it; rejects when the command ends or the deadline passes without. */
+  /**
+   * Resolves with the match as soon as stdout contains it; rejects when the command ends or the
+   * deadline passes without.
+   */
   async output(pattern: RegExp, deadlineMs = LATE_MS): Promise<RegExpExecArray> {
     return await this.#match(() => this.stdout, pattern, deadlineMs);
   }
@@ -171,7 +177,8 @@ export async function mustRun(argv: readonly string[], options: CommandOptions =
 }
 
 /**
- * A line of shell that waits until ctr has given a terminal its size: a process that ends before makes ctr report that it could not.
+ * A line of shell that waits until ctr has given a terminal its size: a process that ends before
+ * makes ctr report that it could not.
  */
 export const WAIT_FOR_SIZE = 'until [ "$(stty size 2>/dev/null)" = "24 80" ]; do :; done';
 
@@ -181,8 +188,8 @@ export function shellQuote(word: string): string {
 }
 
 /**
- * Runs a command at a terminal of its own, by script(1). stdout and stderr both come as stdout, line ends as CR LF; closing
- * stdin types Ctrl-D.
+ * Runs a command at a terminal of its own, by script(1). stdout and stderr both come as stdout,
+ * line ends as CR LF; closing stdin types Ctrl-D.
  */
 export function runAtTerminal(
   argv: readonly string[],

@@ -1,7 +1,8 @@
 /**
- * A private containerd for one test file: own root, state, sockets, temporary directory and Lamina state directory, all below one
- * folder whose name is a marker no other test shares. The marker is in every namespace too, so whatever is left can be attributed
- * (leaks.ts). The daemon's and the shims' logs stay in the folder and are shown when a test fails.
+ * A private containerd for one test file: own root, state, sockets, temporary directory and Lamina
+ * state directory, all below one folder whose name is a marker no other test shares. The marker is
+ * in every namespace too, so whatever is left can be attributed (leaks.ts). The daemon's and the
+ * shims' logs stay in the folder and are shown when a test fails.
  */
 
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -16,11 +17,14 @@ import { findProgram, LAMINA_BIN, USE_SYSTEMD } from './repo.js';
 import { LATE_MS, until, within } from './wait.js';
 
 export interface ContainerdOptions {
-  /** Top-level lines of Lamina's configuration file; default: LAMINA_TEST_CONFIG, for example `engine = "dedicated"`. */
+  /**
+   * Top-level lines of Lamina's configuration file; default: LAMINA_TEST_CONFIG, for example
+   * `engine = "dedicated"`.
+   */
   readonly laminaConfig?: string;
   /**
-   * With the plugin a kubelet talks to (kubelet.ts). Runtime handlers: `stock`, `lamina` (named by `runtime_path`),
-   * `lamina-type` (by `runtime_type`).
+   * With the plugin a kubelet talks to (kubelet.ts). Runtime handlers: `stock`, `lamina` (named by
+   * `runtime_path`), `lamina-type` (by `runtime_type`).
    */
   readonly cri?: boolean;
   /** The shim of the handler `lamina`; default: the installed one. */
@@ -150,7 +154,10 @@ export class Containerd {
     return this.#version;
   }
 
-  /** The CRI handler that runs Lamina. containerd before 1.6.21 and 1.7.1 passes over `runtime_path`, without a word. */
+  /**
+   * The CRI handler that runs Lamina. containerd before 1.6.21 and 1.7.1 passes over
+   * `runtime_path`, without a word.
+   */
   get laminaHandler(): 'lamina' | 'lamina-type' {
     const [major = 0, minor = 0, patch = 0] = this.#version.split(/[.~+-]/).map(Number);
     const first: Readonly<Record<number, number>> = { 6: 21, 7: 1 };
@@ -183,7 +190,10 @@ export class Containerd {
     await this.#end('SIGKILL');
   }
 
-  /** Starts the daemon again on the same root and state; it answers when this resolves, so its tasks are loaded. */
+  /**
+   * Starts the daemon again on the same root and state; it answers when this resolves, so its tasks
+   * are loaded.
+   */
   async restart(): Promise<void> {
     await this.#end('SIGKILL');
     await this.#launch();
@@ -260,7 +270,10 @@ export class Containerd {
     return ['ctr', '--address', this.address, '-n', namespace, ...args];
   }
 
-  /** The path the shim of this id (or group) listens on: SHA-256 of daemon address, namespace and id, joined as a path. */
+  /**
+   * The path the shim of this id (or group) listens on: SHA-256 of daemon address, namespace and
+   * id, joined as a path.
+   */
   socketPath(namespace: string, id: string): string {
     const hash = createHash('sha256')
       .update(posix.join(this.address, namespace, id))

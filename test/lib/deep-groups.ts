@@ -1,4 +1,7 @@
-/** Groups nested deeper than a path can be long, as a container with a cgroup namespace of its own can make them. */
+/**
+ * Groups nested deeper than a path can be long, as a container with a cgroup namespace of its own
+ * can make them.
+ */
 import { closeSync, existsSync, mkdirSync, openSync, readdirSync, writeFileSync } from 'node:fs';
 import { cgroupMode } from './requires.js';
 

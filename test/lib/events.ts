@@ -2,7 +2,10 @@ import type { Command } from './command.js';
 import type { Containerd } from './containerd.js';
 import { until } from './wait.js';
 
-/** One event as `ctr events` prints it. Fields have the names of the messages: container_id, id, pid, exit_status, ... */
+/**
+ * One event as `ctr events` prints it. Fields have the names of the messages: container_id, id,
+ * pid, exit_status, ...
+ */
 export interface TaskEvent {
   readonly time: string;
   readonly namespace: string;
@@ -10,7 +13,10 @@ export interface TaskEvent {
   readonly fields: Readonly<Record<string, unknown>>;
 }
 
-/** Go prints the time as `2026-11-21 13:09:47.04 +0000 UTC`, then namespace, topic and the event as JSON. */
+/**
+ * Go prints the time as `2026-11-21 13:09:47.04 +0000 UTC`, then namespace, topic and the event as
+ * JSON.
+ */
 const LINE = /^(\S+ \S+ \S+ \S+) (\S+) (\/\S+) ?(\{.*\})?$/;
 
 export function parseEventLine(line: string): TaskEvent | undefined {
@@ -54,8 +60,9 @@ export class EventLog {
   }
 
   /**
-   * Waits until everything the daemon has published so far is recorded: what it publishes later comes after it. Nothing tells when a subscription
-   * has begun, so labels of a namespace are set until the event of one arrives.
+   * Waits until everything the daemon has published so far is recorded: what it publishes later
+   * comes after it. Nothing tells when a subscription has begun, so labels of a namespace are set
+   * until the event of one arrives.
    */
   async settle(): Promise<void> {
     const namespace = `${this.#daemon.marker}-events`;
@@ -82,7 +89,10 @@ export class EventLog {
     );
   }
 
-  /** Waits until the container has an event of this topic (and `test` accepts it), then returns all its events so far. */
+  /**
+   * Waits until the container has an event of this topic (and `test` accepts it), then returns all
+   * its events so far.
+   */
   async waitFor(
     container: { readonly namespace: string; readonly id: string },
     topic: string,

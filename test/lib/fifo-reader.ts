@@ -22,7 +22,9 @@ export function waitingIn(path: string): number {
   }
 }
 
-/** The reading end of a FIFO, under full control: it reads when told to and can leave at any byte. */
+/**
+ * The reading end of a FIFO, under full control: it reads when told to and can leave at any byte.
+ */
 export class FifoReader {
   readonly #fd: number;
   readonly #chunk = Buffer.alloc(CHUNK);

@@ -1,6 +1,7 @@
 /**
- * A runtime, a keeper or both are killed while a container or an exec is being made (containerd #10590, #10649): nothing of it stays, no process,
- * no cgroup, no scope, no state. Held in a hook, `runc create` has made the cgroup and started `runc init`, and not written its state yet.
+ * A runtime, a keeper or both are killed while a container or an exec is being made (containerd
+ * #10590, #10649): nothing of it stays, no process, no cgroup, no scope, no state. Held in a hook,
+ * `runc create` has made the cgroup and started `runc init`, and not written its state yet.
  */
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -66,7 +67,10 @@ export function halfMadeSuite({ skip, systemd = false }: HalfMadePlace): void {
 
     const keeper = async (): Promise<number> => (await shim.task.connect({ id: shim.id })).shimPid;
 
-    /** @param again what the daemon may call more than once: the delete verb has only so much time for it */
+    /**
+     * @param again what the daemon may call more than once: the delete verb has only so much time
+     *   for it
+     */
     const assertNothingLeft = (again?: () => Promise<unknown>): Promise<void> =>
       nothingLeft(daemon, shim.id, { systemd, again });
 

@@ -2,7 +2,10 @@ import { copyFileSync, cpSync, linkSync, lstatSync, readdirSync, realpathSync } 
 import { basename, dirname, join } from 'node:path';
 import { LAMINA_BIN } from './repo.js';
 
-/** The installed library folder: links to the release that is current, and the releases (scripts/install). */
+/**
+ * The installed library folder: links to the release that is current, and the releases
+ * (scripts/install).
+ */
 export const LAMINA_LIBRARY = join(LAMINA_BIN, '../lib/lamina');
 
 /** Where the installed engine's files lie. */
@@ -13,7 +16,10 @@ export function releaseDir(library = LAMINA_LIBRARY): string {
 /** The node of the installed release. */
 export const LAMINA_NODE = join(releaseDir(), 'node');
 
-/** Copies a library or a release; node, which is larger than all the rest and never changed, is linked where that can be done. */
+/**
+ * Copies a library or a release; node, which is larger than all the rest and never changed, is
+ * linked where that can be done.
+ */
 export function copyInstalled(from: string, to: string): void {
   const isNode = (path: string): boolean => basename(path) === 'node' && lstatSync(path).isFile();
   cpSync(from, to, { recursive: true, verbatimSymlinks: true, filter: (path) => !isNode(path) });

@@ -1,4 +1,7 @@
-/** The kubelet's part, played by hand: pods and their containers, asked for over containerd's CRI plugin. */
+/**
+ * The kubelet's part, played by hand: pods and their containers, asked for over containerd's CRI
+ * plugin.
+ */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type GrpcClient, GrpcConnection } from '../../src/containerd/index.js';
@@ -257,7 +260,10 @@ export class PodContainer {
     return await this.#kubelet.pidOf(this.id);
   }
 
-  /** What the container has written, as lines `stdout text`: containerd's log format without times and flags. */
+  /**
+   * What the container has written, as lines `stdout text`: containerd's log format without times
+   * and flags.
+   */
   log(): string[] {
     const lines = readFileSync(this.#logPath, 'utf8').split('\n').slice(0, -1);
     return lines.map((line) => line.replace(/^\S+ (\S+) \S /, '$1 '));

@@ -1,12 +1,15 @@
 /**
- * Finds what a test left behind: processes, mounts, cgroups, systemd units, sockets, FIFOs, runc state, bundles, files.
+ * Finds what a test left behind: processes, mounts, cgroups, systemd units, sockets, FIFOs, runc
+ * state, bundles, files.
  *
- * Other programs work on the machine at the same time, so a thing counts as ours if it carries the marker of the daemon under
- * test (containerd.ts): in its path, command line, environment, cgroup, working directory. Where the machine is ours alone
- * (LAMINA_TEST_ALONE=1, the VM), anything new in the shared places counts as well.
+ * Other programs work on the machine at the same time, so a thing counts as ours if it carries the
+ * marker of the daemon under test (containerd.ts): in its path, command line, environment, cgroup,
+ * working directory. Where the machine is ours alone (LAMINA_TEST_ALONE=1, the VM), anything new in
+ * the shared places counts as well.
  *
- * Not counted: the namespace's own empty folders in /run/containerd/runc and in the cgroup hierarchies, which runc makes and never
- * removes (they are removed here), and the lock and log files of Lamina's state directory.
+ * Not counted: the namespace's own empty folders in /run/containerd/runc and in the cgroup
+ * hierarchies, which runc makes and never removes (they are removed here), and the lock and log
+ * files of Lamina's state directory.
  */
 
 import { execFileSync } from 'node:child_process';
@@ -131,7 +134,9 @@ function findAll(daemon: Containerd): Found {
   return new Set(things.flatMap(([kind, names]) => names.map((name) => `${kind}: ${name}`)));
 }
 
-/** What was there before a test (where that matters, see above), to tell what the test has added. */
+/**
+ * What was there before a test (where that matters, see above), to tell what the test has added.
+ */
 export class Leaks {
   readonly #daemon: Containerd;
   readonly #before: Found;
@@ -151,7 +156,8 @@ export class Leaks {
 
   /**
    * Waits until nothing is left, or throws and names everything that is.
-   * @param graceMs for what ends by itself: idle engines, processes on their way out; default `LATE_MS`
+   * @param graceMs for what ends by itself: idle engines, processes on their way out; default
+   *   `LATE_MS`
    */
   async check(graceMs = LATE_MS): Promise<void> {
     let left: string[] = [];
@@ -170,8 +176,9 @@ export class Leaks {
   }
 
   /**
-   * Removes what a failed or interrupted test left, so that the machine stays usable: processes, mounts, cgroups, runc state, sockets.
-   * Synchronous, because a process that is told to end must do it at once.
+   * Removes what a failed or interrupted test left, so that the machine stays usable: processes,
+   * mounts, cgroups, runc state, sockets. Synchronous, because a process that is told to end must
+   * do it at once.
    */
   sweep(): void {
     const { marker, dir } = this.#daemon;

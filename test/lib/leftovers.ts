@@ -25,7 +25,8 @@ async function unitsOf(id: string): Promise<string[]> {
 }
 
 /**
- * Waits until no process, cgroup, scope and state of the runtime is left of a container; names what is.
+ * Waits until no process, cgroup, scope and state of the runtime is left of a container; names what
+ * is.
  * @param options again: called while something is, for what may be done more than once
  */
 export async function nothingLeft(

@@ -1,4 +1,7 @@
-/** Takes a resource away from running processes and gives it back; and what a shim may say and do in between. */
+/**
+ * Takes a resource away from running processes and gives it back; and what a shim may say and do in
+ * between.
+ */
 import assert from 'node:assert/strict';
 import { readdirSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
@@ -52,7 +55,9 @@ export function readLog(bundle: string): string {
   }
 }
 
-/** True if a call was done, false if it was refused for want of something; anything else is thrown. */
+/**
+ * True if a call was done, false if it was refused for want of something; anything else is thrown.
+ */
 export async function isDone(call: Promise<unknown>): Promise<boolean> {
   try {
     await call;
@@ -70,7 +75,10 @@ export interface ExecStreams {
   readonly terminal?: boolean;
 }
 
-/** Adds an exec, starts it, waits for it and deletes it, whatever came of its start. @returns whether it was run; it must succeed then */
+/**
+ * Adds an exec, starts it, waits for it and deletes it, whatever came of its start.
+ * @returns whether it was run; it must succeed then
+ */
 export async function tryExec(
   { task, id }: ShimHandle,
   execId: string,

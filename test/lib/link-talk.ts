@@ -55,7 +55,10 @@ export function send(fd: number, action: Action): void {
   }
 }
 
-/** Lets the event loop turn until something is true. The pauses of test/lib/wait.ts would be most of a run's time. */
+/**
+ * Lets the event loop turn until something is true. The pauses of test/lib/wait.ts would be most of
+ * a run's time.
+ */
 export async function until(what: string, check: () => boolean): Promise<void> {
   const end = performance.now() + 10_000;
   while (!check()) {

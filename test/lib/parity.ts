@@ -1,8 +1,9 @@
 /**
  * Suites of scenarios that run with the stock shim and with Lamina's, on one private containerd.
  *
- * A scenario checks what it must, and returns what it saw: output, errors, exit codes, events. What it returns must be the same for both
- * runtimes. The last test of each suite stops the daemon and looks for anything left behind.
+ * A scenario checks what it must, and returns what it saw: output, errors, exit codes, events. What
+ * it returns must be the same for both runtimes. The last test of each suite stops the daemon and
+ * looks for anything left behind.
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
@@ -63,7 +64,9 @@ async function prepareWith(daemon: Containerd, runtimes: readonly Runtime[]): Pr
   return { daemon, leaks: new Leaks(daemon), events, boxes };
 }
 
-/** Runs one scenario; on failure the daemon's log is shown; a container left behind is a failure. */
+/**
+ * Runs one scenario; on failure the daemon's log is shown; a container left behind is a failure.
+ */
 async function play(stage: Stage, box: Box, run: Scenario): Promise<unknown> {
   try {
     const seen = comparable(box, await run(box));

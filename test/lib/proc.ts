@@ -59,8 +59,8 @@ export function isAlive(pid: number): boolean {
 }
 
 /**
- * Sends SIGTERM to a container's init until it has ended: the init of a pid namespace ignores what it does not handle, and a shell that has only
- * just started may not have come to its trap yet.
+ * Sends SIGTERM to a container's init until it has ended: the init of a pid namespace ignores what
+ * it does not handle, and a shell that has only just started may not have come to its trap yet.
  */
 export async function terminate(pid: number): Promise<void> {
   await until(`process ${pid} ends`, () => !isAlive(pid) || !sendSignal(pid, 'SIGTERM'));

@@ -91,7 +91,10 @@ export function engineLog(daemon: Environment): string {
     .join('');
 }
 
-/** Lines of the daemon's log that say it has lost the connection to this container's shim. Its normal end makes one too. */
+/**
+ * Lines of the daemon's log that say it has lost the connection to this container's shim. Its
+ * normal end makes one too.
+ */
 export function disconnects(daemon: Containerd, id: string): string[] {
   const log = readFileSync(join(daemon.dir, 'containerd.log'), 'utf8');
   return log.split('\n').filter((line) => line.includes('shim disconnected') && line.includes(id));

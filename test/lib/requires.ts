@@ -49,7 +49,8 @@ export function cgroupMode(): 'v1' | 'v2' {
 }
 
 /**
- * Says what is missing here, for `describe(..., { skip: requires({...}) })`: the reason, which is printed too, or false.
+ * Says what is missing here, for `describe(..., { skip: requires({...}) })`: the reason, which is
+ * printed too, or false.
  */
 export function requires(wanted: Requirements): string | false {
   const missing: (string | undefined)[] = [];

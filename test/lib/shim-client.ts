@@ -1,6 +1,7 @@
 /**
- * A daemon's part, played by hand: starts a shim with its \`start\` verb as containerd 1.6 does, talks to it over ttrpc, records the
- * events it forwards, and runs the \`delete\` verb. For tests that need exact control of calls, order and errors.
+ * A daemon's part, played by hand: starts a shim with its \`start\` verb as containerd 1.6 does,
+ * talks to it over ttrpc, records the events it forwards, and runs the \`delete\` verb. For tests
+ * that need exact control of calls, order and errors.
  */
 import { spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
@@ -54,7 +55,10 @@ function decodeEvent(any: api.Any | undefined): Readonly<Record<string, unknown>
   return { ...type.decode(any.value) };
 }
 
-/** What a bundle is made of; the cgroup of its container is below one of this daemon's own unless it says otherwise. */
+/**
+ * What a bundle is made of; the cgroup of its container is below one of this daemon's own unless it
+ * says otherwise.
+ */
 export interface BundleOptions extends Omit<BareSpecOptions, 'rootfs' | 'cgroupsPath'> {
   readonly cgroupsPath?: (id: string) => string;
 }
@@ -135,7 +139,10 @@ export class FakeDaemon {
     await this.#server.listen({ path: `${this.address}.ttrpc` });
   }
 
-  /** Makes a bundle: config.json, rootfs (a copy of the image's), the log FIFO, which is drained into nothing. */
+  /**
+   * Makes a bundle: config.json, rootfs (a copy of the image's), the log FIFO, which is drained
+   * into nothing.
+   */
   async bundle(
     { cgroupsPath = (id) => `/${this.namespace}/${id}`, ...spec }: BundleOptions,
     name = 'c',
@@ -148,7 +155,8 @@ export class FakeDaemon {
     const config = bareSpec({ ...spec, rootfs: 'rootfs', cgroupsPath: cgroupsPath(id) });
     writeFileSync(join(path, 'config.json'), JSON.stringify(config));
     await mustRun(['mkfifo', '-m', '700', join(path, 'log')]);
-    // As the daemon does: read and write, so that the shim's open for writing never waits for a reader.
+    // As the daemon does: read and write, so that the shim's open for writing never waits for a
+    // reader.
     this.#logs.push(openSync(join(path, 'log'), constants.O_RDWR | constants.O_NONBLOCK));
     return { id, path };
   }
@@ -178,7 +186,10 @@ export class FakeDaemon {
     return { code: Number(code), stdout: Buffer.concat(out), stderr: Buffer.concat(err).toString('utf8') };
   }
 
-  /** The start verb, as containerd 1.6 runs it or, for shims of 2.0 and later, which answer so, with JSON; then a connection. */
+  /**
+   * The start verb, as containerd 1.6 runs it or, for shims of 2.0 and later, which answer so, with
+   * JSON; then a connection.
+   */
   async launch(spec: BundleOptions): Promise<ShimHandle> {
     const bundle = await this.bundle(spec);
     const started = await this.verb(bundle, ['start']);
@@ -270,7 +281,10 @@ export class FakeDaemon {
     );
   }
 
-  /** Closes connections and waits until every process of these shims is gone; kills and names those that stay. */
+  /**
+   * Closes connections and waits until every process of these shims is gone; kills and names those
+   * that stay.
+   */
   async stop(): Promise<void> {
     for (const connection of this.#connections) connection.close();
     let left: ProcessInfo[] = [];
@@ -299,7 +313,8 @@ export class FakeDaemon {
         ';',
       ]);
       const runcRoot = join('/run/containerd/runc', this.namespace);
-      // runc leaves the empty folder of a namespace; what is in it belongs to a process named and killed above
+      // runc leaves the empty folder of a namespace; what is in it belongs to a process named and
+      // killed above
       rmSync(runcRoot, { recursive: true, force: true });
       rmSync(this.dir, { recursive: true, force: true });
     }

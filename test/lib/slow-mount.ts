@@ -1,6 +1,7 @@
 /**
- * A mount whose unmount waits for as long as a test likes: of a file system in user space on a block device, which the kernel tells of its
- * end (FUSE_DESTROY) and waits for. This process is that file system, and answers no more than the beginning.
+ * A mount whose unmount waits for as long as a test likes: of a file system in user space on a
+ * block device, which the kernel tells of its end (FUSE_DESTROY) and waits for. This process is
+ * that file system, and answers no more than the beginning.
  */
 import { spawn } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, readSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
@@ -26,7 +27,10 @@ export class SlowMount {
     this.#loop = loop;
   }
 
-  /** Mounts on a directory, which is made. @param image a file for its block device, which is made */
+  /**
+   * Mounts on a directory, which is made.
+   * @param image a file for its block device, which is made
+   */
   static async on(dir: string, image: string): Promise<SlowMount> {
     mkdirSync(dir, { recursive: true });
     writeFileSync(image, '');

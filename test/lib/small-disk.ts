@@ -1,4 +1,7 @@
-/** A small file system in memory that can be filled to the last page or the last name, and emptied again. */
+/**
+ * A small file system in memory that can be filled to the last page or the last name, and emptied
+ * again.
+ */
 import { closeSync, ftruncateSync, mkdirSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { isErrno } from '../../src/base/index.js';
@@ -37,7 +40,10 @@ export class SmallDisk {
     return new SmallDisk(dir);
   }
 
-  /** Takes every byte but `pages` pages of 4 KiB. Names can still be made, and what is in a page already can grow in it. */
+  /**
+   * Takes every byte but `pages` pages of 4 KiB. Names can still be made, and what is in a page
+   * already can grow in it.
+   */
   fill(pages = 0): void {
     const file = openSync(this.#ballast, 'w');
     let size = 0;

@@ -19,7 +19,10 @@ export function laminaOnly({ scenario }: Suite, defaults: { readonly timeoutMs?:
   };
 }
 
-/** The daemon still has the connection it made when the container was created. Call while the container is there. */
+/**
+ * The daemon still has the connection it made when the container was created. Call while the
+ * container is there.
+ */
 export function assertConnected(box: Box, id: string): void {
   assert.deepEqual(disconnects(box.daemon, id), [], 'the daemon has lost its connection to the keeper');
 }

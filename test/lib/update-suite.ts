@@ -1,6 +1,7 @@
 /**
- * Changing the limits of containers (Task.Update) through a shim without a daemon: the same steps for the stock shim, as the witness that an
- * expectation is right, and for Lamina. After every step all limit files of the container's group are compared, not only the changed ones.
+ * Changing the limits of containers (Task.Update) through a shim without a daemon: the same steps
+ * for the stock shim, as the witness that an expectation is right, and for Lamina. After every step
+ * all limit files of the container's group are compared, not only the changed ones.
  */
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
@@ -50,7 +51,9 @@ export function readLimits(pid: number): Limits {
 interface Step {
   readonly title: string;
   readonly update: Readonly<Record<string, unknown>>;
-  /** The files it changes, and what they say then; undefined: it is refused, and changes nothing. */
+  /**
+   * The files it changes, and what they say then; undefined: it is refused, and changes nothing.
+   */
   readonly changes: Readonly<Record<'v1' | 'v2', Limits>> | undefined;
   /** Why runc does something else. */
   readonly notStock?: string;

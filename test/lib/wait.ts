@@ -1,8 +1,13 @@
-/** Waiting for conditions, never for time: every wait has a deadline and says what did not happen. */
+/**
+ * Waiting for conditions, never for time: every wait has a deadline and says what did not happen.
+ */
 
 const POLL_MS = 15;
 
-/** How long everything may take, on any machine: what never happens fails late, what happens late does not fail. */
+/**
+ * How long everything may take, on any machine: what never happens fails late, what happens late
+ * does not fail.
+ */
 export const LATE_MS = 120_000;
 
 export interface UntilOptions {

@@ -7,7 +7,10 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { Bed, type Engine, eventually, frame, isGone, KEEPER, lm } from './harness.js';
 
-/** Reads exactly n bytes. Never asks for more than there is: Node then says "readable" again and again, and reads nothing more. */
+/**
+ * Reads exactly n bytes. Never asks for more than there is: Node then says "readable" again and
+ * again, and reads nothing more.
+ */
 async function bytes(socket: Socket, n: number): Promise<Buffer> {
   const got: Buffer[] = [];
   for (let missing = n; missing > 0; ) {
@@ -142,7 +145,8 @@ describe('frames', () => {
 
   const noSize = /asan/.test(KEEPER) && 'the sanitizer keeps what was freed';
   it('gives back the memory that a flood of small frames took', { skip: noSize }, async () => {
-    // What is left over goes with the next PING; an engine that does not listen is replaced after the fourth.
+    // What is left over goes with the next PING; an engine that does not listen is replaced after
+    // the fourth.
     await bed.close();
     bed = new Bed({ LAMINA_PING_MS: '3000' });
     ({ engine, socket, pid: keeper } = await bed.keeper());

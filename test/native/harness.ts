@@ -1,8 +1,9 @@
 /**
- * A keeper under test: its bundle, state directory and daemon side, and `fake-engine` as its engine, which the test drives
- * message by message (native/keeper/test/fake-engine.c).
+ * A keeper under test: its bundle, state directory and daemon side, and `fake-engine` as its
+ * engine, which the test drives message by message (native/keeper/test/fake-engine.c).
  *
- * INVARIANT: everything made is removed by `close()`, which also fails if the sanitizers had something to say.
+ * INVARIANT: everything made is removed by `close()`, which also fails if the sanitizers had
+ * something to say.
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';

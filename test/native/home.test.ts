@@ -1,4 +1,7 @@
-/** Which cgroups and which oom_score_adj an engine gets: those of the daemon that called `start`, whichever keeper starts it. */
+/**
+ * Which cgroups and which oom_score_adj an engine gets: those of the daemon that called `start`,
+ * whichever keeper starts it.
+ */
 import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

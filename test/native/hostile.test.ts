@@ -82,7 +82,8 @@ describe('an engine gone mad', () => {
     try {
       const { engine: deaf, pid } = await other.keeper();
       deaf.command('hold 0');
-      // Each is answered; the fake engine ends up blocked on sending, because nobody reads the answers.
+      // Each is answered; the fake engine ends up blocked on sending, because nobody reads the
+      // answers.
       for (let i = 0; i < 30_000; i++) deaf.send('ADOPT', { serial: i + 1, arg: 1, fields: ['x'] });
       const next = await other.engine();
       await other.replayed(next);

@@ -110,7 +110,8 @@ describe('output that was not read yet', () => {
     writeSync(writer, Buffer.alloc(60_000));
     engine.send('RELAY', { serial: 4, fields: ['io/a/relay'], fds: [`r:${source.path}`, `w:${path}`] });
     assert.equal((await answered(4)).arg, 1);
-    // The keeper gets to the question before it sees that there is room in the FIFO, which is empty for a moment.
+    // The keeper gets to the question before it sees that there is room in the FIFO, which is empty
+    // for a moment.
     process.kill(keeper, 'SIGSTOP');
     readOut('io/a/', 5);
     await engine.pty();

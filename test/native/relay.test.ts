@@ -27,7 +27,9 @@ interface Digest {
   readonly length: number;
 }
 
-/** Digest of everything a stream gives, with a turn of the event loop after each chunk when slow. */
+/**
+ * Digest of everything a stream gives, with a turn of the event loop after each chunk when slow.
+ */
 async function digest(stream: Readable, slow = false): Promise<Digest> {
   const hash = createHash('sha256');
   let length = 0;

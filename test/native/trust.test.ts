@@ -1,4 +1,7 @@
-/** What docs/security.md says of the native part: who reaches the sockets, and what a bundle made by somebody hostile can do. */
+/**
+ * What docs/security.md says of the native part: who reaches the sockets, and what a bundle made by
+ * somebody hostile can do.
+ */
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';

@@ -128,7 +128,8 @@ describe('a keeper with an engine of another version', () => {
     it(`tries again, ever more slowly, when its own ${what}, too`, async () => {
       begin(env);
       const ends: number[] = [];
-      // From before the first to after the last: however late either is noticed, this is never less than what lies between them.
+      // From before the first to after the last: however late either is noticed, this is never less
+      // than what lies between them.
       const since = performance.now();
       await bed.start();
       for (let i = 0; i < 6; i += 1) {

@@ -1,12 +1,13 @@
 /**
  * Puts a device policy in force on a cgroup2 group, in place of whatever was attached to it.
  *
- * All programs of a group and of its ancestors must allow an access, so while two are attached the stricter answer counts; there is
- * never a moment with none. Programs that came from others (runc, systemd) are replaced too: what is attached to a group of
- * ours is its policy and nothing else.
+ * All programs of a group and of its ancestors must allow an access, so while two are attached the
+ * stricter answer counts; there is never a moment with none. Programs that came from others (runc,
+ * systemd) are replaced too: what is attached to a group of ours is its policy and nothing else.
  *
- * systemd leaves our program alone, but attaches its own beside it at every daemon-reload and every change of any property of the unit (seen
- * with 262), if the unit has DeviceAllow or a DevicePolicy other than auto: those must not allow less than the policy does.
+ * systemd leaves our program alone, but attaches its own beside it at every daemon-reload and every
+ * change of any property of the unit (seen with 262), if the unit has DeviceAllow or a DevicePolicy
+ * other than auto: those must not allow less than the policy does.
  */
 import { codeOf, LaminaError, messageOf } from '../../base/index.js';
 import { inUserNamespace } from '../../sys/index.js';
@@ -14,11 +15,18 @@ import type { DevicePolicy } from './policy.js';
 import { compileDeviceProgram } from './program.js';
 import { AttachFlag, DeviceProgramError, GroupPrograms } from './programs.js';
 
-/** A device policy that was put in force. Dispose it once `undo` will not be needed: the programs replaced are held until then. */
+/**
+ * A device policy that was put in force. Dispose it once `undo` will not be needed: the programs
+ * replaced are held until then.
+ */
 export interface AppliedDevicePolicy extends Disposable {
   /** False when the kernel refused and that does not matter: see `attachDevicePolicy`. */
   readonly enforced: boolean;
-  /** Puts in force again what was before, as gaplessly, and disposes. Does nothing the second time, or after disposal. @throws {DeviceProgramError} */
+  /**
+   * Puts in force again what was before, as gaplessly, and disposes. Does nothing the second time,
+   * or after disposal.
+   * @throws {DeviceProgramError}
+   */
   undo(): void;
 }
 
@@ -39,7 +47,10 @@ function revert(error: unknown, steps: readonly (() => void)[]): never {
   throw error;
 }
 
-/** Goes from one set of attached programs to another, or stays as it was and throws. @returns those of `from` that were attached */
+/**
+ * Goes from one set of attached programs to another, or stays as it was and throws.
+ * @returns those of `from` that were attached
+ */
 function exchange(group: GroupPrograms, { flags, from, to }: Exchange): readonly number[] {
   const [first] = from;
   const [next] = to;
@@ -100,18 +111,24 @@ function attachProgram(group: GroupPrograms, program: Uint8Array): AppliedDevice
 
 const NOT_ENFORCED: AppliedDevicePolicy = { enforced: false, undo: () => undefined, [Symbol.dispose]: () => undefined };
 
-/** In a user namespace bpf(2) is refused, but no device node can be made there either. A policy without limits needs no program. */
+/**
+ * In a user namespace bpf(2) is refused, but no device node can be made there either. A policy
+ * without limits needs no program.
+ */
 function isDispensable(policy: DevicePolicy): boolean {
   return (policy.allowByDefault && policy.exceptions.length === 0) || inUserNamespace();
 }
 
 /**
- * Attaches the policy's program to the group's directory (cgroup2, Linux 4.15) and detaches every other of that group.
+ * Attaches the policy's program to the group's directory (cgroup2, Linux 4.15) and detaches every
+ * other of that group.
  *
- * What the kernel refuses (bpf(2) needs CAP_BPF and CAP_NET_ADMIN, before 5.8 CAP_SYS_ADMIN) is passed over, with `enforced` false, inside a user
- * namespace and for a policy that allows everything. A program that a link holds (BPF_LINK_CREATE) stays in force beside the new one.
+ * What the kernel refuses (bpf(2) needs CAP_BPF and CAP_NET_ADMIN, before 5.8 CAP_SYS_ADMIN) is
+ * passed over, with `enforced` false, inside a user namespace and for a policy that allows
+ * everything. A program that a link holds (BPF_LINK_CREATE) stays in force beside the new one.
  *
- * @throws {DeviceProgramError} with what was being done, the directory, the errno and the verifier's log; the group is as before then
+ * @throws {DeviceProgramError} with what was being done, the directory, the errno and the
+ *   verifier's log; the group is as before then
  * @throws {CgroupFileError} when the directory cannot be opened
  */
 export function attachDevicePolicy(dir: string, policy: DevicePolicy): AppliedDevicePolicy {

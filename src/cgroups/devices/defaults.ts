@@ -21,9 +21,11 @@ export const DEFAULT_DEVICE_RULES: readonly DeviceRule[] = [
 ];
 
 /**
- * The policy of a container with these rules (`linux.resources.devices`): they, and after them what every container may use. That is what
- * `Cgroup.create` and `set` put in force; `simplifyDeviceRules` by itself adds nothing.
- * @throws {ResourceError} as simplifyDeviceRules; a default rule's field is counted on behind the last of these
+ * The policy of a container with these rules (`linux.resources.devices`): they, and after them what
+ * every container may use. That is what `Cgroup.create` and `set` put in force;
+ * `simplifyDeviceRules` by itself adds nothing.
+ * @throws {ResourceError} as simplifyDeviceRules; a default rule's field is counted on behind the
+ *   last of these
  */
 export function containerDevicePolicy(rules: readonly DeviceRule[]): DevicePolicy {
   return simplifyDeviceRules([...rules, ...DEFAULT_DEVICE_RULES]);

@@ -1,4 +1,7 @@
-/** Which devices a group's processes may use: rules, their simplest form, and the eBPF program that enforces it on cgroup v2. */
+/**
+ * Which devices a group's processes may use: rules, their simplest form, and the eBPF program that
+ * enforces it on cgroup v2.
+ */
 export { type AppliedDevicePolicy, attachDevicePolicy } from './attach.js';
 export { containerDevicePolicy, DEFAULT_DEVICE_RULES } from './defaults.js';
 export {

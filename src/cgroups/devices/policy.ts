@@ -1,8 +1,10 @@
 /**
- * Device rules brought to their simplest form by the semantics of cgroup v1, where each rule was a write to devices.allow or
- * devices.deny (security/device_cgroup.c): a default for every device, and exceptions from it which all say the opposite.
+ * Device rules brought to their simplest form by the semantics of cgroup v1, where each rule was a
+ * write to devices.allow or devices.deny (security/device_cgroup.c): a default for every device,
+ * and exceptions from it which all say the opposite.
  *
- * Where v1 would silently do nothing because a rule takes back only a part of a wildcard exception, the rule is refused, as runc does.
+ * Where v1 would silently do nothing because a rule takes back only a part of a wildcard exception,
+ * the rule is refused, as runc does.
  */
 import type { DeviceRule } from '../../oci/index.js';
 import { ResourceError } from '../resources/errors.js';
@@ -19,8 +21,9 @@ export interface DeviceException {
 }
 
 /**
- * What a group's processes may do with devices, decided as on v1. Denied by default: an access is allowed if one exception has the device
- * and everything asked for. Allowed by default: an access is denied if an exception has the device and anything of what is asked for.
+ * What a group's processes may do with devices, decided as on v1. Denied by default: an access is
+ * allowed if one exception has the device and everything asked for. Allowed by default: an access
+ * is denied if an exception has the device and anything of what is asked for.
  */
 export interface DevicePolicy {
   readonly allowByDefault: boolean;
@@ -52,7 +55,10 @@ function parseNumber(value: number | undefined, field: string): DeviceNumber {
   throw new ResourceError(field, `expected a device number or -1 for all, got ${value}`);
 }
 
-/** The rule as the exception it would be; undefined for one of type `a`, whose other fields v1 does not look at. */
+/**
+ * The rule as the exception it would be; undefined for one of type `a`, whose other fields v1 does
+ * not look at.
+ */
 function parseRule(rule: DeviceRule, field: string): DeviceException | undefined {
   const { access = '' } = rule;
   const type = rule.type === undefined || rule.type === '' ? 'a' : rule.type;
@@ -76,7 +82,10 @@ function add(exceptions: Exceptions, added: DeviceException): void {
   exceptions.set(key, { ...added, access });
 }
 
-/** Takes the access away from the exception with the very same numbers. An exception with other numbers stays, even if they are covered. */
+/**
+ * Takes the access away from the exception with the very same numbers. An exception with other
+ * numbers stays, even if they are covered.
+ */
 function take(exceptions: Exceptions, taken: DeviceException, field: string): void {
   const key = keyOf(taken);
   for (const wider of [{ major: '*' }, { minor: '*' }, { major: '*', minor: '*' }] as const) {
@@ -103,13 +112,15 @@ function compare(a: DeviceException, b: DeviceException): number {
 }
 
 /**
- * Applies the rules one after the other to a group in which no device is allowed, as to a new one; so no rules at all deny everything.
+ * Applies the rules one after the other to a group in which no device is allowed, as to a new one;
+ * so no rules at all deny everything.
  *
- * A rule of type `a` sets the default and drops the exceptions before it, whatever its numbers and access. One that agrees with
- * the default takes its access from the exception with the same type and numbers, if there is one; one that does not becomes an exception.
+ * A rule of type `a` sets the default and drops the exceptions before it, whatever its numbers and
+ * access. One that agrees with the default takes its access from the exception with the same type
+ * and numbers, if there is one; one that does not becomes an exception.
  *
- * @throws {ResourceError} InvalidArgument naming the field (`resources.devices[3].type`), or the rule (`resources.devices[3]`) that would
- *   take back a part of a wildcard exception
+ * @throws {ResourceError} InvalidArgument naming the field (`resources.devices[3].type`), or the
+ *   rule (`resources.devices[3]`) that would take back a part of a wildcard exception
  */
 export function simplifyDeviceRules(rules: readonly DeviceRule[]): DevicePolicy {
   let allowByDefault = false;

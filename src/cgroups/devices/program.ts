@@ -1,9 +1,10 @@
 /**
  * A device policy as an eBPF program of type BPF_PROG_TYPE_CGROUP_DEVICE.
  *
- * The kernel runs it at every open and mknod of a device node with a struct bpf_cgroup_dev_ctx, three u32: what is asked for (1 mknod, 2 read,
- * 4 write, in the upper half) and of which type (1 block, 2 char, in the lower), major, minor. It returns 1 to allow. The program
- * asks every exception in turn; the order does not matter, as all of them answer the same.
+ * The kernel runs it at every open and mknod of a device node with a struct bpf_cgroup_dev_ctx,
+ * three u32: what is asked for (1 mknod, 2 read, 4 write, in the upper half) and of which type (1
+ * block, 2 char, in the lower), major, minor. It returns 1 to allow. The program asks every
+ * exception in turn; the order does not matter, as all of them answer the same.
  *
  * @see include/uapi/linux/bpf.h, Documentation/bpf/standardization/instruction-set.rst
  */
@@ -68,7 +69,10 @@ function unlessNumber(reg: number, number: DeviceNumber): Instruction[] {
   ];
 }
 
-/** A jump to the end of the block unless the exception has what is asked for: all of it to be allowed, any of it to be denied. */
+/**
+ * A jump to the end of the block unless the exception has what is asked for: all of it to be
+ * allowed, any of it to be denied.
+ */
 function unlessAccess(access: string, allow: boolean): Instruction[] {
   const bits = [...access].reduce((sum, letter) => sum | (ACCESS_BITS[letter] ?? 0), 0);
   const tested = allow ? ALL_ACCESS & ~bits : bits;
@@ -87,7 +91,8 @@ function isJump(code: number): boolean {
 function exceptionBlock(exception: DeviceException, allow: boolean): Instruction[] {
   const block = [
     { code: Op.JumpUnlessEqual, dst: Reg.Type, imm: TYPE_NUMBERS[exception.type] },
-    // Before the numbers: what leaves the block once a number is known is a case of its own to the verifier, through all blocks after it.
+    // Before the numbers: what leaves the block once a number is known is a case of its own to the
+    // verifier, through all blocks after it.
     ...unlessAccess(exception.access, allow),
     ...unlessNumber(Reg.Major, exception.major),
     ...unlessNumber(Reg.Minor, exception.minor),
@@ -112,7 +117,8 @@ function encode(instructions: readonly Instruction[], order: 'LE' | 'BE'): Uint8
 }
 
 /**
- * Compiles a policy into an array of struct bpf_insn. Kernels before 5.2 take 4096 instructions, which is some 500 exceptions.
+ * Compiles a policy into an array of struct bpf_insn. Kernels before 5.2 take 4096 instructions,
+ * which is some 500 exceptions.
  * @param order the byte order of the machine it is for
  */
 export function compileDeviceProgram({ allowByDefault, exceptions }: DevicePolicy, order = endianness()): Uint8Array {

@@ -1,4 +1,6 @@
-/** The device programs attached to one group, through bpf(2). Every failure is a DeviceProgramError. */
+/**
+ * The device programs attached to one group, through bpf(2). Every failure is a DeviceProgramError.
+ */
 import { closeSync, constants, openSync } from 'node:fs';
 import { Code, codeOf, fsPath, isErrno, LaminaError, messageOf } from '../../base/index.js';
 import { binding } from '../../sys/index.js';
@@ -87,8 +89,8 @@ export class GroupPrograms {
   }
 
   /**
-   * What is attached to the group, and how. With several programs allowed, one we may not open is left out: it stays in force beside
-   * the others, which can only make the policy stricter.
+   * What is attached to the group, and how. With several programs allowed, one we may not open is
+   * left out: it stays in force beside the others, which can only make the policy stricter.
    */
   attached(): { readonly flags: number; readonly programs: readonly number[] } {
     const { flags, ids } = this.#call('query', () => binding().bpfQueryDevice(this.#group));
@@ -113,7 +115,8 @@ export class GroupPrograms {
 
   /**
    * Puts a program in another's place in one step.
-   * @returns false when that cannot be done: before Linux 5.6 (EINVAL), or the other is not attached, or attached by a link (ENOENT)
+   * @returns false when that cannot be done: before Linux 5.6 (EINVAL), or the other is not
+   *   attached, or attached by a link (ENOENT)
    */
   replace(program: number, replaced: number): boolean {
     try {
@@ -125,7 +128,10 @@ export class GroupPrograms {
     }
   }
 
-  /** @returns false when it was not attached: someone else was faster, or a link holds it, which is not ours to undo */
+  /**
+   * @returns false when it was not attached: someone else was faster, or a link holds it, which is
+   *   not ours to undo
+   */
   detach(program: number): boolean {
     try {
       binding().bpfDetachDevice(this.#group, program);

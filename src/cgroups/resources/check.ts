@@ -1,8 +1,8 @@
 /**
  * Refuses values that cannot be set, before anything is written.
  *
- * Values may come from anybody's JSON, so types are checked too. Unknown members pass unread, and so do on v2 those of v1, which runc
- * ignores there.
+ * Values may come from anybody's JSON, so types are checked too. Unknown members pass unread, and
+ * so do on v2 those of v1, which runc ignores there.
  */
 import type { LinuxResources } from '../../oci/index.js';
 import type { CgroupMode } from '../detect.js';
@@ -41,8 +41,8 @@ function rangeText({ min, max, or }: Range): string {
 }
 
 /**
- * Whole numbers of 64 bits. Above 2^53 a double is not exact, but nobody limits anything that finely: such numbers mean "unlimited" in
- * specs made on v1, as its files show 9223372036854771712.
+ * Whole numbers of 64 bits. Above 2^53 a double is not exact, but nobody limits anything that
+ * finely: such numbers mean "unlimited" in specs made on v1, as its files show 9223372036854771712.
  */
 function integer(range: Range = {}): Check {
   const { min = -I64_END, max = I64_END, or } = range;

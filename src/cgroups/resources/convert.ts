@@ -1,4 +1,7 @@
-/** From the values of the OCI spec to what cgroup v2 files and systemd take. One place for each; all pure. */
+/**
+ * From the values of the OCI spec to what cgroup v2 files and systemd take. One place for each; all
+ * pure.
+ */
 import type { MemoryResources } from '../../oci/index.js';
 import { ResourceError } from './errors.js';
 
@@ -14,8 +17,8 @@ export const MAX_SHARES = 262_144;
 const MAX_WEIGHT = 10_000;
 
 /**
- * cpu.shares (2..262144) → cpu.weight (1..10000), on the curve through (2, 1), (1024, 100) and (262144, 10000) that runc 1.3.2 and
- * crun 1.23 use. 0, "not given", stays 0.
+ * cpu.shares (2..262144) → cpu.weight (1..10000), on the curve through (2, 1), (1024, 100) and
+ * (262144, 10000) that runc 1.3.2 and crun 1.23 use. 0, "not given", stays 0.
  */
 export function weightFromShares(shares: number): number {
   if (shares === 0) return 0;
@@ -70,7 +73,9 @@ export function cpuMax(quota = 0, period = 0): string {
   return `${quota > 0 ? quota : 'max'} ${period === 0 ? DEFAULT_PERIOD_USEC : period}`;
 }
 
-/** pids.limit → pids.max. The kernel would let nothing start with 0, so that 0 becomes 1 as in runc. */
+/**
+ * pids.limit → pids.max. The kernel would let nothing start with 0, so that 0 becomes 1 as in runc.
+ */
 export function pidsMax(limit: number): string {
   if (limit < 0) return 'max';
   return decimal(limit === 0 ? 1 : limit);
@@ -80,7 +85,10 @@ const USEC_PER_SEC = 1_000_000n;
 /** systemd stores whole percents of a CPU. */
 const USEC_PER_PERCENT = 10_000n;
 
-/** How much of a second's CPU time a quota is, in µs: systemd's CPUQuotaPerSecUSec. Rounded up to whole percents; undefined without limit. */
+/**
+ * How much of a second's CPU time a quota is, in µs: systemd's CPUQuotaPerSecUSec. Rounded up to
+ * whole percents; undefined without limit.
+ */
 export function cpuQuotaPerSec(quota: number, period = 0): bigint | undefined {
   if (quota <= 0) return undefined;
   const perSec = exactPerSec(quota, period);
@@ -88,7 +96,10 @@ export function cpuQuotaPerSec(quota: number, period = 0): bigint | undefined {
   return excess === 0n ? perSec : perSec - excess + USEC_PER_PERCENT;
 }
 
-/** The quota in µs that systemd makes of this one, so that both who write cpu.max write the same; never less than asked for. */
+/**
+ * The quota in µs that systemd makes of this one, so that both who write cpu.max write the same;
+ * never less than asked for.
+ */
 export function roundedQuota(quota: number, period = 0): number {
   const perSec = cpuQuotaPerSec(quota, period);
   if (perSec === undefined || perSec === exactPerSec(quota, period)) return quota;

@@ -7,9 +7,11 @@ const MAX_BITS = 1 << 16;
 const REGION = /^(\d{1,9})(?:-(\d{1,9})(?::(\d{1,9})\/([1-9]\d{0,8}))?)?$/;
 
 /**
- * A list → its bits as systemd's AllowedCPUs takes them: byte i holds 8i to 8i+7, lowest bit first, without zero bytes at the end.
+ * A list → its bits as systemd's AllowedCPUs takes them: byte i holds 8i to 8i+7, lowest bit first,
+ * without zero bytes at the end.
  *
- * Empty elements and spaces around elements are passed over; "0-31:2/4" (the first 2 of every 4) is what the kernel knows too.
+ * Empty elements and spaces around elements are passed over; "0-31:2/4" (the first 2 of every 4) is
+ * what the kernel knows too.
  * @throws {ResourceError} for anything else
  */
 export function cpuListBits(list: string, field = 'resources.cpu.cpus'): Uint8Array {

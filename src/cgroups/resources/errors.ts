@@ -6,7 +6,9 @@ export class ResourceError extends LaminaError {
   /** The path of the value in the OCI spec: 'resources.memory.swap'. */
   readonly field: string;
 
-  /** @param code InvalidArgument unless the value is only wrong at this moment (FailedPrecondition) */
+  /**
+   * @param code InvalidArgument unless the value is only wrong at this moment (FailedPrecondition)
+   */
   constructor(field: string, detail: string, code: Code = Code.InvalidArgument) {
     super(code, `${field}: ${detail}`, { subject: field });
     this.field = field;
@@ -14,7 +16,8 @@ export class ResourceError extends LaminaError {
 }
 
 /**
- * The group has no such file: its controller is not there, or the kernel lacks the feature. Not NotFound, as the group itself exists.
+ * The group has no such file: its controller is not there, or the kernel lacks the feature. Not
+ * NotFound, as the group itself exists.
  */
 export class LimitUnavailableError extends CgroupFileError {
   override readonly code: Code = Code.FailedPrecondition;
@@ -28,7 +31,10 @@ export class LimitUnavailableError extends CgroupFileError {
   }
 }
 
-/** A set failed, and not everything it had written could be put back. `cause` is what made it fail, undefined if it was undone on request. */
+/**
+ * A set failed, and not everything it had written could be put back. `cause` is what made it fail,
+ * undefined if it was undone on request.
+ */
 export class RestoreError extends LaminaError {
   readonly failures: readonly CgroupFileError[];
 

@@ -1,9 +1,15 @@
-/** What of the OCI `linux.resources` goes where. Tests compare the table with what is written; docs/cgroups.md shows it. */
+/**
+ * What of the OCI `linux.resources` goes where. Tests compare the table with what is written;
+ * docs/cgroups.md shows it.
+ */
 
 export interface ResourceField {
   /** Path in `linux.resources`; `[]` stands for each element, `{}` for each key. */
   readonly field: string;
-  /** The files on cgroup v2; none if it is v1 only and ignored, as runc does. SIZE stands for a page size. */
+  /**
+   * The files on cgroup v2; none if it is v1 only and ignored, as runc does. SIZE stands for a page
+   * size.
+   */
   readonly v2: readonly string[];
   /** The files on cgroup v1. */
   readonly v1: readonly string[];

@@ -25,7 +25,10 @@ export const THROTTLES = [
   'throttleWriteIOPSDevice',
 ] as const;
 
-/** 0 in these fields means "not given", as it does to runc; Docker sends all of them with every update. */
+/**
+ * 0 in these fields means "not given", as it does to runc; Docker sends all of them with every
+ * update.
+ */
 const ZERO_IS_ABSENT: ReadonlySet<string> = new Set([
   'memory.limit',
   'memory.reservation',
@@ -147,8 +150,9 @@ function overlayUnified(
 /**
  * The limits that are in force once `update` is set where `saved` were: what is not given stays.
  *
- * As in runc: `memory.limit` -1 without `swap` takes the limit off swap too, `idle` 1 drops the shares, lists go by device, page size or
- * name, `devices` is replaced as a whole. Unlike in runc nothing is forgotten for not being given.
+ * As in runc: `memory.limit` -1 without `swap` takes the limit off swap too, `idle` 1 drops the
+ * shares, lists go by device, page size or name, `devices` is replaced as a whole. Unlike in runc
+ * nothing is forgotten for not being given.
  */
 export function overlayResources(saved: LinuxResources, update: LinuxResources): LinuxResources {
   const result: LinuxResources = { ...saved };

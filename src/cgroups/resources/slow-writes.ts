@@ -1,13 +1,17 @@
 /**
- * Which writes to a group's files may take long. A lowered memory limit reclaims inside the write, with the container's disk and swap; a
- * list of memory nodes waits for the address spaces of its processes; a throttle waits until a disk's queue is empty. Such a write must
- * not be done on a thread that others need.
+ * Which writes to a group's files may take long. A lowered memory limit reclaims inside the write,
+ * with the container's disk and swap; a list of memory nodes waits for the address spaces of its
+ * processes; a throttle waits until a disk's queue is empty. Such a write must not be done on a
+ * thread that others need.
  *
  * What is known to be quick is listed; everything else may take long.
  */
 import { parseCounterText } from '../parse.js';
 
-/** Files whose writes store a number, or work for a time that no process of the group has an influence on. */
+/**
+ * Files whose writes store a number, or work for a time that no process of the group has an
+ * influence on.
+ */
 const QUICK: readonly RegExp[] = [
   /^pids\.max$/,
   /^cpu\.(shares|weight|weight\.nice|max|max\.burst|idle|uclamp\.\w+|cfs_quota_us|cfs_period_us|cfs_burst_us)$/,
@@ -17,7 +21,10 @@ const QUICK: readonly RegExp[] = [
   /^(hugetlb\.[\w.]+|rdma\.max|misc\.max|devices\.(allow|deny))$/,
 ];
 
-/** Limits that reclaim when less is allowed than is used, each with the file that tells what is used. */
+/**
+ * Limits that reclaim when less is allowed than is used, each with the file that tells what is
+ * used.
+ */
 const RECLAIMING: Readonly<Record<string, string>> = {
   'memory.max': 'memory.current',
   'memory.limit_in_bytes': 'memory.usage_in_bytes',
@@ -33,8 +40,8 @@ function bytesOf(text: string | undefined): bigint | undefined {
 }
 
 /**
- * Whether writing `data` to `file` may take long. A memory limit that is not lowered, and above what is used, reclaims nothing: the limit
- * in force keeps the group from using more in between.
+ * Whether writing `data` to `file` may take long. A memory limit that is not lowered, and above
+ * what is used, reclaims nothing: the limit in force keeps the group from using more in between.
  * @param file its bare name
  * @param read what a file of the same group shows; undefined if it cannot be read
  */

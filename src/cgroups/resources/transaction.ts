@@ -13,7 +13,10 @@ import { LimitUnavailableError, RestoreError } from './errors.js';
 import { restoringWrites } from './restore.js';
 import { mayTakeLong } from './slow-writes.js';
 
-/** Access to interface files by path; all throw CgroupFileError. Tests bring their own to provoke faults. */
+/**
+ * Access to interface files by path; all throw CgroupFileError. Tests bring their own to provoke
+ * faults.
+ */
 export interface CgroupIo {
   read(path: string): string;
   /** One write(2). */
@@ -105,7 +108,10 @@ export class Transaction {
     });
   }
 
-  /** Writes a file whose content does not tell what was written, with what undoes it. @throws {CgroupFileError} */
+  /**
+   * Writes a file whose content does not tell what was written, with what undoes it.
+   * @throws {CgroupFileError}
+   */
   async writeWith(
     file: string,
     data: string,
@@ -115,7 +121,10 @@ export class Transaction {
     this.#undo.push(() => undo((other, line) => writeLimit(this.#io, this.#path(other, line), line)));
   }
 
-  /** Writes a file; false if it was refused with one of these errnos. @throws {CgroupFileError} for others */
+  /**
+   * Writes a file; false if it was refused with one of these errnos.
+   * @throws {CgroupFileError} for others
+   */
   async tryWrite(file: string, data: string, ...errnos: string[]): Promise<boolean> {
     try {
       await this.write(file, data);
@@ -132,7 +141,10 @@ export class Transaction {
     return dir === undefined ? undefined : this.#snapshot(`${dir}/${file}`)?.content;
   }
 
-  /** Runs the writes; puts everything back if one fails. @throws {CgroupFileError} {RestoreError} if that fails too */
+  /**
+   * Runs the writes; puts everything back if one fails.
+   * @throws {CgroupFileError} {RestoreError} if that fails too
+   */
   async run(writes: () => Promise<void>): Promise<void> {
     try {
       await writes();
@@ -143,7 +155,10 @@ export class Transaction {
     }
   }
 
-  /** Puts everything back, last write first; a second call does nothing. @throws {RestoreError} with what could not be */
+  /**
+   * Puts everything back, last write first; a second call does nothing.
+   * @throws {RestoreError} with what could not be
+   */
   async undo(): Promise<void> {
     const failures = await this.#rollback();
     if (failures.length > 0) throw new RestoreError(failures);
@@ -157,7 +172,10 @@ export class Transaction {
     throw new LimitUnavailableError(controller, file, detail, undefined, data);
   }
 
-  /** The content, undefined for files that cannot be read: missing ones, and those that are only for writing. */
+  /**
+   * The content, undefined for files that cannot be read: missing ones, and those that are only for
+   * writing.
+   */
   #snapshot(path: string): Snapshot | undefined {
     try {
       return { path, content: this.#io.read(path) };

@@ -2,8 +2,8 @@
 import type { Transaction } from './transaction.js';
 
 /**
- * The order of files that depend on each other; a controller stands for its other files. What is not named comes at the end, the
- * group's own files (cgroup.freeze) after everything.
+ * The order of files that depend on each other; a controller stands for its other files. What is
+ * not named comes at the end, the group's own files (cgroup.freeze) after everything.
  */
 const ORDER = [
   'pids',
@@ -45,7 +45,10 @@ function linesOf(value: string): string[] {
   return lines.length === 0 ? [value] : lines;
 }
 
-/** Writes every file of the map, line by line: a write of several lines is not understood by all files. */
+/**
+ * Writes every file of the map, line by line: a write of several lines is not understood by all
+ * files.
+ */
 export async function writeUnified(files: Transaction, unified: Readonly<Record<string, string>>): Promise<void> {
   const burst = unified['cpu.max'] === undefined ? undefined : unified['cpu.max.burst'];
   for (const file of unifiedOrder(unified)) {

@@ -1,4 +1,7 @@
-/** The device rules of v1: lines for devices.allow and devices.deny (Documentation/admin-guide/cgroup-v1/devices.rst). */
+/**
+ * The device rules of v1: lines for devices.allow and devices.deny
+ * (Documentation/admin-guide/cgroup-v1/devices.rst).
+ */
 import type { DeviceRule } from '../../oci/index.js';
 import type { Transaction } from './transaction.js';
 
@@ -21,8 +24,9 @@ function subtract(access: string, without = ''): string {
 }
 
 /**
- * Writes the rules in their order. Undone by the difference of what devices.list shows, so that nothing allowed before and after is
- * denied in between; exceptions to "all allowed" are not shown there, and are not restored.
+ * Writes the rules in their order. Undone by the difference of what devices.list shows, so that
+ * nothing allowed before and after is denied in between; exceptions to "all allowed" are not shown
+ * there, and are not restored.
  */
 export async function writeDeviceRules(files: Transaction, rules: readonly DeviceRule[]): Promise<void> {
   for (const rule of rules) {

@@ -20,8 +20,8 @@ const LIMIT = 'memory.limit_in_bytes';
 const MEMSW = 'memory.memsw.limit_in_bytes';
 
 /**
- * The limit may never be above that of memory and swap together, not even between two writes: what grows is raised from the outside in,
- * what shrinks is lowered from the inside out.
+ * The limit may never be above that of memory and swap together, not even between two writes: what
+ * grows is raised from the outside in, what shrinks is lowered from the inside out.
  */
 async function setLimits(files: Transaction, update: MemoryResources, inForce: MemoryResources): Promise<void> {
   const limit = isGiven('memory.limit', update.limit) ? update.limit : undefined;
@@ -76,8 +76,8 @@ async function setMemory(
 }
 
 /**
- * Writes files whose values limit each other, each allowed against the other's new value, but maybe not against the one in force:
- * those that are refused as invalid are written again after `last`.
+ * Writes files whose values limit each other, each allowed against the other's new value, but maybe
+ * not against the one in force: those that are refused as invalid are written again after `last`.
  */
 async function writeAround(
   files: Transaction,
@@ -155,7 +155,9 @@ function withoutZeroQuota(update: LinuxResources): LinuxResources {
 }
 
 export interface SetV1Options {
-  /** Write `devices` too, to devices.allow and devices.deny; default false, as in an update by runc. */
+  /**
+   * Write `devices` too, to devices.allow and devices.deny; default false, as in an update by runc.
+   */
   readonly devices?: boolean;
   readonly io?: CgroupIo;
 }
@@ -164,8 +166,10 @@ export interface SetV1Options {
  * `setV2` for v1: same checks, same promise that a failure leaves nothing changed.
  * @param dirs controller → the group's directory in its hierarchy
  * @throws {ResourceError} before anything is written
- * @throws {CgroupFileError} with the file, the value and the kernel's errno; EBUSY: a memory limit is below what cannot be reclaimed
- * @throws {LimitUnavailableError} if the group has no directory with the controller, or the kernel no such file
+ * @throws {CgroupFileError} with the file, the value and the kernel's errno; EBUSY: a memory limit
+ *   is below what cannot be reclaimed
+ * @throws {LimitUnavailableError} if the group has no directory with the controller, or the kernel
+ *   no such file
  * @throws {CgroupNotFoundError} if the group is not there
  * @throws {RestoreError} if after a failure not everything could be put back
  */

@@ -39,8 +39,9 @@ async function setSwap(files: Transaction, inForce: MemoryResources): Promise<vo
 }
 
 /**
- * Refuses a memory limit that is below what the group uses now, if `checkBeforeUpdate` asks for that: the kernel would reclaim, then
- * kill. Best effort: without memory.current there is no check. To be called before systemd is told of the limit.
+ * Refuses a memory limit that is below what the group uses now, if `checkBeforeUpdate` asks for
+ * that: the kernel would reclaim, then kill. Best effort: without memory.current there is no check.
+ * To be called before systemd is told of the limit.
  * @param update,saved as for setV2
  * @throws {ResourceError} FailedPrecondition
  */
@@ -108,12 +109,14 @@ async function setQuota(files: Transaction, max: string): Promise<void> {
 }
 
 /**
- * Lays limits over those in force and writes what that changes, in the order in which the kernel takes it; `unified` comes last. If a
- * write fails, everything written is put back. `devices` is not looked at: on v2 it is a BPF program.
+ * Lays limits over those in force and writes what that changes, in the order in which the kernel
+ * takes it; `unified` comes last. If a write fails, everything written is put back. `devices` is
+ * not looked at: on v2 it is a BPF program.
  * @param dir the group's directory
  * @param saved the limits in force
  * @throws {ResourceError} before anything is written
- * @throws {CgroupFileError} with the file, the value and the kernel's errno; LimitUnavailableError if there is no such file
+ * @throws {CgroupFileError} with the file, the value and the kernel's errno; LimitUnavailableError
+ *   if there is no such file
  * @throws {CgroupNotFoundError} if the group is not there
  * @throws {RestoreError} if after a failure not everything could be put back
  */

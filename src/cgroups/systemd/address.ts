@@ -1,4 +1,7 @@
-/** Where systemd is to be reached: the system bus, a user's bus, or the manager's own socket where there is no bus. */
+/**
+ * Where systemd is to be reached: the system bus, a user's bus, or the manager's own socket where
+ * there is no bus.
+ */
 import { Code, LaminaError } from '../../base/index.js';
 
 /** Which systemd: the machine's, or the calling user's. */
@@ -21,7 +24,8 @@ const SYSTEM_BUS = '/run/dbus/system_bus_socket';
 const SYSTEM_PRIVATE = '/run/systemd/private';
 
 /**
- * Parses the unix sockets out of a D-Bus address list, "unix:path=/a;unix:abstract=b,guid=…". Other transports are passed over.
+ * Parses the unix sockets out of a D-Bus address list, "unix:path=/a;unix:abstract=b,guid=…". Other
+ * transports are passed over.
  * @see https://dbus.freedesktop.org/doc/dbus-specification.html#addresses
  */
 export function parseBusAddresses(text: string): string[] {

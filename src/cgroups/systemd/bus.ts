@@ -1,9 +1,11 @@
 /**
- * The seam to the D-Bus library: the one place that knows @particle/dbus-next, loaded when a bus is first used.
+ * The seam to the D-Bus library: the one place that knows @particle/dbus-next, loaded when a bus is
+ * first used.
  *
- * Only its marshalling is taken. Its connection cannot do what is needed here: it greets every peer as a message bus, which systemd's private
- * socket is not; it authenticates by the uid that this process sees, which is the wrong one in a user namespace; it has no deadlines; and an
- * ill-formed message makes it throw out of an event handler, which would end the process.
+ * Only its marshalling is taken. Its connection cannot do what is needed here: it greets every peer
+ * as a message bus, which systemd's private socket is not; it authenticates by the uid that this
+ * process sees, which is the wrong one in a user namespace; it has no deadlines; and an ill-formed
+ * message makes it throw out of an event handler, which would end the process.
  */
 import { Code, LaminaError, messageOf } from '../../base/index.js';
 
@@ -52,7 +54,10 @@ export interface BusMessage {
 export interface BusCodec {
   /** @throws {LaminaError} InvalidArgument if the body does not fit its signature */
   encode(call: BusCall, serial: number): Buffer;
-  /** A function that takes the bytes of a connection as they come; it throws DataLoss at what is no D-Bus message. */
+  /**
+   * A function that takes the bytes of a connection as they come; it throws DataLoss at what is no
+   * D-Bus message.
+   */
   decoder(onMessage: (message: BusMessage) => void): (chunk: Buffer) => void;
 }
 
@@ -66,7 +71,10 @@ function isHeader(bytes: Buffer): boolean {
   return (endian === 'l' || endian === 'B') && bytes[3] === PROTOCOL_VERSION;
 }
 
-/** What the library's parser reads from. It asks for a header, then for the rest of that message, and so on. */
+/**
+ * What the library's parser reads from. It asks for a header, then for the rest of that message,
+ * and so on.
+ */
 class ByteSource {
   #bytes: Buffer = Buffer.alloc(0);
   #isHeaderNext = true;

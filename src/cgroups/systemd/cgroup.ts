@@ -1,4 +1,7 @@
-/** A scope or slice of systemd as a cgroup: the group's files as ever, and systemd told of what it would undo. */
+/**
+ * A scope or slice of systemd as a cgroup: the group's files as ever, and systemd told of what it
+ * would undo.
+ */
 import { existsSync, readFileSync } from 'node:fs';
 import { Code, codeOf, fsPath, isErrno, LaminaError, messageOf } from '../../base/index.js';
 import type { LinuxResources } from '../../oci/index.js';
@@ -21,7 +24,10 @@ import type { Placeholder } from './placeholder.js';
 import { asSystemdHolds, HELD_FILES, unitProperties } from './properties.js';
 
 const DESTROY_TIMEOUT_MS = 10_000;
-/** For what is undone: a systemd that does not answer has what it is told in its queue, so little is gained by waiting. */
+/**
+ * For what is undone: a systemd that does not answer has what it is told in its queue, so little is
+ * gained by waiting.
+ */
 export const UNDO_TIMEOUT_MS = 5_000;
 
 export interface SystemdCgroupOptions {
@@ -41,7 +47,10 @@ interface UnitOptions {
   readonly placeholder?: Placeholder | undefined;
 }
 
-/** The bus of this user's systemd. Root of a user namespace that a user has made for itself is still that user. */
+/**
+ * The bus of this user's systemd. Root of a user namespace that a user has made for itself is still
+ * that user.
+ */
 export function defaultBus(): BusKind {
   if (process.geteuid?.() !== 0) return 'user';
   const { DBUS_SESSION_BUS_ADDRESS: session, XDG_RUNTIME_DIR: runtimeDir } = process.env;
@@ -161,7 +170,10 @@ export class SystemdCgroup implements Cgroup {
     this.close();
   }
 
-  /** systemd moves the process, which it may do where this process may not; where it refuses, it is done here. */
+  /**
+   * systemd moves the process, which it may do where this process may not; where it refuses, it is
+   * done here.
+   */
   async apply(pid: number): Promise<void> {
     assertPid(pid);
     if (!this.exists()) throw new CgroupNotFoundError(this.path);
@@ -176,12 +188,16 @@ export class SystemdCgroup implements Cgroup {
     await placeholder?.end();
   }
 
-  /** Tells systemd, then writes the files: systemd may write all files of the unit when it is told of one. */
+  /**
+   * Tells systemd, then writes the files: systemd may write all files of the unit when it is told
+   * of one.
+   */
   async set(update: LinuxResources): Promise<void> {
     if (!this.exists()) throw new CgroupNotFoundError(this.path);
     const saved = this.#inner.resources;
     checkResources(update, saved, this.mode);
-    // Before systemd is told, which sets a limit at once: the kernel would kill, and the scope be gone.
+    // Before systemd is told, which sets a limit at once: the kernel would kill, and the scope be
+    // gone.
     checkMemoryUsage(this.#inner.dir, saved, update);
     const held = asSystemdHolds(saved, update);
     const properties = await this.#properties(saved, held);
@@ -194,7 +210,10 @@ export class SystemdCgroup implements Cgroup {
     }
   }
 
-  /** Tells systemd of the weight that was written when the group was made; which it is depends on the group's files. */
+  /**
+   * Tells systemd of the weight that was written when the group was made; which it is depends on
+   * the group's files.
+   */
   async tellIoWeight(): Promise<void> {
     const { blockIO, unified } = this.#inner.resources;
     const properties = await this.#properties({}, { ...(blockIO && { blockIO }), ...(unified && { unified }) });

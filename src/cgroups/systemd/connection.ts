@@ -1,5 +1,6 @@
 /**
- * One connection to a message bus or to systemd itself: authentication, replies matched to calls, signals, a deadline for everything.
+ * One connection to a message bus or to systemd itself: authentication, replies matched to calls,
+ * signals, a deadline for everything.
  *
  * It keeps the process alive only while an answer is awaited, and without one it has no timer.
  */
@@ -25,7 +26,10 @@ export function remainingMs(deadline: Deadline): number {
   return Math.max(0, Math.ceil(deadline.at - performance.now()));
 }
 
-/** A peer with a full backlog says EAGAIN; it is asked again after 100 ms, and each time after twice as long. */
+/**
+ * A peer with a full backlog says EAGAIN; it is asked again after 100 ms, and each time after twice
+ * as long.
+ */
 const CONNECT_ATTEMPTS = 8;
 const FIRST_DELAY_MS = 100;
 /** So that many clients of a busy bus do not all come back at once. */
@@ -51,7 +55,8 @@ export class BusConnection {
   readonly #codec: BusCodec;
   #serial = 0;
   #lost: ConnectionLostError | undefined;
-  // Serial → the call that waits for its reply; removed by the reply, the deadline, or the end of the connection.
+  // Serial → the call that waits for its reply; removed by the reply, the deadline, or the end of
+  // the connection.
   readonly #pending = new Map<number, Pending>();
   readonly #signalListeners = new Set<(message: BusMessage) => void>();
   readonly #lossListeners = new Set<(error: ConnectionLostError) => void>();
@@ -249,9 +254,10 @@ function timeoutError(what: string, path: string, deadline: Deadline): LaminaErr
 }
 
 /**
- * Authenticates as whom the kernel says this process is: EXTERNAL without a name, so that a process in a user namespace need not find out
- * its uid outside. All in one write: systemd does not look at a message that it has read together with BEGIN until more bytes come, so
- * BEGIN must be behind us when the first message goes out.
+ * Authenticates as whom the kernel says this process is: EXTERNAL without a name, so that a process
+ * in a user namespace need not find out its uid outside. All in one write: systemd does not look at
+ * a message that it has read together with BEGIN until more bytes come, so BEGIN must be behind us
+ * when the first message goes out.
  * @returns what came after the last line
  */
 async function authenticate(socket: Socket, path: string, deadline: Deadline): Promise<Buffer> {

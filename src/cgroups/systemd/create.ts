@@ -34,12 +34,15 @@ interface Making extends SystemdPath {
 }
 
 /**
- * Makes a scope, or a slice, which may be there already, with its limits. When a step fails, the unit is stopped, and its processes are put
- * back to where they were, as far as this process may do that.
+ * Makes a scope, or a slice, which may be there already, with its limits. When a step fails, the
+ * unit is stopped, and its processes are put back to where they were, as far as this process may do
+ * that.
  *
- * A scope needs a process from the first: without `options.pid` a waiting one holds it until `apply`.
+ * A scope needs a process from the first: without `options.pid` a waiting one holds it until
+ * `apply`.
  * @throws {ResourceError, LaminaError} InvalidArgument before anything is done
- * @throws {SystemdError} AlreadyExists: there is such a unit; DeadlineExceeded; what systemd refuses
+ * @throws {SystemdError} AlreadyExists: there is such a unit; DeadlineExceeded; what systemd
+ *   refuses
  */
 export async function createSystemdCgroup(options: CreateOptions, open: OpenGroup): Promise<SystemdCgroup> {
   const { resources = {}, pid, systemd = {} } = options;
@@ -67,8 +70,9 @@ async function make(making: Making, open: OpenGroup): Promise<SystemdCgroup> {
 }
 
 /**
- * Refuses a scope that is there. systemd would, too; but when it does not answer a start in time, what is undone then must not be
- * somebody else's unit. One that has failed is put away by the start.
+ * Refuses a scope that is there. systemd would, too; but when it does not answer a start in time,
+ * what is undone then must not be somebody else's unit. One that has failed is put away by the
+ * start.
  */
 async function assertFree(manager: SystemdManager, unit: string): Promise<void> {
   if (unitKind(unit) === 'slice') return;
@@ -81,7 +85,10 @@ async function assertFree(manager: SystemdManager, unit: string): Promise<void> 
   });
 }
 
-/** The properties the unit begins with. IOWeight comes later: what it is depends on a file of the group. */
+/**
+ * The properties the unit begins with. IOWeight comes later: what it is depends on a file of the
+ * group.
+ */
 function propertiesOf({ slice, unit, options, version, resources }: Making, pids: readonly number[]): UnitProperty[] {
   const { systemd = {}, devices = 'apply' } = options;
   const kind = unitKind(unit);

@@ -1,4 +1,7 @@
-/** The parts of @particle/dbus-next that bus.ts loads; its own types describe the package's main entry only. */
+/**
+ * The parts of @particle/dbus-next that bus.ts loads; its own types describe the package's main
+ * entry only.
+ */
 
 declare module '@particle/dbus-next/lib/message.js' {
   interface Source {

@@ -18,9 +18,10 @@ function deviceName({ type, major, minor }: DeviceException): string | undefined
 /**
  * The properties of a policy; none if there is no policy, or systemd is too old to be told.
  *
- * All programs of a group must agree to an access, systemd's and the one this library attaches. So what systemd cannot say, a policy that
- * forbids single devices or one minor number of all majors, is left to this library's program alone ("auto"): said half, systemd would
- * forbid what is allowed.
+ * All programs of a group must agree to an access, systemd's and the one this library attaches. So
+ * what systemd cannot say, a policy that forbids single devices or one minor number of all majors,
+ * is left to this library's program alone ("auto"): said half, systemd would forbid what is
+ * allowed.
  */
 export function deviceProperties(options: {
   readonly version: number;
@@ -29,7 +30,8 @@ export function deviceProperties(options: {
   const { version, devices } = options;
   if (devices === undefined || version < SINCE_NUMBERS) return [];
   const names = devices.allowByDefault ? [] : devices.exceptions.map(deviceName);
-  // The list is cleared first: set after the policy, systemd 230 and later would report that a daemon-reload is needed for ever.
+  // The list is cleared first: set after the policy, systemd 230 and later would report that a
+  // daemon-reload is needed for ever.
   const clear: UnitProperty = { name: 'DeviceAllow', signature: 'a(ss)', value: [] };
   if (devices.allowByDefault || names.includes(undefined)) {
     return [clear, { name: 'DevicePolicy', signature: 's', value: 'auto' }];

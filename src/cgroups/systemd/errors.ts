@@ -1,7 +1,10 @@
 /** What goes wrong between here and systemd. */
 import { Code, LaminaError } from '../../base/index.js';
 
-/** Names of D-Bus errors, as systemd and the buses send them, and what they mean; systemd's own errno errors end in the errno's name. */
+/**
+ * Names of D-Bus errors, as systemd and the buses send them, and what they mean; systemd's own
+ * errno errors end in the errno's name.
+ */
 const CODES: Readonly<Record<string, Code>> = {
   'org.freedesktop.systemd1.UnitExists': Code.AlreadyExists,
   'org.freedesktop.systemd1.NoSuchUnit': Code.NotFound,
@@ -37,12 +40,18 @@ export interface SystemdErrorOptions {
   readonly method: string;
   /** The D-Bus error's name, when systemd answered with one. */
   readonly errorName?: string;
-  /** A job's result, when that is what went wrong: "canceled", "timeout", "failed", "dependency", "skipped". */
+  /**
+   * A job's result, when that is what went wrong: "canceled", "timeout", "failed", "dependency",
+   * "skipped".
+   */
   readonly result?: string;
   readonly cause?: unknown;
 }
 
-/** systemd refused a call, did not answer in time, or a job of it did not end well. `subject` is the unit, else the method. */
+/**
+ * systemd refused a call, did not answer in time, or a job of it did not end well. `subject` is the
+ * unit, else the method.
+ */
 export class SystemdError extends LaminaError {
   readonly unit: string | undefined;
   readonly method: string;

@@ -1,6 +1,7 @@
 /**
- * GVariant's text format (https://docs.gtk.org/glib/gvariant-text-format.html), as far as properties of units need it: the annotation
- * `org.systemd.property.NAME` of a container carries such text.
+ * GVariant's text format (https://docs.gtk.org/glib/gvariant-text-format.html), as far as
+ * properties of units need it: the annotation `org.systemd.property.NAME` of a container carries
+ * such text.
  */
 import { Code, LaminaError } from '../../base/index.js';
 import type { BusValue } from './bus.js';
@@ -192,8 +193,10 @@ function unquote(token: string): string {
 }
 
 /**
- * A unit's property, given as text. A name that ends in "Sec" is taken as systemd's own files do: in seconds, for the property "…USec".
- * @throws {LaminaError} InvalidArgument: the name is no property's (letters, three at least), or the text is not understood
+ * A unit's property, given as text. A name that ends in "Sec" is taken as systemd's own files do:
+ * in seconds, for the property "…USec".
+ * @throws {LaminaError} InvalidArgument: the name is no property's (letters, three at least), or
+ *   the text is not understood
  */
 export function textProperty(name: string, text: string): UnitProperty {
   if (!/^[A-Za-z]{3,}$/.test(name)) {

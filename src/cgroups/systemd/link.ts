@@ -1,4 +1,6 @@
-/** The connection to systemd that several share: made when first needed, and again when it was lost. */
+/**
+ * The connection to systemd that several share: made when first needed, and again when it was lost.
+ */
 import { apart, Code, codeOf, LaminaError } from '../../base/index.js';
 import { type AddressEnvironment, type BusAddress, type BusKind, busAddresses } from './address.js';
 import { BusConnection, type Deadline } from './connection.js';

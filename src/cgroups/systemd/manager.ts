@@ -1,6 +1,7 @@
 /**
- * systemd's manager as this library uses it (org.freedesktop.systemd1(5)): typed calls with deadlines, jobs awaited to their end, and a
- * connection that is made when first needed, made again when it was lost, and never keeps the process alive.
+ * systemd's manager as this library uses it (org.freedesktop.systemd1(5)): typed calls with
+ * deadlines, jobs awaited to their end, and a connection that is made when first needed, made again
+ * when it was lost, and never keeps the process alive.
  */
 import { Code, codeOf, createDeferred } from '../../base/index.js';
 import type { AddressEnvironment, BusKind } from './address.js';
@@ -40,7 +41,10 @@ const JOB_REMOVED = `type='signal',sender='${SERVICE}',path='${MANAGER_PATH}',in
 
 const INTERFACE: Readonly<Record<UnitKind, string>> = { scope: `${SERVICE}.Scope`, slice: `${SERVICE}.Slice` };
 
-/** Parses the manager's Version: "262.1-1", "v245.4-1.fc32". 0, older than anything, if there is no number in front. */
+/**
+ * Parses the manager's Version: "262.1-1", "v245.4-1.fc32". 0, older than anything, if there is no
+ * number in front.
+ */
 export function parseVersion(text: string): number {
   return Number(/^v?(\d{1,6})/.exec(text)?.[1] ?? 0);
 }
@@ -69,7 +73,10 @@ class JobWatch implements Disposable {
     ];
   }
 
-  /** Asks the bus for the signals; systemd itself sends them unasked. The bus keeps the order of what it is sent, so nobody need wait. */
+  /**
+   * Asks the bus for the signals; systemd itself sends them unasked. The bus keeps the order of
+   * what it is sent, so nobody need wait.
+   */
   async subscribe(deadline: Deadline): Promise<void> {
     if (!this.#connection.isPrivate) await this.#connection.callBus('AddMatch', deadline, JOB_REMOVED);
   }
@@ -134,7 +141,10 @@ export class SystemdManager {
     });
   }
 
-  /** The cgroup this systemd has: "" for the machine's, "/user.slice/user-1000.slice/user@1000.service" for a user's. */
+  /**
+   * The cgroup this systemd has: "" for the machine's,
+   * "/user.slice/user-1000.slice/user@1000.service" for a user's.
+   */
   async controlGroup(): Promise<string> {
     const deadline = this.#deadline();
     return await this.#link.run(deadline, async (connection) =>
@@ -145,9 +155,11 @@ export class SystemdManager {
   /**
    * Starts a transient unit and waits until its job is done.
    *
-   * A unit of that name that has failed before is put away and the start repeated once. A slice that exists is only started.
+   * A unit of that name that has failed before is put away and the start repeated once. A slice
+   * that exists is only started.
    * @returns whether the unit was made by this call
-   * @throws {SystemdError} AlreadyExists; DeadlineExceeded; with `result` if the job did not end well, the unit then being reset
+   * @throws {SystemdError} AlreadyExists; DeadlineExceeded; with `result` if the job did not end
+   *   well, the unit then being reset
    */
   async startTransientUnit(
     unit: string,
@@ -185,7 +197,11 @@ export class SystemdManager {
     }
   }
 
-  /** Makes systemd forget that a unit has failed, and with that the unit. One that is not there is no error. @throws {SystemdError} */
+  /**
+   * Makes systemd forget that a unit has failed, and with that the unit. One that is not there is
+   * no error.
+   * @throws {SystemdError}
+   */
   async resetFailedUnit(unit: string, options: CallOptions = {}): Promise<void> {
     try {
       await this.#call({ method: 'ResetFailedUnit', signature: 's', body: [unit], unit }, this.#deadline(options));
@@ -200,13 +216,19 @@ export class SystemdManager {
     await this.#call({ method: 'SetUnitProperties', signature: 'sba(sv)', body, unit }, this.#deadline(options));
   }
 
-  /** Moves processes into a unit's group, or into the group `below` it ("/sub"). @throws {SystemdError} NotFound: no such unit or process */
+  /**
+   * Moves processes into a unit's group, or into the group `below` it ("/sub").
+   * @throws {SystemdError} NotFound: no such unit or process
+   */
   async attachProcessesToUnit(unit: string, pids: readonly number[], below = '/'): Promise<void> {
     const call = { method: 'AttachProcessesToUnit', signature: 'ssau', body: [unit, below, pids], unit };
     await this.#call(call, this.#deadline());
   }
 
-  /** The values of properties of a scope or slice, as they are now. @throws {SystemdError} InvalidArgument: this systemd has no such property */
+  /**
+   * The values of properties of a scope or slice, as they are now.
+   * @throws {SystemdError} InvalidArgument: this systemd has no such property
+   */
   async unitProperties(unit: string, names: readonly string[]): Promise<Map<string, unknown>> {
     return await this.#read(unit, INTERFACE[unitKind(unit)], names);
   }

@@ -1,6 +1,7 @@
 /**
- * Names of systemd units and the cgroup paths they stand for: `slice:prefix:name` as runc reads it, the hierarchy that dashes in a slice's
- * name mean (systemd.slice(5)), and what systemd makes of a name that cannot be a directory in cgroupfs.
+ * Names of systemd units and the cgroup paths they stand for: `slice:prefix:name` as runc reads it,
+ * the hierarchy that dashes in a slice's name mean (systemd.slice(5)), and what systemd makes of a
+ * name that cannot be a directory in cgroupfs.
  */
 import { posix } from 'node:path';
 import { Code, LaminaError, pathToBytes } from '../../base/index.js';
@@ -21,10 +22,16 @@ export const DEFAULT_SLICE = { system: 'system.slice', user: 'user.slice' } as c
 const SLICE_SUFFIX = '.slice';
 /** systemd.unit(5): "may not exceed 255 characters". */
 const MAX_UNIT_NAME = 255;
-/** A backslash is there for the escapes themselves. "@" would make an instance of a template, which scopes and slices do not have. */
+/**
+ * A backslash is there for the escapes themselves. "@" would make an instance of a template, which
+ * scopes and slices do not have.
+ */
 const INVALID_CHARACTER = /[^A-Za-z0-9:\-_.\\]/u;
 const UNIT_TYPE = /\.(?:service|socket|target|device|mount|automount|swap|timer|path|slice|scope)$/;
-/** Names that cgroupfs uses for its own files; a unit's directory of such a name is given a "_" in front by systemd. */
+/**
+ * Names that cgroupfs uses for its own files; a unit's directory of such a name is given a "_" in
+ * front by systemd.
+ */
 const RESERVED_DIRECTORY =
   /^(?:[_.]|cgroup\.|(?:cpu|cpuacct|cpuset|io|blkio|memory|devices|pids|bpf-[a-z-]+)\.|(?:notify_on_release|release_agent|tasks)$)/;
 
@@ -38,9 +45,11 @@ function escapeCharacter(character: string): string {
 }
 
 /**
- * Makes a valid unit name of any text, by writing every byte it cannot have as `\xNN`, as systemd-escape(1) does. A name that is valid stays
- * as it is, dashes included: runc's units keep their names.
- * @throws {LaminaError} InvalidArgument if it is longer than 255 bytes then, has no suffix of a unit's type, or nothing before it
+ * Makes a valid unit name of any text, by writing every byte it cannot have as `\xNN`, as
+ * systemd-escape(1) does. A name that is valid stays as it is, dashes included: runc's units keep
+ * their names.
+ * @throws {LaminaError} InvalidArgument if it is longer than 255 bytes then, has no suffix of a
+ *   unit's type, or nothing before it
  */
 export function escapeUnitName(name: string): string {
   const stem = name.replace(UNIT_TYPE, '');
@@ -59,14 +68,19 @@ export function unitKind(unit: string): UnitKind {
   throw nameError('neither a scope nor a slice:', unit);
 }
 
-/** The directory systemd makes for a unit: its name, with "_" in front where cgroupfs would take it for one of its files. */
+/**
+ * The directory systemd makes for a unit: its name, with "_" in front where cgroupfs would take it
+ * for one of its files.
+ */
 function unitDirectory(unit: string): string {
   return RESERVED_DIRECTORY.test(unit) ? `_${unit}` : unit;
 }
 
 /**
- * The cgroup path of a slice: `a-b-c.slice` is `/a.slice/a-b.slice/a-b-c.slice`, and `-.slice` the root.
- * @throws {LaminaError} InvalidArgument: no ".slice" at the end, nothing before it, a "/", or an empty part ("a--b", "-a", "a-")
+ * The cgroup path of a slice: `a-b-c.slice` is `/a.slice/a-b.slice/a-b-c.slice`, and `-.slice` the
+ * root.
+ * @throws {LaminaError} InvalidArgument: no ".slice" at the end, nothing before it, a "/", or an
+ *   empty part ("a--b", "-a", "a-")
  */
 export function expandSlice(slice: string): string {
   const name = slice.endsWith(SLICE_SUFFIX) ? slice.slice(0, -SLICE_SUFFIX.length) : '';
@@ -77,8 +91,9 @@ export function expandSlice(slice: string): string {
 }
 
 /**
- * Parses `slice:prefix:name`, exactly three parts. The unit is `prefix-name.scope`, or, when the name ends in ".slice", that slice. An empty
- * slice stands for `defaultSlice`. What a unit name cannot have is escaped.
+ * Parses `slice:prefix:name`, exactly three parts. The unit is `prefix-name.scope`, or, when the
+ * name ends in ".slice", that slice. An empty slice stands for `defaultSlice`. What a unit name
+ * cannot have is escaped.
  * @throws {LaminaError} InvalidArgument
  */
 export function parseSystemdPath(path: string, defaultSlice: string = DEFAULT_SLICE.system): SystemdPath {
@@ -102,7 +117,8 @@ function escapeSlice(slice: string): string {
 }
 
 /**
- * The cgroup path that systemd gives a unit, below its own root; the unit's ControlGroup property is the authority where there is one.
+ * The cgroup path that systemd gives a unit, below its own root; the unit's ControlGroup property
+ * is the authority where there is one.
  * @throws {LaminaError} InvalidArgument
  */
 export function unitPath({ slice, unit }: SystemdPath): string {
@@ -118,8 +134,8 @@ export interface UnitOfPath extends SystemdPath {
 }
 
 /**
- * The unit a cgroup belongs to: the first component after the slices, or the last slice. Undefined for a path that is no unit's, such as
- * "/default/web" or the root.
+ * The unit a cgroup belongs to: the first component after the slices, or the last slice. Undefined
+ * for a path that is no unit's, such as "/default/web" or the root.
  */
 export function unitFromCgroupPath(path: string): UnitOfPath | undefined {
   const names = path
@@ -151,7 +167,10 @@ export function unitFromCgroupPath(path: string): UnitOfPath | undefined {
   };
 }
 
-/** The D-Bus object of a unit: every byte but letters and digits, and a digit in front, becomes `_NN`. */
+/**
+ * The D-Bus object of a unit: every byte but letters and digits, and a digit in front, becomes
+ * `_NN`.
+ */
 export function unitObjectPath(unit: string): string {
   const bytes = [...pathToBytes(unit)];
   const escaped = bytes.map((byte, at) => {

@@ -1,5 +1,6 @@
 /**
- * The process that holds a scope which is made without one: systemd starts no scope without a process and ends it with its last.
+ * The process that holds a scope which is made without one: systemd starts no scope without a
+ * process and ends it with its last.
  *
  * It waits for the end of its input, so it goes with this process, and the scope with it.
  */

@@ -1,11 +1,13 @@
 /**
  * From the OCI `linux.resources` to properties of a unit (systemd.resource-control(5)).
  *
- * Whatever systemd knows a property for it writes to the group again, at every daemon-reload and often when another property is set. So it
- * is told of everything it would undo, and of nothing else:
- * - rates per device (io.max) and weights per device: it writes only devices it was told of, and so leaves these alone;
- * - cpu.max.burst, memory.swap.high, hugetlb, rdma, misc, io.latency: it has no property for them (as of 262).
- * The files are written besides, by the library itself.
+ * Whatever systemd knows a property for it writes to the group again, at every daemon-reload and
+ * often when another property is set. So it is told of everything it would undo, and of nothing
+ * else:
+ * - rates per device (io.max) and weights per device: it writes only devices it was told of, and so
+ *   leaves these alone;
+ * - cpu.max.burst, memory.swap.high, hugetlb, rdma, misc, io.latency: it has no property for them
+ * (as of 262). The files are written besides, by the library itself.
  */
 import type { BlockIoResources, CpuResources, LinuxResources, MemoryResources } from '../../oci/index.js';
 import type { DevicePolicy } from '../devices/index.js';
@@ -106,8 +108,8 @@ export function unitProperties(
 }
 
 /**
- * The update as it is to be written to the files: with the CPU quota rounded up to what systemd can hold, whole percents of a CPU, so
- * that the file does not change with the next daemon-reload.
+ * The update as it is to be written to the files: with the CPU quota rounded up to what systemd can
+ * hold, whole percents of a CPU, so that the file does not change with the next daemon-reload.
  */
 export function asSystemdHolds(saved: LinuxResources, update: LinuxResources): LinuxResources {
   let result = update;
@@ -130,7 +132,8 @@ function memoryProperties(properties: Properties, update: MemoryResources, inFor
   if (limit !== 0) properties.number('MemoryMax', limit);
   if (reservation !== 0) properties.number('MemoryLow', reservation);
   if (limit === 0 && swap === 0) return;
-  // 0 too, which runc keeps from systemd: a daemon-reload then gives a container without swap all of it (moby#51446).
+  // 0 too, which runc keeps from systemd: a daemon-reload then gives a container without swap all
+  // of it (moby#51446).
   const max = swapMax(inForce);
   if (max !== undefined) properties.number('MemorySwapMax', max);
 }
@@ -147,7 +150,10 @@ function cpuProperties(properties: Properties, update: CpuResources, inForce: Cp
   if (mems !== '') cpuList(properties, 'AllowedMemoryNodes', mems, 'resources.cpu.mems');
 }
 
-/** Being idle is a weight of 0 to systemd, and ends with any other; without one given the kernel goes back to its default, as this does. */
+/**
+ * Being idle is a weight of 0 to systemd, and ends with any other; without one given the kernel
+ * goes back to its default, as this does.
+ */
 function cpuIdle(properties: Properties, idle: number, weight: number | undefined): void {
   if (!properties.knows('idle')) return;
   if (idle === 1) properties.number('CPUWeight', 0);
@@ -185,7 +191,10 @@ function ioProperties(properties: Properties, { weight = 0 }: BlockIoResources):
   properties.number('IOWeight', properties.options.hasBfq === true ? weightForBfq(weight) : ioWeight(weight));
 }
 
-/** The IOWeight that systemd makes this BFQ weight (1 to 1000) of, by a scale of its own: 100 is 100, 10000 is 1000. */
+/**
+ * The IOWeight that systemd makes this BFQ weight (1 to 1000) of, by a scale of its own: 100 is
+ * 100, 10000 is 1000.
+ */
 function weightForBfq(weight: number): number {
   return weight <= 100 ? weight : 100 + (weight - 100) * 11;
 }
@@ -203,7 +212,10 @@ function limit(name: string, since?: keyof typeof SINCE): UnifiedProperty {
   };
 }
 
-/** cgroup file → how systemd is told of it. Files that are not here it does not undo, or cannot be told of. */
+/**
+ * cgroup file → how systemd is told of it. Files that are not here it does not undo, or cannot be
+ * told of.
+ */
 const UNIFIED: Readonly<Record<string, UnifiedProperty>> = {
   'memory.swap.max': limit('MemorySwapMax'),
   'memory.max': limit('MemoryMax'),

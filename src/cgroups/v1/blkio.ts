@@ -1,4 +1,7 @@
-/** blkio files of v1. Which exist depends on the kernel: CFQ's (before 5.0), BFQ's, and the throttling layer's. */
+/**
+ * blkio files of v1. Which exist depends on the kernel: CFQ's (before 5.0), BFQ's, and the
+ * throttling layer's.
+ */
 import { readFileSync } from 'node:fs';
 import { isErrno } from '../../base/index.js';
 import { parseCounterText, parseDevice } from '../parse.js';

@@ -31,7 +31,10 @@ const DESTROY_TIMEOUT_MS = 10_000;
 const FIRST_WAIT_MS = 1;
 const LAST_WAIT_MS = 50;
 
-/** Which hierarchy is asked for the processes: the freezer's if possible, as it is the one that stops them. */
+/**
+ * Which hierarchy is asked for the processes: the freezer's if possible, as it is the one that
+ * stops them.
+ */
 const LISTING_ORDER = ['freezer', 'pids', 'devices', 'memory', 'cpu', 'cpuacct', 'blkio', 'cpuset', 'name=systemd'];
 
 /** Where a group is in one hierarchy. */
@@ -41,8 +44,8 @@ interface Place {
 }
 
 /**
- * Looks up where a group is in each hierarchy. Left out: hierarchies in whose root it is (what is counted there is not its
- * own), and those where it has no directory.
+ * Looks up where a group is in each hierarchy. Left out: hierarchies in whose root it is (what is
+ * counted there is not its own), and those where it has no directory.
  */
 function findPlaces(
   mounts: ReadonlyMap<string, CgroupMount>,
@@ -254,7 +257,10 @@ export class V1Cgroup implements Cgroup {
     return dir;
   }
 
-  /** The hierarchy that lists the processes is the one where a signal to all of them could meet ours. */
+  /**
+   * The hierarchy that lists the processes is the one where a signal to all of them could meet
+   * ours.
+   */
   #assertNotOurs(action: string): void {
     assertNotOurs(action, this.path, readMembership('self').controllers.get(this.#listing));
   }

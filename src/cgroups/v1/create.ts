@@ -36,7 +36,8 @@ const HIERARCHIES = new Set([
 const CPUSET_FILES = ['cpuset.cpus', 'cpuset.mems'];
 
 /**
- * A new cpuset is empty, and then takes no process (ENOSPC) and no limit of a group below; so each level gets what its parent has.
+ * A new cpuset is empty, and then takes no process (ENOSPC) and no limit of a group below; so each
+ * level gets what its parent has.
  * @param levels from the first group below the mount point to the group itself
  */
 function inheritCpuset(mountPoint: string, levels: readonly string[]): void {
@@ -73,9 +74,11 @@ function pathsOf(path: string, mounts: ReadonlyMap<string, CgroupMount>): Map<st
 }
 
 /**
- * Creates a group in every hierarchy, with its limits, and moves `options.pid` in at the end. When a step fails, everything is as it was.
- * @throws {ResourceError} before anything is done, {CgroupTreeError} naming what stands in the way, {CgroupFileError},
- *   {LaminaError} Unimplemented for `delegate`: on v1 a group cannot safely be another user's
+ * Creates a group in every hierarchy, with its limits, and moves `options.pid` in at the end. When
+ * a step fails, everything is as it was.
+ * @throws {ResourceError} before anything is done, {CgroupTreeError} naming what stands in the way,
+ *   {CgroupFileError}, {LaminaError} Unimplemented for `delegate`: on v1 a group cannot safely be
+ *   another user's
  */
 export function createV1Cgroup(
   mode: 'legacy' | 'hybrid',

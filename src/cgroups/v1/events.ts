@@ -1,4 +1,7 @@
-/** What v1 tells of: memory that has run out by eventfd, and the group's end. It notifies of neither its processes nor its freezer. */
+/**
+ * What v1 tells of: memory that has run out by eventfd, and the group's end. It notifies of neither
+ * its processes nor its freezer.
+ */
 import { Code, LaminaError } from '../../base/index.js';
 import type { OomWatch } from '../cgroup.js';
 import type { FileChanges } from '../changes.js';
@@ -44,7 +47,8 @@ class V1EventSource implements EventSource {
   check(): void {
     if (this.#sink.hasEnded) return;
     const isGone = !isDirectory(this.#watched.dir);
-    // Gone, its counter cannot be read any more, and the kernel log is asked. There is no init here to know more.
+    // Gone, its counter cannot be read any more, and the kernel log is asked. There is no init here
+    // to know more.
     this.#oom?.drain(isGone ? { pid: 0, wasKilled: false, wasKillAsked: false } : undefined);
     if (isGone) this.#sink.end();
   }

@@ -1,8 +1,10 @@
 /**
- * The v1 freezer: freezer.state takes FROZEN or THAWED and reads FREEZING while processes are on their way. It notifies of
- * nothing, so it is polled. A process forked meanwhile can slip through and keep the group at FREEZING; writing FROZEN again
- * catches it (Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst). A program that is being replaced by execve does not stand still before its other
- * threads have died, which they do not while they are frozen: only a thaw helps those.
+ * The v1 freezer: freezer.state takes FROZEN or THAWED and reads FREEZING while processes are on
+ * their way. It notifies of nothing, so it is polled. A process forked meanwhile can slip through
+ * and keep the group at FREEZING; writing FROZEN again catches it
+ * (Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst). A program that is being replaced by
+ * execve does not stand still before its other threads have died, which they do not while they are
+ * frozen: only a thaw helps those.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { Code, LaminaError } from '../../base/index.js';
@@ -12,7 +14,10 @@ import { groupsBelow } from '../walk.js';
 
 const FIRST_WAIT_MS = 1;
 const LAST_WAIT_MS = 20;
-/** So often FROZEN is written before the group is thawed for a moment; 170 ms later for the first time. */
+/**
+ * So often FROZEN is written before the group is thawed for a moment; 170 ms later for the first
+ * time.
+ */
 const WRITES_PER_THAW = 12;
 const THAW_MS = 5;
 

@@ -2,12 +2,13 @@
  * What memory shortages do to a v1 group: an eventfd registered through cgroup.event_control
  * (Documentation/admin-guide/cgroup-v1/memory.rst, "OOM Control"), and memory.oom_control.
  *
- * The eventfd fires when memory has run out in the group or in one above, before anything is done about it, and when the
- * group is removed. What is done about it may be nothing here: a process elsewhere is killed. So it only starts a short
- * series of readings, which look for one of three:
+ * The eventfd fires when memory has run out in the group or in one above, before anything is done
+ * about it, and when the group is removed. What is done about it may be nothing here: a process
+ * elsewhere is killed. So it only starts a short series of readings, which look for one of three:
  * - `oom_kill` of the group has risen;
  * - that of a group below has, as v1 counts a kill in the victim's own group only;
- * - the killer is off, so that processes stand still until somebody gives them memory or kills them (`under_oom`).
+ * - the killer is off, so that processes stand still until somebody gives them memory or kills them
+ *   (`under_oom`).
  */
 import { closeSync } from 'node:fs';
 import { posix } from 'node:path';
@@ -20,7 +21,10 @@ import { OomCounter, type OomPlace, type OomReading } from '../oom.js';
 import { parseKey } from '../parse.js';
 import { groupsBelow } from '../walk.js';
 
-/** When to read again after the eventfd has fired without a rise; the kill follows within a few ms, or there is none. */
+/**
+ * When to read again after the eventfd has fired without a rise; the kill follows within a few ms,
+ * or there is none.
+ */
 const LATER_READS_MS = [1, 4, 16, 64, 256, 1024];
 /** How often to look whether a shortage has ended in which nobody is killed. */
 const SHORTAGE_READ_MS = 1000;
@@ -72,8 +76,8 @@ function killsBelow(dir: string): bigint {
 }
 
 /**
- * Whether processes of the group stand still for want of memory. What decides is the killer of the group that has run out,
- * which marks all below it as well.
+ * Whether processes of the group stand still for want of memory. What decides is the killer of the
+ * group that has run out, which marks all below it as well.
  * @param control the group's own memory.oom_control
  */
 function standsStill(dir: string, control: string): boolean {
@@ -172,7 +176,10 @@ class V1OomWatch implements OomWatch {
     return rise > 0n;
   }
 
-  /** Reports a shortage in which nobody is killed, once for as long as it lasts. @returns whether there is one */
+  /**
+   * Reports a shortage in which nobody is killed, once for as long as it lasts.
+   * @returns whether there is one
+   */
   #checkShortage(): boolean {
     clearTimeout(this.#shortage);
     const control = this.#file.readText();
@@ -194,7 +201,10 @@ class V1OomWatch implements OomWatch {
   }
 }
 
-/** @throws {CgroupFileError} NotFound if the group has no memory.oom_control or the kernel no cgroup.event_control */
+/**
+ * @throws {CgroupFileError} NotFound if the group has no memory.oom_control or the kernel no
+ *   cgroup.event_control
+ */
 export function watchOom(place: OomPlace, kernel: CgroupKernel): OomWatch {
   return new V1OomWatch(place, kernel);
 }

@@ -6,7 +6,8 @@ import { type Applied, type CgroupIo, setV1 } from '../resources/index.js';
 /**
  * Lays limits over those that are saved. When something is refused, what was changed is restored.
  * @param dirs controller → directory
- * @param devices whether `update.devices` is to be enforced; what every container may use is added to them, as runc does
+ * @param devices whether `update.devices` is to be enforced; what every container may use is added
+ *   to them, as runc does
  * @throws {ResourceError, CgroupFileError}
  */
 export async function applyResources(

@@ -1,4 +1,7 @@
-/** cgroup v1 files → io.containerd.cgroups.v1.Metrics. Each controller has its own directory, and may have none. */
+/**
+ * cgroup v1 files → io.containerd.cgroups.v1.Metrics. Each controller has its own directory, and
+ * may have none.
+ */
 import { CgroupNotFoundError } from '../errors.js';
 import { contentBuffer, isDirectory, StatFile } from '../file.js';
 import { hugepageSizes } from '../hugepages.js';
@@ -36,7 +39,10 @@ export class V1StatsReader {
   /** A file was found missing since the groups were last seen. */
   #isFileMissing: boolean = false;
 
-  /** @param dirs controller → the group's directory; controllers without a group of their own are not in it */
+  /**
+   * @param dirs controller → the group's directory; controllers without a group of their own are
+   *   not in it
+   */
   constructor(dirs: ReadonlyMap<string, string>) {
     this.#dirs = new Map([...dirs].filter(([controller]) => CONTROLLERS.has(controller)));
   }
@@ -73,7 +79,9 @@ export class V1StatsReader {
     this.#files.clear();
   }
 
-  /** What `read` makes of a controller's directory; undefined if the group is not in its hierarchy. */
+  /**
+   * What `read` makes of a controller's directory; undefined if the group is not in its hierarchy.
+   */
   #of<T>(controller: string, read: (dir: string) => T): T | undefined {
     const dir = this.#dirs.get(controller);
     return dir === undefined ? undefined : read(dir);

@@ -22,7 +22,10 @@ interface Refusal {
   readonly error: CgroupFileError | CgroupTreeError;
 }
 
-/** Enables what is missing, all in one write, or, if the kernel refuses that, one by one. @returns the refusals */
+/**
+ * Enables what is missing, all in one write, or, if the kernel refuses that, one by one.
+ * @returns the refusals
+ */
 function enable(dir: string, wanted: readonly string[]): Refusal[] {
   try {
     const enabled = new Set(readControllers(`${dir}/${SUBTREE}`));
@@ -30,7 +33,8 @@ function enable(dir: string, wanted: readonly string[]): Refusal[] {
     if (missing.length === 0) return [];
     assertNoProcesses(dir);
     const refused = write(dir, missing);
-    // The kernel takes a line as a whole or not at all, so one controller that is refused must not cost the others.
+    // The kernel takes a line as a whole or not at all, so one controller that is refused must not
+    // cost the others.
     return refused.length > 0 && missing.length > 1 ? missing.flatMap((name) => write(dir, [name])) : refused;
   } catch (error) {
     if (!(error instanceof CgroupFileError || error instanceof CgroupTreeError)) throw error;
@@ -49,8 +53,9 @@ function write(dir: string, names: readonly string[]): Refusal[] {
 }
 
 /**
- * Refuses a group that has processes. For most controllers the kernel does; but those that work per thread it would enable, and so make
- * the group the domain of threaded ones, below which every new group is invalid.
+ * Refuses a group that has processes. For most controllers the kernel does; but those that work per
+ * thread it would enable, and so make the group the domain of threaded ones, below which every new
+ * group is invalid.
  */
 function assertNoProcesses(dir: string): void {
   // The root may have both, and has no type; a threaded domain has chosen to.
@@ -74,12 +79,13 @@ function enableInAncestors(root: string, dir: string): Refusal[] {
 }
 
 /**
- * Enables every controller of the root in each ancestor of the group, from the root down, not in the group itself: that
- * would forbid it to have processes.
+ * Enables every controller of the root in each ancestor of the group, from the root down, not in
+ * the group itself: that would forbid it to have processes.
  * @param root the mount point
  * @param dir the group's directory, below root
- * @throws {CgroupFileError, CgroupTreeError} if the nearest ancestor refused one; what matters is what it could enable in the end, so
- *   refusals further up (EPERM in a delegated tree, where they are enabled already) are passed over
+ * @throws {CgroupFileError, CgroupTreeError} if the nearest ancestor refused one; what matters is
+ *   what it could enable in the end, so refusals further up (EPERM in a delegated tree, where they
+ *   are enabled already) are passed over
  */
 export function enableControllersAlongPath(root: string, dir: string): void {
   const nearest = posix.dirname(dir);
@@ -88,7 +94,8 @@ export function enableControllersAlongPath(root: string, dir: string): void {
 }
 
 /**
- * The controllers these limits need: what is absent, or 0 where 0 is the same as absent, needs none.
+ * The controllers these limits need: what is absent, or 0 where 0 is the same as absent, needs
+ * none.
  * @returns controller → the field that needs it
  */
 export function neededControllers(resources: LinuxResources): Map<string, string> {
@@ -142,7 +149,10 @@ function assertDomain(level: string, domainController: string | undefined): void
   throw new CgroupTreeError('threaded', `cgroup ${level} is "${type}": ${why}`, { subject: level });
 }
 
-/** "domain", "domain threaded", "domain invalid", "threaded"; undefined before Linux 4.14 and in the root. */
+/**
+ * "domain", "domain threaded", "domain invalid", "threaded"; undefined before Linux 4.14 and in the
+ * root.
+ */
 export function readType(dir: string): string | undefined {
   try {
     return readCgroupFile(`${dir}/cgroup.type`).trim();
@@ -153,7 +163,8 @@ export function readType(dir: string): string | undefined {
 }
 
 /**
- * Makes controllers available to a group: all there are, as far as the kernel lets us, and those that are needed in any case.
+ * Makes controllers available to a group: all there are, as far as the kernel lets us, and those
+ * that are needed in any case.
  * @param levels every group from the first below the mount point to the group itself
  * @param needed controller → the field that needs it
  * @throws {CgroupTreeError} saying what stands in the way, where

@@ -38,9 +38,11 @@ function ownPath(): string {
 }
 
 /**
- * Creates a group, with its limits, and moves `options.pid` in at the end. When a step fails, everything is as it was; only controllers
- * that were enabled in groups that existed before stay so, as others may rely on them by then.
- * @throws {ResourceError} before anything is done, {CgroupTreeError} naming what stands in the way, {CgroupFileError}
+ * Creates a group, with its limits, and moves `options.pid` in at the end. When a step fails,
+ * everything is as it was; only controllers that were enabled in groups that existed before stay
+ * so, as others may rely on them by then.
+ * @throws {ResourceError} before anything is done, {CgroupTreeError} naming what stands in the way,
+ *   {CgroupFileError}
  */
 export function createV2Cgroup(
   mount: CgroupMount,

@@ -1,9 +1,11 @@
 /**
- * What happens in a v2 group: memory.events and cgroup.events notify of their changes, pressure triggers of theirs.
+ * What happens in a v2 group: memory.events and cgroup.events notify of their changes, pressure
+ * triggers of theirs.
  *
- * The kernel coalesces notifications (one per file in 10 ms, the last one late), so counters are compared, not notifications counted; and
- * as a file goes with its group, they are read again when the last process has gone. A group that somebody removes in that very moment, as
- * systemd does with scopes, takes its counters with it: of its OOM kills the kernel log tells.
+ * The kernel coalesces notifications (one per file in 10 ms, the last one late), so counters are
+ * compared, not notifications counted; and as a file goes with its group, they are read again when
+ * the last process has gone. A group that somebody removes in that very moment, as systemd does
+ * with scopes, takes its counters with it: of its OOM kills the kernel log tells.
  */
 import type { FileChanges } from '../changes.js';
 import { CgroupNotFoundError } from '../errors.js';

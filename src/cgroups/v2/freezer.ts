@@ -32,7 +32,10 @@ export function isFreezeAsked(dir: string): boolean {
   return orNotFound(dir, () => readCgroupFile(`${dir}/cgroup.freeze`).trim() === '1');
 }
 
-/** @throws {LaminaError} DeadlineExceeded, the freeze being undone; Unimplemented without freezer (before Linux 5.2) */
+/**
+ * @throws {LaminaError} DeadlineExceeded, the freeze being undone; Unimplemented without freezer
+ *   (before Linux 5.2)
+ */
 export async function freeze(dir: string, changes: FileChanges, timeoutMs: number): Promise<void> {
   const wasAsked = isFreezeAsked(dir);
   orNotFound(dir, () => writeCgroupFile(`${dir}/cgroup.freeze`, '1'));
@@ -53,7 +56,10 @@ export async function thaw(dir: string, changes: FileChanges, timeoutMs: number)
   throw new LaminaError(Code.DeadlineExceeded, `thaw ${dir}: still frozen after ${timeoutMs} ms`, { subject: dir });
 }
 
-/** Asks every group of the tree that was asked to freeze to go on, the highest first; in steps. Waits for none. */
+/**
+ * Asks every group of the tree that was asked to freeze to go on, the highest first; in steps.
+ * Waits for none.
+ */
 export function* thawTree(dir: string): Generator<void, void> {
   for (const group of groupsBelow(dir, 'down')) {
     yield;

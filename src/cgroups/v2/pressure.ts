@@ -1,4 +1,7 @@
-/** Pressure triggers (Documentation/accounting/psi.rst): written into a *.pressure file, they raise POLLPRI on that very descriptor. */
+/**
+ * Pressure triggers (Documentation/accounting/psi.rst): written into a *.pressure file, they raise
+ * POLLPRI on that very descriptor.
+ */
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { Code, fsPath, isErrno, LaminaError } from '../../base/index.js';
 import { CgroupFileError, isGone, isUnsupported } from '../errors.js';
@@ -24,8 +27,10 @@ export function assertThreshold({ stallUsec, windowUsec }: PressureThreshold): v
 }
 
 /**
- * Calls back whenever a group has stalled for longer than the threshold, at most once per window, until disposed or the group is removed.
- * @throws {LaminaError} Unimplemented without PSI (CONFIG_PSI, "psi=1", Linux 5.2), PermissionDenied
+ * Calls back whenever a group has stalled for longer than the threshold, at most once per window,
+ * until disposed or the group is removed.
+ * @throws {LaminaError} Unimplemented without PSI (CONFIG_PSI, "psi=1", Linux 5.2),
+ *   PermissionDenied
  */
 export function watchPressure(
   dir: string,

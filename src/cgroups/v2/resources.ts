@@ -5,8 +5,10 @@ import { type Applied, type CgroupIo, setV2 } from '../resources/index.js';
 
 /**
  * Lays limits over those that are saved. When something is refused, what was changed is restored.
- * @param devices whether `update.devices` is to be enforced; what every container may use is added to them, as runc does
- * @returns also holds the device programs that were attached before, until it is disposed: then there is no `undo` any more
+ * @param devices whether `update.devices` is to be enforced; what every container may use is added
+ *   to them, as runc does
+ * @returns also holds the device programs that were attached before, until it is disposed: then
+ *   there is no `undo` any more
  * @throws {ResourceError, CgroupFileError}
  */
 export async function applyResources(

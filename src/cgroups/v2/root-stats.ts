@@ -21,7 +21,9 @@ function readMeminfo(): string {
   }
 }
 
-/** Memory in use and its limits, from the root's memory.stat and /proc/meminfo, as runc has them. */
+/**
+ * Memory in use and its limits, from the root's memory.stat and /proc/meminfo, as runc has them.
+ */
 export function rootMemory(
   stat: Pick<V2MemoryStat, 'anon' | 'file'>,
 ): Pick<V2MemoryStat, 'usage' | 'usageLimit' | 'swapUsage' | 'swapLimit'> {

@@ -58,8 +58,8 @@ export class V2StatsReader {
   }
 
   /**
-   * cgroup.controllers exists as long as the group does, so it tells a removed group from a removed file; and when it has
-   * changed, files that were missing may be there.
+   * cgroup.controllers exists as long as the group does, so it tells a removed group from a removed
+   * file; and when it has changed, files that were missing may be there.
    */
   #lookForNewFiles(): void {
     const file = this.#file('cgroup.controllers');

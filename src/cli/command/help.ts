@@ -112,7 +112,10 @@ function wrapAll(paragraphs: readonly string[]): string {
   return paragraphs.map((text) => `${wrap(text, 0, 0)}\n`).join('\n');
 }
 
-/** A text in lines of 80 characters at most, where its words allow that. What stands in brackets stays together. */
+/**
+ * A text in lines of 80 characters at most, where its words allow that. What stands in brackets
+ * stays together.
+ */
 function wrap(text: string, first: number, rest: number): string {
   const lines: string[] = [];
   let line = '';

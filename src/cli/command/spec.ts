@@ -25,7 +25,10 @@ export type Completes = 'file' | 'folder' | readonly string[];
 /** An option of several commands, by its name in `SHARED_OPTIONS`. */
 export type SharedOption = 'root' | 'namespace' | 'containerd' | 'json' | 'verbose';
 
-/** What is run, given the command line and all commands there are. Gives the exit status; nothing means 0. */
+/**
+ * What is run, given the command line and all commands there are. Gives the exit status; nothing
+ * means 0.
+ */
 export type Run = (
   invocation: Invocation,
   specs: readonly CommandSpec[],

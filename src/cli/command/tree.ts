@@ -1,4 +1,6 @@
-/** The commands. Each loads what it does when it is run, so that `lamina --help` reads none of it. */
+/**
+ * The commands. Each loads what it does when it is run, so that `lamina --help` reads none of it.
+ */
 
 import type { CommandSpec } from './spec.js';
 import { CONTENT_COMMANDS } from './tree-content.js';

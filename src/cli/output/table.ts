@@ -1,4 +1,7 @@
-/** Tables for people: aligned columns, without colour, safe for a terminal whatever the names in them are. */
+/**
+ * Tables for people: aligned columns, without colour, safe for a terminal whatever the names in
+ * them are.
+ */
 
 export interface Column {
   readonly title: string;
@@ -24,7 +27,10 @@ export function table(columns: readonly Column[], rows: readonly (readonly strin
   );
 }
 
-/** Without what would move the cursor or change the terminal: names come from images, which anybody makes. */
+/**
+ * Without what would move the cursor or change the terminal: names come from images, which anybody
+ * makes.
+ */
 export function printable(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (found) => `\\u{${(found.codePointAt(0) ?? 0).toString(16)}}`);
 }

@@ -75,7 +75,10 @@ export async function runRemove(invocation: Invocation): Promise<undefined> {
   else for (const digest of unique) printLine(digest);
 }
 
-/** @throws LaminaError InvalidArgument for what names no blob, NotFound, FailedPrecondition (ambiguous) */
+/**
+ * @throws LaminaError InvalidArgument for what names no blob, NotFound, FailedPrecondition
+ *   (ambiguous)
+ */
 async function digestOf(store: Store, namespace: string, text: string): Promise<string> {
   const named = objectOf({ ...parseKey(text), namespace });
   if (named?.kind !== 'content') {

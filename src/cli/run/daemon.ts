@@ -1,4 +1,7 @@
-/** What is asked of a containerd: its metadata as facts, with the bytes of snapshots where they count. */
+/**
+ * What is asked of a containerd: its metadata as facts, with the bytes of snapshots where they
+ * count.
+ */
 import { createHash } from 'node:crypto';
 import { Code, LaminaError } from '../../base/index.js';
 import { type Marked, markFacts, type PlanItems, planItems } from '../../collect/index.js';
@@ -18,7 +21,10 @@ export interface MarkedDaemon {
   readonly digests: readonly string[];
 }
 
-/** One namespace, without the bytes of snapshots. @throws LaminaError NotFound for one that is not there */
+/**
+ * One namespace, without the bytes of snapshots.
+ * @throws LaminaError NotFound for one that is not there
+ */
 export async function readMarked(connection: GrpcConnection, namespace: string): Promise<MarkedDaemon> {
   const names = await listNamespaces(connection);
   if (!names.includes(namespace)) {

@@ -39,7 +39,10 @@ export async function runCollect(invocation: Invocation): Promise<number> {
   return failures.length === 0 ? 0 : 1;
 }
 
-/** What a command does at its end when it has caused garbage: collects, within a budget. Never fails. */
+/**
+ * What a command does at its end when it has caused garbage: collects, within a budget. Never
+ * fails.
+ */
 export async function collectAtEnd(invocation: Invocation, store: Store): Promise<void> {
   const { collectAfter } = await import('../../collect/index.js');
   const onLine = invocation.flag('verbose') ? note : () => undefined;

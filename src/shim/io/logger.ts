@@ -1,4 +1,7 @@
-/** Logging binaries (`binary://`): descriptors 3 and 4 are the process's stdout and stderr, 5 says when the logger is ready. */
+/**
+ * Logging binaries (`binary://`): descriptors 3 and 4 are the process's stdout and stderr, 5 says
+ * when the logger is ready.
+ */
 import { closeSync, readSync } from 'node:fs';
 import { Code, isErrno, LaminaError, messageOf } from '../../base/index.js';
 import type { SpawnedProcess, Spawner, SpawnRequest } from '../../oci/index.js';
@@ -12,7 +15,10 @@ const NAME = 'logger io/';
 /** keeper → its loggers that were told to end, and have not; each is removed when it has. */
 const ending = new WeakMap<KeeperLink, Set<Promise<void>>>();
 
-/** What the program that takes a process's output is called in the keeper. @param prefix `io/<container>/<exec>/` */
+/**
+ * What the program that takes a process's output is called in the keeper.
+ * @param prefix `io/<container>/<exec>/`
+ */
 export function loggerName(prefix: string): string {
   return `logger ${prefix}`;
 }
@@ -35,7 +41,11 @@ export async function loggersEnded(keeper: KeeperLink): Promise<void> {
   await Promise.all(ending.get(keeper) ?? []);
 }
 
-/** Ends the loggers that a predecessor engine had told to end, or lost: those that no process has taken over. @param lost ids of containers whose processes are not known */
+/**
+ * Ends the loggers that a predecessor engine had told to end, or lost: those that no process has
+ * taken over.
+ * @param lost ids of containers whose processes are not known
+ */
 export function endLeftLoggers(keeper: KeeperLink, lost: readonly string[]): void {
   for (const name of keeper.children.inheritedNames(NAME)) {
     const logger = lost.includes(name.split('/')[1] ?? '') ? undefined : keeper.children.inheritedRun(name);
@@ -61,8 +71,10 @@ export interface LoggerOptions {
 
 /**
  * Starts a logger and waits until it is ready.
- * @param outputs read ends of stdout and, unless it is a terminal's, stderr; the caller closes its own
- * @throws LaminaError when it cannot be started, ends first (strict), or says nothing in time; it is gone then
+ * @param outputs read ends of stdout and, unless it is a terminal's, stderr; the caller closes its
+ *   own
+ * @throws LaminaError when it cannot be started, ends first (strict), or says nothing in time; it
+ *   is gone then
  */
 export async function startLogger(
   plan: LoggerPlan,

@@ -1,8 +1,9 @@
 /**
  * Opens the streams of a process before it is started, and connects its terminal after.
  *
- * INVARIANT: what a process gets is the writing end of a FIFO, an end of a pipe that was made for it, or a terminal; never a file, device or socket of the
- * host, which it could change, and which the runtime gives to its user (`ProcessIo.setChildFd` refuses anything else).
+ * INVARIANT: what a process gets is the writing end of a FIFO, an end of a pipe that was made for
+ * it, or a terminal; never a file, device or socket of the host, which it could change, and which
+ * the runtime gives to its user (`ProcessIo.setChildFd` refuses anything else).
  */
 import { closeSync, constants, fchownSync, fstatSync, mkdirSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
@@ -16,7 +17,10 @@ import { planStdio, type StdioRequest } from './stdio.js';
 
 /** Never wait for the other end of a FIFO, never take a terminal for the engine's own. */
 const QUIETLY = constants.O_NONBLOCK | constants.O_NOCTTY;
-/** Only the place in the file system: nobody at the other end of a FIFO notices. Node has no name for it. */
+/**
+ * Only the place in the file system: nobody at the other end of a FIFO notices. Node has no name
+ * for it.
+ */
 const O_PATH = 0o10000000;
 const TO_READ = 'containerd-shim: opening r/o fifo';
 const TO_WRITE = 'containerd-shim: opening w/o fifo';
@@ -27,9 +31,10 @@ export interface OpenIoOptions {
   readonly containerId: string;
   readonly namespace: string;
   /**
-   * Whether output goes through a pipe that the keeper copies from, instead of the FIFO being the process's own stdout. Needed where
-   * the FIFO must be closed before all holders of the stream have ended (execs), or where the process may not use the FIFO (SELinux),
-   * or may not open it anew, as /dev/stdout: it is the daemon's, and not the user's of `uid` (user namespaces).
+   * Whether output goes through a pipe that the keeper copies from, instead of the FIFO being the
+   * process's own stdout. Needed where the FIFO must be closed before all holders of the stream
+   * have ended (execs), or where the process may not use the FIFO (SELinux), or may not open it
+   * anew, as /dev/stdout: it is the daemon's, and not the user's of `uid` (user namespaces).
    */
   readonly copy: boolean;
   /** Owner of the pipes. */
@@ -75,7 +80,10 @@ export async function openIo(request: StdioRequest, options: OpenIoOptions, carr
   return io;
 }
 
-/** Connects a terminal's master, which `io` then owns, with the streams of the request, as far as they are not. */
+/**
+ * Connects a terminal's master, which `io` then owns, with the streams of the request, as far as
+ * they are not.
+ */
 export async function connectTerminal(
   io: ProcessIo,
   master: number,
@@ -119,8 +127,9 @@ function fifoOnly(path: string): string {
 }
 
 /**
- * The keeper opens both ends of a FIFO before this engine opens one, and has them until the start is recorded: were the engine to die in between, the client at
- * the other end would see the end of the output, or nobody to take its input.
+ * The keeper opens both ends of a FIFO before this engine opens one, and has them until the start
+ * is recorded: were the engine to die in between, the client at the other end would see the end of
+ * the output, or nobody to take its input.
  */
 async function secure(
   io: ProcessIo,
@@ -141,7 +150,10 @@ async function secure(
   await secured;
 }
 
-/** stdin: FIFO → pipe, copied by the keeper, so that the process never sees the FIFO's owner or flags. */
+/**
+ * stdin: FIFO → pipe, copied by the keeper, so that the process never sees the FIFO's owner or
+ * flags.
+ */
 function openInput(io: ProcessIo, path: string, options: OpenIoOptions): void {
   const begun = io.takeStdinPipe();
   if (begun !== undefined) {
@@ -160,7 +172,8 @@ function openInput(io: ProcessIo, path: string, options: OpenIoOptions): void {
 
 function openOutput(io: ProcessIo, index: 1 | 2, path: string, options: OpenIoOptions): void {
   const { fd, isFifo } = openWriter(io, index === 1 ? 'stdout-hold' : 'stderr-hold', path);
-  // stderr is also where the runtime says why a start failed, which nobody is to read as the process's words: see startRelays.
+  // stderr is also where the runtime says why a start failed, which nobody is to read as the
+  // process's words: see startRelays.
   if (!options.copy && index === 1 && isFifo) {
     io.setChildFd(index, fd);
     // A blocking description of its own: the process must never see EAGAIN.
@@ -178,7 +191,10 @@ interface Sink {
   readonly isFifo: boolean;
 }
 
-/** The write end of an output FIFO, or something else, to be appended to. A read end of a FIFO goes to the keeper for as long as the process lives. */
+/**
+ * The write end of an output FIFO, or something else, to be appended to. A read end of a FIFO goes
+ * to the keeper for as long as the process lives.
+ */
 function openWriter(io: ProcessIo, hold: 'stdout-hold' | 'stderr-hold', path: string): Sink {
   return naming(`${TO_WRITE} "${path}" failed`, () => {
     // Everything is opened from here: whatever the path means by then, it is what was looked at.
@@ -202,7 +218,9 @@ function openWriter(io: ProcessIo, hold: 'stdout-hold' | 'stderr-hold', path: st
   });
 }
 
-/** The read end of an input FIFO, with a write end in the keeper so that clients may come and go. */
+/**
+ * The read end of an input FIFO, with a write end in the keeper so that clients may come and go.
+ */
 function openReader(io: ProcessIo, path: string): number {
   return naming(`${TO_READ} "${path}" failed`, () => {
     const reader = openSync(path, constants.O_RDONLY | QUIETLY);
@@ -216,8 +234,9 @@ function openReader(io: ProcessIo, path: string): number {
 }
 
 /**
- * `file://`: both streams are appended to one file by the keeper, from one pipe, so that they stay in the order in which they were written. As stderr: what
- * the runtime says of a failed start is not the process's.
+ * `file://`: both streams are appended to one file by the keeper, from one pipe, so that they stay
+ * in the order in which they were written. As stderr: what the runtime says of a failed start is
+ * not the process's.
  */
 function openLogFile(io: ProcessIo, path: string, options: OpenIoOptions): void {
   naming(`containerd-shim: opening log file "${path}" failed`, () => {

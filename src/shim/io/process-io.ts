@@ -72,7 +72,10 @@ export interface LeftStreams {
 export class ProcessIo {
   readonly #link: KeeperLink;
   readonly #prefix: string;
-  /** Copies that begin once the process has been started: what the runtime says of a failed start is not the process's output. */
+  /**
+   * Copies that begin once the process has been started: what the runtime says of a failed start is
+   * not the process's output.
+   */
   #waiting: WaitingRelay[] = [];
   /** relay → settles when it has ended; entries stay until dispose. */
   readonly #relays = new Map<RelayStream, Deferred<void>>();
@@ -103,8 +106,10 @@ export class ProcessIo {
   }
 
   /**
-   * Gives the process a descriptor of its own for 0, 1 or 2. It is closed here after the process was started.
-   * @throws LaminaError Internal for anything but a pipe or FIFO: what else there is belongs to the host
+   * Gives the process a descriptor of its own for 0, 1 or 2. It is closed here after the process
+   * was started.
+   * @throws LaminaError Internal for anything but a pipe or FIFO: what else there is belongs to the
+   *   host
    */
   setChildFd(index: 0 | 1 | 2, fd: number): void {
     this.#child[index] = fd;
@@ -136,11 +141,15 @@ export class ProcessIo {
     await this.#link.putFifo(this.#prefix + stream, fd);
   }
 
-  /** Prepares a copy by the keeper, which begins with `startRelays`. Both descriptors belong to this object from now on. */
+  /**
+   * Prepares a copy by the keeper, which begins with `startRelays`. Both descriptors belong to this
+   * object from now on.
+   */
   relay(stream: RelayStream, src: number, dst: number): void {
     this.#waiting.push({ stream, src, dst });
     if (stream !== 'err') return;
-    // It waits until the process has been started; a successor engine must be able to begin it. The FIFO's writer first: its reader sees it already.
+    // It waits until the process has been started; a successor engine must be able to begin it. The
+    // FIFO's writer first: its reader sees it already.
     this.keep('err-dst', dst);
     this.keep('err-src', src);
   }
@@ -150,7 +159,10 @@ export class ProcessIo {
     this.#waiting.push(stream === 'in' ? { stream, src: fd, dst: undefined } : { stream, src: undefined, dst: fd });
   }
 
-  /** @throws LaminaError ResourceExhausted when the keeper could not take all that was put into its keeping, as told by its next answer */
+  /**
+   * @throws LaminaError ResourceExhausted when the keeper could not take all that was put into its
+   *   keeping, as told by its next answer
+   */
   assertKept(): void {
     this.#link.assertKept(this.#prefix);
   }
@@ -161,8 +173,8 @@ export class ProcessIo {
   }
 
   /**
-   * Lets the keeper copy. stdin and stdout may flow before the process has been started, stderr only after.
-   * Resolves when what has been written so far is on its way.
+   * Lets the keeper copy. stdin and stdout may flow before the process has been started, stderr
+   * only after. Resolves when what has been written so far is on its way.
    */
   async startRelays(isStarted: boolean): Promise<void> {
     const isDue = ({ stream }: WaitingRelay): boolean => isStarted || stream !== 'err';
@@ -190,14 +202,20 @@ export class ProcessIo {
     return this.#console;
   }
 
-  /** The process's end of a stdin pipe that input flows into since an earlier try of this start; belongs to the caller. */
+  /**
+   * The process's end of a stdin pipe that input flows into since an earlier try of this start;
+   * belongs to the caller.
+   */
   takeStdinPipe(): number | undefined {
     const pipe = this.#stdinPipe;
     this.#stdinPipe = undefined;
     return pipe;
   }
 
-  /** The socket to which the runtime may have sent the terminal under a predecessor; belongs to the caller. */
+  /**
+   * The socket to which the runtime may have sent the terminal under a predecessor; belongs to the
+   * caller.
+   */
   takeConsoleSocket(): ConsoleSocket | undefined {
     const socket = this.#consoleSocket;
     this.#consoleSocket = undefined;
@@ -218,8 +236,8 @@ export class ProcessIo {
   }
 
   /**
-   * What a further try of the start goes on with: whoever reads the output must see no end of file in between, and input that was moved is not lost.
-   * Everything else is ended here.
+   * What a further try of the start goes on with: whoever reads the output must see no end of file
+   * in between, and input that was moved is not lost. Everything else is ended here.
    */
   carryOn(): ProcessIo {
     const next = new ProcessIo(this.#link, this.#prefix);
@@ -246,7 +264,10 @@ export class ProcessIo {
     if (this.#console !== undefined) binding().setWindowSize(this.#console, columns & 0xffff, rows & 0xffff);
   }
 
-  /** Gives up the shim's own hold on stdin: the process sees end of file once the clients have closed too. */
+  /**
+   * Gives up the shim's own hold on stdin: the process sees end of file once the clients have
+   * closed too.
+   */
   closeStdin(): void {
     this.#release('stdin-hold');
   }
@@ -258,15 +279,18 @@ export class ProcessIo {
     if (stream === 'in' && this.#console !== undefined && state.error === undefined) this.#hangUp();
   }
 
-  /** The process was reaped. @param isUnread it may have written what its reader has not taken yet */
+  /**
+   * The process was reaped.
+   * @param isUnread it may have written what its reader has not taken yet
+   */
   reaped(isUnread: boolean): void {
     this.#hasEnded = true;
     if (isUnread) this.#isUnread = true;
   }
 
   /**
-   * Of a process that has ended: resolves when its readers have taken all it wrote, at the latest after `timeoutMs`; undefined when they have. Never
-   * rejects.
+   * Of a process that has ended: resolves when its readers have taken all it wrote, at the latest
+   * after `timeoutMs`; undefined when they have. Never rejects.
    */
   outputRead(timeoutMs: number): Promise<void> | undefined {
     if (!this.#isUnread || !(this.#held.has('stdout-hold') || this.#held.has('stderr-hold'))) return undefined;
@@ -276,8 +300,8 @@ export class ProcessIo {
   }
 
   /**
-   * Its exit is told: nothing reads its stdin or sets its terminal's size any more. What is on its way out of a
-   * terminal keeps that open.
+   * Its exit is told: nothing reads its stdin or sets its terminal's size any more. What is on its
+   * way out of a terminal keeps that open.
    */
   processEnded(): void {
     this.#closeWaiting(({ stream }) => stream === 'in');
@@ -342,7 +366,10 @@ export class ProcessIo {
     return io;
   }
 
-  /** A predecessor died between the start and the beginning of this relay: it waits for `startRelays` again. */
+  /**
+   * A predecessor died between the start and the beginning of this relay: it waits for
+   * `startRelays` again.
+   */
   #restoreErr(left: LeftStreams): void {
     const ends = ['err-src', 'err-dst'] as const;
     const [src, dst] = ends.map((end) => left.entries.get(this.#prefix + end)?.fd);

@@ -1,4 +1,7 @@
-/** What a Create or Exec request says about a process's streams, and how the URI of stdout is read (research: shim.md 5.4). */
+/**
+ * What a Create or Exec request says about a process's streams, and how the URI of stdout is read
+ * (research: shim.md 5.4).
+ */
 import { Code, LaminaError } from '../../base/index.js';
 
 /** The four stream fields of a request. Paths or URIs; empty for none. */
@@ -41,7 +44,10 @@ function fifoPath(text: string): string {
   return text.startsWith('fifo://') ? text.slice('fifo://'.length) : text;
 }
 
-/** `/path/to/logger?key=value`: the arguments are key and first value of each, in the order of the URI. */
+/**
+ * `/path/to/logger?key=value`: the arguments are key and first value of each, in the order of the
+ * URI.
+ */
 function parseLogger(rest: string): { program: string; args: string[] } {
   const at = rest.indexOf('?');
   const program = decodeURIComponent(at < 0 ? rest : rest.slice(0, at));

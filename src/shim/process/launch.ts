@@ -10,7 +10,10 @@ import type { StdioRequest } from '../io/stdio.js';
 import type { HeldProcess } from '../keeper-children.js';
 import type { TrackedProcess } from './tracked.js';
 
-/** Runs the runtime's create, exec or restore with these streams; resolves with the pid of the new process. */
+/**
+ * Runs the runtime's create, exec or restore with these streams; resolves with the pid of the new
+ * process.
+ */
 export type RunRuntime = (io: { readonly stdio: Stdio; readonly consoleSocket: string | undefined }) => Promise<number>;
 
 export interface LaunchOptions {
@@ -22,7 +25,10 @@ export interface LaunchOptions {
   readonly onReaped: ExitHandler;
 }
 
-/** On failure the process is gone and its streams are closed. After success the caller records it and then calls `startRecorded`. */
+/**
+ * On failure the process is gone and its streams are closed. After success the caller records it
+ * and then calls `startRecorded`.
+ */
 export async function launch(context: ContainerContext, options: LaunchOptions): Promise<void> {
   using _starting = context.exits.begin();
   const { process, name, run, onReaped } = options;

@@ -1,6 +1,6 @@
 /**
- * What an init or exec process may do in which state. One table each for moves and for refusals; the texts are the ones
- * containerd's users know (research: shim.md 5.9).
+ * What an init or exec process may do in which state. One table each for moves and for refusals;
+ * the texts are the ones containerd's users know (research: shim.md 5.9).
  */
 import { Code, LaminaError } from '../../base/index.js';
 
@@ -10,7 +10,10 @@ export type InitAction = 'start' | 'exec' | 'pause' | 'resume' | 'update' | 'che
 export type ExecState = 'created' | 'running' | 'stopped' | 'deleted';
 export type ExecAction = 'start' | 'delete' | 'resize';
 
-/** Why init refuses an action in a state; no entry: the action is allowed. `restorable` is created from a checkpoint. */
+/**
+ * Why init refuses an action in a state; no entry: the action is allowed. `restorable` is created
+ * from a checkpoint.
+ */
 export const INIT_REFUSALS: Readonly<Record<InitState, Readonly<Partial<Record<InitAction, string>>>>> = {
   created: {
     pause: 'cannot pause task in created state',
@@ -74,7 +77,10 @@ export const EXEC_REFUSALS: Readonly<Record<ExecState, Readonly<Partial<Record<E
   },
 };
 
-/** The stock shim sends state errors with code Unknown; those of a deleted process that mean "gone" with NotFound. */
+/**
+ * The stock shim sends state errors with code Unknown; those of a deleted process that mean "gone"
+ * with NotFound.
+ */
 function refusal(text: string): LaminaError {
   return new LaminaError(text.endsWith(': not found') ? Code.NotFound : Code.Unknown, text);
 }

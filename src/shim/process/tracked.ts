@@ -1,4 +1,7 @@
-/** What init and exec processes have in common: a pid held by pidfd, streams, and an exit that anybody may wait for. */
+/**
+ * What init and exec processes have in common: a pid held by pidfd, streams, and an exit that
+ * anybody may wait for.
+ */
 import { closeSync } from 'node:fs';
 import { Code, codeOf, isErrno, LaminaError, messageOf } from '../../base/index.js';
 import { binding } from '../../sys/index.js';
@@ -30,7 +33,10 @@ export class TrackedProcess {
   reaped: Exit | undefined;
   /** The announced exit. */
   exit: Exit | undefined;
-  /** Settles when the start under way has ended, however; undefined when none was begun by this engine. */
+  /**
+   * Settles when the start under way has ended, however; undefined when none was begun by this
+   * engine.
+   */
   starting: Promise<void> | undefined;
   #pidfd: number | undefined;
   #holdAgain: (() => Promise<HeldProcess>) | undefined;
@@ -96,7 +102,8 @@ export class TrackedProcess {
 
   /**
    * Signals this very process, never another that got its pid later. At once, if it is held.
-   * @throws LaminaError NotFound `process already finished` when it has ended; ResourceExhausted when there is no descriptor to hold it with
+   * @throws LaminaError NotFound `process already finished` when it has ended; ResourceExhausted
+   *   when there is no descriptor to hold it with
    */
   async signal(signal: number, prefix = ''): Promise<void> {
     if (this.#pidfd === undefined) await this.#ensureHeld(prefix);

@@ -1,4 +1,7 @@
-/** Lamina's own service beside Task: which engine serves this keeper. For `lamina engine status` and `upgrade`. */
+/**
+ * Lamina's own service beside Task: which engine serves this keeper. For `lamina engine status` and
+ * `upgrade`.
+ */
 import type { lamina } from '../../api/index.js';
 import type { ServiceHandlers } from '../../ttrpc/index.js';
 import type { Hello } from '../keeper-messages.js';

@@ -5,7 +5,9 @@ import { RuncError } from '../../oci/index.js';
 import type { CallContext, Interceptor } from '../../ttrpc/index.js';
 import { wireError } from './wire-error.js';
 
-/** What is wrong with the node or the runtime, not with the call: the daemon's log is to tell of it. */
+/**
+ * What is wrong with the node or the runtime, not with the call: the daemon's log is to tell of it.
+ */
 function isTrouble(error: unknown): boolean {
   const code = codeOf(error);
   const wasInterrupted = error instanceof RuncError && error.signal !== undefined;

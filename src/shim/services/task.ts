@@ -1,6 +1,7 @@
 /**
- * The Task service, versions 2 and 3: decodes a request, calls the container, encodes the answer. No logic of its own.
- * Semantics and texts are those of the stock shim (research: shim.md 2.3 to 2.5).
+ * The Task service, versions 2 and 3: decodes a request, calls the container, encodes the answer.
+ * No logic of its own. Semantics and texts are those of the stock shim (research: shim.md 2.3 to
+ * 2.5).
  */
 import {
   type Any,
@@ -59,7 +60,8 @@ function stateOfLost({ id, bundle, init }: LostContainer) {
 }
 
 /**
- * Ids become file names and names in the keeper. containerd allows at most 76 letters and digits with single `.`, `_`, `-` between them.
+ * Ids become file names and names in the keeper. containerd allows at most 76 letters and digits
+ * with single `.`, `_`, `-` between them.
  * @throws LaminaError InvalidArgument
  */
 function requireIdentifier(id: string, what: string): void {
@@ -72,7 +74,10 @@ function required(any: Any | undefined, field: string): Any {
   return any;
 }
 
-/** The handlers; the messages of the two versions differ in their package's name only, so they serve both. */
+/**
+ * The handlers; the messages of the two versions differ in their package's name only, so they serve
+ * both.
+ */
 export function createTaskService(session: Session) {
   const find = (id: string): Container => session.container(id);
   return {

@@ -1,6 +1,7 @@
 /**
- * The last step of every failed call: what the client gets to see. Clients rebuild typed errors from the code and expect the text to end with the
- * kind, as Go's errdefs writes it; errors of the OCI runtime are plain ones (Unknown) to them, whatever we know of their cause.
+ * The last step of every failed call: what the client gets to see. Clients rebuild typed errors
+ * from the code and expect the text to end with the kind, as Go's errdefs writes it; errors of the
+ * OCI runtime are plain ones (Unknown) to them, whatever we know of their cause.
  */
 import { Code, codeOf, LaminaError, messageOf } from '../../base/index.js';
 import { RuncError } from '../../oci/index.js';

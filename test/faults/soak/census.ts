@@ -1,4 +1,7 @@
-/** What a keeper and the engine hold at one moment: memory, descriptors, threads, and everything of theirs outside their processes. */
+/**
+ * What a keeper and the engine hold at one moment: memory, descriptors, threads, and everything of
+ * theirs outside their processes.
+ */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { memoryUse } from '../../../bench/processes.js';

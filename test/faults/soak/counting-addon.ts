@@ -1,4 +1,7 @@
-/** An addon for the engine that counts, by type, what a keeper replays to it: that is what the keeper keeps. */
+/**
+ * An addon for the engine that counts, by type, what a keeper replays to it: that is what the
+ * keeper keeps.
+ */
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as sys from '../../../src/sys/index.js';

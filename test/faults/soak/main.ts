@@ -1,9 +1,11 @@
 /**
- * The soak: thousands of lives and execs below one engine and one keeper, and whatever of either grows fails it.
+ * The soak: thousands of lives and execs below one engine and one keeper, and whatever of either
+ * grows fails it.
  *
  *   npm run test:soak [-- --lives 2000] [--execs 20000]
  *
- * Prints a table of all figures at the start (after a warm-up), at each quarter and at the end. Exit status 1 if one has grown. Needs root.
+ * Prints a table of all figures at the start (after a warm-up), at each quarter and at the end.
+ * Exit status 1 if one has grown. Needs root.
  */
 import { closeSync, constants, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -26,11 +28,14 @@ const LIFE_WORKERS = 2;
 const EXEC_WORKERS = 3;
 const WARM_UP = { lives: 60, execs: 600 };
 const QUARTERS = 4;
-/** The engine's connection to the daemon, and what it keeps of deletions, go after a second; V8 tidies up a little later. */
+/**
+ * The engine's connection to the daemon, and what it keeps of deletions, go after a second; V8
+ * tidies up a little later.
+ */
 const REST_MS = 4_000;
 /**
- * From the first quarter to the end. V8's heap breathes by a few megabytes; malloc asks the kernel for 132 KiB when it needs more than ever before, and
- * some pages hold what it has not given back.
+ * From the first quarter to the end. V8's heap breathes by a few megabytes; malloc asks the kernel
+ * for 132 KiB when it needs more than ever before, and some pages hold what it has not given back.
  */
 const BOUNDS: Bounds = { keeperKiB: 160, engineKiB: 6 * 1024, stateKiB: 64 };
 
@@ -133,7 +138,8 @@ const { values } = parseArgs({
   options: { lives: { type: 'string', default: '2000' }, execs: { type: 'string', default: '20000' } },
 });
 const total = { lives: positive(values.lives), execs: positive(values.execs) };
-// A copy: what somebody installs meanwhile changes nothing, and no other program's pages are counted.
+// A copy: what somebody installs meanwhile changes nothing, and no other program's pages are
+// counted.
 const stage = mkdtempSync(join(tmpdir(), 'lamina-soak-'));
 const program = stageLamina(join(LAMINA_BIN, 'containerd-shim-lamina-v2'), stage);
 const side = await Side.open('lamina', program);

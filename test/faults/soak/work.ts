@@ -1,4 +1,6 @@
-/** The lives and execs of the soak: of each kind a node has, in turn. Each checks its own outcome. */
+/**
+ * The lives and execs of the soak: of each kind a node has, in turn. Each checks its own outcome.
+ */
 import assert from 'node:assert/strict';
 import { readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
@@ -144,7 +146,10 @@ const EXECS: readonly ExecKind[] = [
   { args: ['/no/such/program'], status: 0, fails: true },
 ];
 
-/** One exec, from Exec to Delete. @param stdin a FIFO for it alone, with a descriptor for writing, made by the caller */
+/**
+ * One exec, from Exec to Delete.
+ * @param stdin a FIFO for it alone, with a descriptor for writing, made by the caller
+ */
 export async function exec(
   shim: Shim,
   n: number,

@@ -131,7 +131,10 @@ class Attacker {
     }
   }
 
-  /** Execs with a terminal that is flooded, and input that was there before; where there is room for them. */
+  /**
+   * Execs with a terminal that is flooded, and input that was there before; where there is room for
+   * them.
+   */
   async flood(): Promise<void> {
     while (!isOver) {
       await this.#container(['/bin/hostile', 'names'], async (shim) => {
@@ -172,7 +175,8 @@ class Attacker {
 }
 
 const [, , shim = '', variables = '{}'] = process.argv;
-// The neighbour's times are to show what the shims do, not how two test programs share two processors.
+// The neighbour's times are to show what the shims do, not how two test programs share two
+// processors.
 setPriority(10);
 const daemon = await FakeDaemon.start(shim);
 Object.assign(daemon.env, JSON.parse(variables));

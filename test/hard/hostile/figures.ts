@@ -45,8 +45,8 @@ const FACTOR = 2;
 export const ECHO = 'echo, no shim';
 
 /**
- * What a neighbour noticed of it and should not have. What the machine itself took longer for any process to be answered
- * by another is allowed for: that is the kernel's scheduler.
+ * What a neighbour noticed of it and should not have. What the machine itself took longer for any
+ * process to be answered by another is allowed for: that is the kernel's scheduler.
  * @param calls those that are judged
  */
 export function faults({ quiet, disturbed }: Figures, calls: readonly string[]): string[] {

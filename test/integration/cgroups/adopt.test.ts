@@ -1,4 +1,7 @@
-/** Real cgroups, all made here and removed again: v1 where controllers are mounted that way, v2 wherever it is mounted. */
+/**
+ * Real cgroups, all made here and removed again: v1 where controllers are mounted that way, v2
+ * wherever it is mounted.
+ */
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
 import { after, afterEach, beforeEach, describe, it } from 'node:test';

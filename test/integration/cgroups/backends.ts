@@ -1,4 +1,7 @@
-/** The hierarchies of this machine on which groups are tried: v1 where controllers are mounted that way, v2 wherever it is mounted. */
+/**
+ * The hierarchies of this machine on which groups are tried: v1 where controllers are mounted that
+ * way, v2 wherever it is mounted.
+ */
 import * as fs from 'node:fs';
 import { type CgroupLayout, currentLayout } from '../../../src/cgroups/index.js';
 import { requires } from '../../lib/requires.js';

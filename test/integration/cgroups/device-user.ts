@@ -1,4 +1,7 @@
-/** A process that uses devices as it is told over IPC, for devices.test.ts: it is moved into the group whose policy is tried. */
+/**
+ * A process that uses devices as it is told over IPC, for devices.test.ts: it is moved into the
+ * group whose policy is tried.
+ */
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 
@@ -11,14 +14,19 @@ export interface Opening {
 export type Request =
   | { readonly open: readonly Opening[] }
   | { readonly mknod: { readonly path: string; readonly numbers: readonly [number, number] } }
-  /** Opens one path that must always be allowed and one that never must, until told something else. */
+  /**
+   * Opens one path that must always be allowed and one that never must, until told something else.
+   */
   | { readonly loop: { readonly allowed: string; readonly denied: string } }
   | { readonly count: true };
 
 export interface Answer {
   /** `ok`, or what was wrong: an errno's name, what mknod printed. */
   readonly outcomes: readonly string[];
-  /** Of the loop, since it began: how often both were opened, the one was refused, the other let through. */
+  /**
+   * Of the loop, since it began: how often both were opened, the one was refused, the other let
+   * through.
+   */
   readonly rounds: number;
   readonly refused: number;
   readonly slipped: number;

@@ -1,4 +1,7 @@
-/** Device policies in force on real cgroup2 groups, also where cgroup2 is mounted beside v1 and has no controllers. */
+/**
+ * Device policies in force on real cgroup2 groups, also where cgroup2 is mounted beside v1 and has
+ * no controllers.
+ */
 import assert from 'node:assert/strict';
 import { execFile, fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -219,7 +222,8 @@ describe('device policy on cgroup2', { skip: missing() }, () => {
       await user.ask({ loop: { allowed: '/dev/null', denied: '/dev/zero' } });
       const { rounds: roundsBefore } = await user.ask({ count: true });
       let { rounds, refused, slipped } = await user.ask({ count: true });
-      // On one processor the process that tries may hardly run while the policies change: then they go on changing.
+      // On one processor the process that tries may hardly run while the policies change: then they
+      // go on changing.
       const end = performance.now() + LATE_MS;
       for (
         let hundreds = 0;

@@ -1,4 +1,7 @@
-/** The event stream on the real kernel: memory hogs, freezes, processes that come and go, pressure where the kernel tells it. */
+/**
+ * The event stream on the real kernel: memory hogs, freezes, processes that come and go, pressure
+ * where the kernel tells it.
+ */
 import assert from 'node:assert/strict';
 import { execFile, spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';

@@ -21,7 +21,10 @@ function findExamples(): { heading: string; code: string }[] {
   );
 }
 
-/** Runs a module as a user of the package would have it: imports of 'lamina/cgroups' resolve from the repository. */
+/**
+ * Runs a module as a user of the package would have it: imports of 'lamina/cgroups' resolve from
+ * the repository.
+ */
 async function run(code: string): Promise<{ code: number | null; stdout: string; stderr: string }> {
   const child = spawn(process.execPath, ['--input-type=module', '-e', code], { cwd: REPO, timeout: LATE_MS });
   const output = { stdout: '', stderr: '' };

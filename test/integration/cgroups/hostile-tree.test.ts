@@ -1,4 +1,7 @@
-/** Groups as a container that may make some of its own can make them: names of any bytes, any depth, any number, frozen. */
+/**
+ * Groups as a container that may make some of its own can make them: names of any bytes, any depth,
+ * any number, frozen.
+ */
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
 import { afterEach, beforeEach, describe, it } from 'node:test';
@@ -21,7 +24,9 @@ const ODD_NAMES: Readonly<Record<string, Buffer>> = {
   'the marks of escapes and of a removed group': Buffer.from('a\\040\\x2d:b (deleted)'),
 };
 
-/** v1 with the hierarchies these tests need, and no others, as each level is made in all of them. */
+/**
+ * v1 with the hierarchies these tests need, and no others, as each level is made in all of them.
+ */
 const few: CgroupLayout =
   v1.layout.mode === 'unified'
     ? v1.layout

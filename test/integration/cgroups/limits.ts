@@ -1,4 +1,7 @@
-/** What the suites about limits share: a limit as it is set, the files of a group that show it, and the disk that limits are for. */
+/**
+ * What the suites about limits share: a limit as it is set, the files of a group that show it, and
+ * the disk that limits are for.
+ */
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
 import { type Applied, RESOURCE_FIELDS } from '../../../src/cgroups/resources/index.js';
@@ -74,7 +77,10 @@ export class Limits {
     return new Set(files);
   }
 
-  /** Why a row cannot be tried. A test that skips itself would leave its group: its hooks are not run. */
+  /**
+   * Why a row cannot be tried. A test that skips itself would leave its group: its hooks are not
+   * run.
+   */
   static lacks(present: ReadonlySet<string>, ...files: string[]): string | false {
     const file = files.find((each) => !present.has(each));
     if (file !== undefined) return `there is no ${file} here`;

@@ -1,4 +1,7 @@
-/** Creating, filling, limiting and removing groups on the real kernel. Every group is made here, and gone at the end of its test. */
+/**
+ * Creating, filling, limiting and removing groups on the real kernel. Every group is made here, and
+ * gone at the end of its test.
+ */
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
 import { posix } from 'node:path';

@@ -1,6 +1,7 @@
 /**
- * OOM kills whose group has gone before anybody could look, on the real kernel: as under systemd, which removes a scope the moment it is
- * empty. The watch's notifications come through the event loop, which does not run while a group is made, emptied and removed here.
+ * OOM kills whose group has gone before anybody could look, on the real kernel: as under systemd,
+ * which removes a scope the moment it is empty. The watch's notifications come through the event
+ * loop, which does not run while a group is made, emptied and removed here.
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -63,7 +64,10 @@ for (const backend of backends(layout)) {
 
     afterEach(() => assert.equal(fs.existsSync(dir), false));
 
-    /** Runs a shell script in the group and removes that; nothing else runs meanwhile. Returns how the shell, or what it became, ended. */
+    /**
+     * Runs a shell script in the group and removes that; nothing else runs meanwhile. Returns how
+     * the shell, or what it became, ended.
+     */
     function runToTheEnd(script: string): InitExit {
       const run = spawnSync('sh', ['-c', `echo $$ > ${dir}/cgroup.procs; ${script}`], {
         stdio: ['ignore', 'pipe', 'ignore'],
@@ -107,7 +111,8 @@ for (const backend of backends(layout)) {
     });
 
     it('is not made up when somebody kills an init that has run short of memory', () => {
-      // Clean page cache of a file on a disk: it counts, and can be reclaimed at any time. What is cached already would not count.
+      // Clean page cache of a file on a disk: it counts, and can be reclaimed at any time. What is
+      // cached already would not count.
       const file = `/var/tmp/${NAME}`;
       fs.writeFileSync(file, Buffer.alloc(4 * LIMIT_BYTES));
       try {

@@ -6,7 +6,9 @@ export interface Exit {
   readonly signal: NodeJS.Signals | null;
 }
 
-/** A shell that waits for `go` before its first command, so that it can be put into a group first. */
+/**
+ * A shell that waits for `go` before its first command, so that it can be put into a group first.
+ */
 export interface Shell extends AsyncDisposable {
   readonly pid: number;
   readonly exit: Promise<Exit>;

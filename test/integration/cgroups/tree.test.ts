@@ -1,4 +1,7 @@
-/** What the tree that a group is made in allows and forbids: who is in it, what was delegated, how it is mounted. */
+/**
+ * What the tree that a group is made in allows and forbids: who is in it, what was delegated, how
+ * it is mounted.
+ */
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
 import { afterEach, describe, it } from 'node:test';
@@ -139,7 +142,8 @@ describe('the tree on v2', { skip: v2.skip || v2.noMemory }, () => {
       [NOBODY, NOBODY, NOBODY, NOBODY, 0, 0],
     );
     const script = createAs(`${TOP}/below`, 'pid: process.pid, resources: { pids: { limit: 50 } },');
-    // The user's process begins in the delegated tree: containment forbids to move one in from outside.
+    // The user's process begins in the delegated tree: containment forbids to move one in from
+    // outside.
     await using shell = await startShell(`exec ${process.execPath} --input-type=module -e '${script}'`, {
       uid: NOBODY,
     });
@@ -188,7 +192,10 @@ function createAs(path: string, more = ''): string {
 describe('a hierarchy that is mounted otherwise', { skip: v2.skip }, () => {
   const module = new URL('../../../src/cgroups/index.js', import.meta.url).href;
 
-  /** Runs a program with mounts of its own, on a second mount of the hierarchy at `/mnt`; it may use `at(path)`. */
+  /**
+   * Runs a program with mounts of its own, on a second mount of the hierarchy at `/mnt`; it may use
+   * `at(path)`.
+   */
   async function inside(mounts: string, code: string): Promise<string> {
     const program = `import { Cgroup } from "${module}";
       const layout = { mode: "unified", unified: { mountPoint: "/mnt", root: "/" } };

@@ -1,4 +1,7 @@
-/** `lamina … --containerd`: over a real containerd, what is said agrees with what that then really does. */
+/**
+ * `lamina … --containerd`: over a real containerd, what is said agrees with what that then really
+ * does.
+ */
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, it } from 'node:test';
 import type { NamespaceMetadata } from '../../../src/gc/index.js';

@@ -1,4 +1,7 @@
-/** The examples of docs/cli.md, typed into one shell in their order; and every command line that a help shows is one. */
+/**
+ * The examples of docs/cli.md, typed into one shell in their order; and every command line that a
+ * help shows is one.
+ */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

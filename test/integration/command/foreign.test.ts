@@ -1,6 +1,7 @@
 /**
- * What `lamina engine status` and `upgrade` do with processes that only look like Lamina's: by their command line, their environment, or
- * a listening socket. Root runs the command; whoever is no root of this very node must not be able to have it run, signal or show anything.
+ * What `lamina engine status` and `upgrade` do with processes that only look like Lamina's: by
+ * their command line, their environment, or a listening socket. Root runs the command; whoever is
+ * no root of this very node must not be able to have it run, signal or show anything.
  */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';

@@ -1,4 +1,7 @@
-/** `lamina content ingest` and `get`: pipes, files, terminals; empty, huge, twice, at once; given up. */
+/**
+ * `lamina content ingest` and `get`: pipes, files, terminals; empty, huge, twice, at once; given
+ * up.
+ */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -9,7 +12,9 @@ import { LAMINA, OwnStore } from '../../lib/own-store.js';
 import { until } from '../../lib/wait.js';
 
 const MIB = 1 << 20;
-/** What a gigabyte may cost more than its first part: buffers, and what V8 has not collected yet. */
+/**
+ * What a gigabyte may cost more than its first part: buffers, and what V8 has not collected yet.
+ */
 const GROWTH_KIB = 96 * 1024;
 
 interface Listing {

@@ -1,4 +1,6 @@
-/** What scripts/install leaves, whoever runs it and how, and that `lamina uninstall` takes it back. */
+/**
+ * What scripts/install leaves, whoever runs it and how, and that `lamina uninstall` takes it back.
+ */
 import assert from 'node:assert/strict';
 import {
   appendFileSync,

@@ -1,4 +1,6 @@
-/** What `lamina` says to somebody who has only the message: what is wrong, where, and what to do. */
+/**
+ * What `lamina` says to somebody who has only the message: what is wrong, where, and what to do.
+ */
 import assert from 'node:assert/strict';
 import { chmodSync, chownSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

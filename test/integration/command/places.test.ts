@@ -1,4 +1,7 @@
-/** A store where one cannot be, may not be looked at, or is broken: what is said, and that nothing is harmed. */
+/**
+ * A store where one cannot be, may not be looked at, or is broken: what is said, and that nothing
+ * is harmed.
+ */
 import assert from 'node:assert/strict';
 import { chmodSync, chownSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

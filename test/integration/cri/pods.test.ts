@@ -152,7 +152,8 @@ for (const runtime of runtimes) {
         await until('the container has ended', () => !isAlive(init));
         await daemon.restart();
         await kubelet.reconnect();
-        // the plugin of containerd 1.7 and later gives up on what has ended meanwhile, with either shim
+        // the plugin of containerd 1.7 and later gives up on what has ended meanwhile, with either
+        // shim
         const codes = daemon.version.startsWith('1.6') ? [7] : [7, 255];
         assert.ok(codes.includes((await ends.ended()).exitCode));
         assert.equal((await stays.exec(['echo', 'on'])).stdout, 'on\n');

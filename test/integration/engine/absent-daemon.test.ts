@@ -1,4 +1,6 @@
-/** The daemon is away for long, and another comes back: events wait, in order, and each comes once. */
+/**
+ * The daemon is away for long, and another comes back: events wait, in order, and each comes once.
+ */
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import * as api from '../../../src/api/index.js';

@@ -1,4 +1,7 @@
-/** What one keeper's engine throws, or cannot read, is that keeper's affair: the others go on with the same engine. */
+/**
+ * What one keeper's engine throws, or cannot read, is that keeper's affair: the others go on with
+ * the same engine.
+ */
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { Code } from '../../../src/base/index.js';

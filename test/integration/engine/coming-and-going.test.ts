@@ -15,7 +15,9 @@ function configPath(box: Box): string {
   return box.daemon.env['LAMINA_CONFIG'] ?? '';
 }
 
-/** No engine, no keeper, an empty state directory: the engine's idle time is a second in the tests. */
+/**
+ * No engine, no keeper, an empty state directory: the engine's idle time is a second in the tests.
+ */
 async function waitUntilIdle(box: Box): Promise<void> {
   const left = (): unknown[] => [...engines(box.daemon), ...keepers(box.daemon), ...stateFiles(box.daemon)];
   await until('engine, socket, log and lock are gone', () => left().length === 0, { detail: () => left().join(' ') });
@@ -80,7 +82,8 @@ shimSuite('a shared engine comes and goes', (suite) => {
       const id = await box.start(['sleep', '1000']);
       const engine = await theEngine(box.daemon);
       await box.remove(id);
-      // The next run begins around the end of the idle second: just before, or as soon as the engine is gone.
+      // The next run begins around the end of the idle second: just before, or as soon as the
+      // engine is gone.
       if (round % 2 === 0) await until('the engine is gone', () => !isAlive(engine));
       else await new Promise((resolve) => setTimeout(resolve, 960 + 10 * round));
       const result = await box.run(['sh', '-c', `echo ${round}; exit ${round}`]);

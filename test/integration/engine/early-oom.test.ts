@@ -8,7 +8,10 @@ import { killEngine, theEngine } from '../../lib/processes.js';
 import { until } from '../../lib/wait.js';
 import { HeldRuntime } from './held-runtime.js';
 
-/** Runs a container that is out of memory before the runtime has said that it was started; returns the topics of its events. */
+/**
+ * Runs a container that is out of memory before the runtime has said that it was started; returns
+ * the topics of its events.
+ */
 async function story(box: Box, meanwhile: () => Promise<unknown>): Promise<string[]> {
   const runtime = new HeldRuntime(box.daemon, 'script');
   runtime.hold('start', 'after');

@@ -1,4 +1,7 @@
-/** Odd things in the daemon's environment: the runtime gets them, as from the stock shim, and the engine does not. */
+/**
+ * Odd things in the daemon's environment: the runtime gets them, as from the stock shim, and the
+ * engine does not.
+ */
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,4 +1,7 @@
-/** The runtime crashes or tells nonsense. Each time there is an error that says so, and nothing is left or lost by it. */
+/**
+ * The runtime crashes or tells nonsense. Each time there is an error that says so, and nothing is
+ * left or lost by it.
+ */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { writeFileSync } from 'node:fs';

@@ -1,4 +1,7 @@
-/** An OCI runtime that does at single verbs what a test tells it to, and everything else as runc does; and how a container has to be after that. */
+/**
+ * An OCI runtime that does at single verbs what a test tells it to, and everything else as runc
+ * does; and how a container has to be after that.
+ */
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -43,8 +46,8 @@ export class FaultyRuntime {
   }
 
   /**
-   * From now on it does this at the verb, in bash: `real` is what runc does, `flag --pid-file` the value of a flag, `$dir` a folder.
-   * Undefined: as runc.
+   * From now on it does this at the verb, in bash: `real` is what runc does, `flag --pid-file` the
+   * value of a flag, `$dir` a folder. Undefined: as runc.
    */
   on(verb: Verb, script: string | undefined): void {
     const path = join(this.dir, `on-${verb}`);
@@ -82,7 +85,10 @@ export class FaultyRuntime {
   }
 }
 
-/** The container is as ever: it runs what it is given, ends when it is killed, and then nothing is left of it. */
+/**
+ * The container is as ever: it runs what it is given, ends when it is killed, and then nothing is
+ * left of it.
+ */
 export async function assertWell(daemon: FakeDaemon, shim: ShimHandle): Promise<void> {
   assert.equal(await statusOf(shim), api.Status.RUNNING);
   assert.equal(await runExec(shim, 'after', ['/bin/sh', '-c', 'exit 7']), 7);

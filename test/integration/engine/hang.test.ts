@@ -1,4 +1,7 @@
-/** The engine's event loop is blocked, in the middle of its work and before it has begun: the keepers replace it. */
+/**
+ * The engine's event loop is blocked, in the middle of its work and before it has begun: the
+ * keepers replace it.
+ */
 import assert from 'node:assert/strict';
 import { FaultyAddon } from '../../faults/faulty-addon.js';
 import { Bustle } from '../../lib/bustle.js';
@@ -8,7 +11,10 @@ import { killEngine, theEngine } from '../../lib/processes.js';
 import { laminaOnly } from '../../lib/survive.js';
 import { until } from '../../lib/wait.js';
 
-/** An engine is replaced after four of these without a word from it: long enough for one that is merely slow. */
+/**
+ * An engine is replaced after four of these without a word from it: long enough for one that is
+ * merely slow.
+ */
 const PING_MS = '1500';
 
 const addon = new FaultyAddon();

@@ -1,4 +1,7 @@
-/** An OCI runtime that can be held at one verb, so that a test has time to do something at that very point. */
+/**
+ * An OCI runtime that can be held at one verb, so that a test has time to do something at that very
+ * point.
+ */
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Containerd } from '../../lib/containerd.js';
@@ -9,8 +12,9 @@ export type Verb = 'create' | 'start' | 'exec' | 'delete';
 /** Whether it is held before the real runtime is called, or after that has ended. */
 export type Moment = 'before' | 'after';
 /**
- * How it looks in the process list. `script`: the interpreter's path, then the script's, as with any wrapper that is a script.
- * `named`: argv[0] is its own path, as with a wrapper that is a program.
+ * How it looks in the process list. `script`: the interpreter's path, then the script's, as with
+ * any wrapper that is a script. `named`: argv[0] is its own path, as with a wrapper that is a
+ * program.
  */
 export type Look = 'script' | 'named';
 
@@ -36,7 +40,9 @@ function wrapper(dir: string, look: Look): string {
 export class HeldRuntime {
   readonly #dir: string;
 
-  /** Makes it the runtime of the daemon's containers; the configuration is read by the next engine. */
+  /**
+   * Makes it the runtime of the daemon's containers; the configuration is read by the next engine.
+   */
   constructor(daemon: Containerd, look: Look) {
     this.#dir = join(daemon.dir, 'work', `runtime-${look}`);
     mkdirSync(this.#dir, { recursive: true });
@@ -69,8 +75,8 @@ export class HeldRuntime {
   }
 
   /**
-   * Watches for a moment whether it is called again although one call is still under way, then lets that go on. A second call is not wrong by
-   * itself (a state query, say): what comes of it tells.
+   * Watches for a moment whether it is called again although one call is still under way, then lets
+   * that go on. A second call is not wrong by itself (a state query, say): what comes of it tells.
    */
   async releaseSoon(): Promise<void> {
     const before = this.calls.length;

@@ -1,4 +1,7 @@
-/** The runtime does not return. It is killed in time, with an error that says so, and nothing is left or lost by it. */
+/**
+ * The runtime does not return. It is killed in time, with an error that says so, and nothing is
+ * left or lost by it.
+ */
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
@@ -26,7 +29,10 @@ describe('a runtime that fails in ways of its own', { skip }, () => {
   after(() => daemon.stop());
 
   describe('hangs', () => {
-    /** Stopped, as the last fault it can have: no signal but SIGKILL would end it. It has a child, too. */
+    /**
+     * Stopped, as the last fault it can have: no signal but SIGKILL would end it. It has a child,
+     * too.
+     */
     const HANG = 'sleep 1000 & echo "$$ $!" >"$dir/hung-$verb"; kill -STOP $$; wait';
 
     /** What a call of one verb does that never returns, and how the container goes on. */

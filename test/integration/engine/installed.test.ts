@@ -66,7 +66,10 @@ describe('scripts/install', () => {
   });
   afterEach(() => rmSync(dir, { recursive: true }));
 
-  /** A checkout with a build of its own, which can be given another version; what is installed is what the tests use. */
+  /**
+   * A checkout with a build of its own, which can be given another version; what is installed is
+   * what the tests use.
+   */
   const makeCheckout = (): void => {
     mkdirSync(join(dir, 'build/lib'), { recursive: true });
     for (const name of ['scripts', 'package.json']) cpSync(join(REPO, name), join(dir, name), { recursive: true });

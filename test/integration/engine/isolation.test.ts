@@ -1,4 +1,7 @@
-/** What a container can see and reach of the shim that runs it: "What a container can reach" in docs/security.md. */
+/**
+ * What a container can see and reach of the shim that runs it: "What a container can reach" in
+ * docs/security.md.
+ */
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync, readlinkSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -46,7 +49,10 @@ describe('a container', { skip }, () => {
   });
   after(() => daemon.stop());
 
-  /** Starts a container that looks around. @returns what it saw, its shim, the pids of its init and keeper */
+  /**
+   * Starts a container that looks around.
+   * @returns what it saw, its shim, the pids of its init and keeper
+   */
   async function look(hostPid: boolean): Promise<{ seen: string; shim: ShimHandle; pid: number; keeper: number }> {
     // The paths are known only after the start; the container finds them in a file.
     const script = `while [ ! -e /go ]; do sleep 0.05; done; . /go; ${SCRIPT}`;

@@ -56,7 +56,8 @@ for (const mode of ['engine = "shared"', 'engine = "dedicated"']) {
         await waitUntilCleanedUp(box, victim, [pid]);
         for (const id of others) assert.equal((await box.exec(id, ['echo', id])).stdout, `${id}\n`);
         for (const engine of serving) {
-          // The first engine is the child of the keeper that started it; it must outlive it all the same.
+          // The first engine is the child of the keeper that started it; it must outlive it all the
+          // same.
           assert.ok(engines(box.daemon).includes(engine), 'the engine has died with a keeper');
         }
         for (const id of others) await box.remove(id);

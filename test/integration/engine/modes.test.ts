@@ -25,8 +25,8 @@ const ENGINES: Readonly<Record<string, (box: Box) => Promise<void>>> = {
   },
   'runs one process for each keeper': async (box) => {
     const { ids } = await startSome(box);
-    // Which keeper is whose parent says nothing: the first engine may serve another keeper than the one that started it.
-    // Those of containers that were removed before may be on their way out.
+    // Which keeper is whose parent says nothing: the first engine may serve another keeper than the
+    // one that started it. Those of containers that were removed before may be on their way out.
     await until(`${COUNT} engines`, () => engines(box.daemon).length === COUNT);
     for (const id of ids) {
       assert.equal((await box.exec(id, ['echo', id])).stdout, `${id}\n`);

@@ -1,4 +1,7 @@
-/** The engine runs out of memory: of its control group's, so that the kernel kills it, and of V8's heap, so that it aborts. */
+/**
+ * The engine runs out of memory: of its control group's, so that the kernel kills it, and of V8's
+ * heap, so that it aborts.
+ */
 import assert from 'node:assert/strict';
 import { mkdirSync, mkdtempSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,6 +1,7 @@
 /**
- * Descriptors run out: in the engine, in a keeper, in the start verb. What needs one is refused with ResourceExhausted and a line in the log, everything else is
- * served; when there are some again, all goes on, and none was lost.
+ * Descriptors run out: in the engine, in a keeper, in the start verb. What needs one is refused
+ * with ResourceExhausted and a line in the log, everything else is served; when there are some
+ * again, all goes on, and none was lost.
  */
 import assert from 'node:assert/strict';
 import { existsSync, writeFileSync } from 'node:fs';
@@ -21,7 +22,10 @@ const SHIM = 'containerd-shim-lamina-v2';
 /** How many descriptors a process has left: with each a start gets a little further. */
 const ROOMS = { engine: [0, 2, 3, 4, 5, 6], keeper: [0, 2, 33, 36] };
 
-/** How many descriptors a process has, without statistics files and the way to the daemon, which come and go. */
+/**
+ * How many descriptors a process has, without statistics files and the way to the daemon, which
+ * come and go.
+ */
 function countOf(pid: number): number {
   return [...descriptorsOf(pid).values()].filter((target) => !/^\/sys\/fs\/cgroup|^socket:/.test(target)).length;
 }

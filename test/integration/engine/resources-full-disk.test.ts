@@ -1,6 +1,7 @@
 /**
- * The disk that bundles, our own state, the runtime's state and temporary files are on (/run) is full. What has to write is refused with ResourceExhausted and
- * undone; containers run on, end and are deleted; when there is room again, all goes on.
+ * The disk that bundles, our own state, the runtime's state and temporary files are on (/run) is
+ * full. What has to write is refused with ResourceExhausted and undone; containers run on, end and
+ * are deleted; when there is room again, all goes on.
  */
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readdirSync, symlinkSync } from 'node:fs';

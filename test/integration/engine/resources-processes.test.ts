@@ -1,6 +1,7 @@
 /**
- * Processes run out: for keeper, engine and start verb, and in a container that forks without end. What needs one is refused with ResourceExhausted, the rest is
- * served; when there are some again, all goes on.
+ * Processes run out: for keeper, engine and start verb, and in a container that forks without end.
+ * What needs one is refused with ResourceExhausted, the rest is served; when there are some again,
+ * all goes on.
  */
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -24,7 +25,10 @@ const noPids = !existsSync(V1) && !readFileSync(join(PIDS, 'cgroup.subtree_contr
 if (noPids) console.log('skipped: no pids controller for groups below the root');
 const skip = requires({ root: true, runc: '1.1' }) || (noPids && 'no pids controller for groups below the root');
 
-/** A group of processes that may not become more. The daemon removes it with everything that carries its marker. */
+/**
+ * A group of processes that may not become more. The daemon removes it with everything that carries
+ * its marker.
+ */
 class Crowd {
   readonly dir: string;
 

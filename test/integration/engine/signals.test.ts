@@ -1,6 +1,6 @@
 /**
- * SIGUSR1 is how anybody who may signal an engine would open Node's inspector in it, or end it while it starts. A container with
- * the host's pids may.
+ * SIGUSR1 is how anybody who may signal an engine would open Node's inspector in it, or end it
+ * while it starts. A container with the host's pids may.
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -17,7 +17,10 @@ import { keeperPidOf, killAndDelete, shutdown, statusOf } from '../../lib/task-s
 
 const skip = requires({ root: true, runc: '1.1' }) || LAMINA.skip;
 
-/** Prints the pid of the keeper's next child, and sends it SIGUSR1 without a pause from its first instruction to its end. */
+/**
+ * Prints the pid of the keeper's next child, and sends it SIGUSR1 without a pause from its first
+ * instruction to its end.
+ */
 const HAMMER = `
 const { readFileSync, writeSync } = require('node:fs');
 const [keeper] = process.argv.slice(1);

@@ -53,7 +53,9 @@ describe('a slow tenant', { skip }, () => {
     return await daemon.create(shim, { rootfs: [{ type: 'overlay', source: 'overlay', target: '', options }] });
   }
 
-  /** A container that has ended, and whose root file system cannot be unmounted before `release`. */
+  /**
+   * A container that has ended, and whose root file system cannot be unmounted before `release`.
+   */
   async function slowContainer(): Promise<ShimHandle> {
     const shim = await daemon.launch({ args: SLEEP });
     await createOnOverlay(shim);

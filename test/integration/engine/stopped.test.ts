@@ -1,6 +1,7 @@
 /**
- * Keeper or engine are stopped (SIGSTOP), and go on or are replaced. Who waits for them is answered in the end, nobody else waits, and what was asked for is
- * done once: an engine that was replaced never goes on beside its successor.
+ * Keeper or engine are stopped (SIGSTOP), and go on or are replaced. Who waits for them is answered
+ * in the end, nobody else waits, and what was asked for is done once: an engine that was replaced
+ * never goes on beside its successor.
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
@@ -30,7 +31,8 @@ describe('a stopped process', { skip }, () => {
   let runtime: FaultyRuntime;
   before(async () => {
     daemon = await FakeDaemon.start('containerd-shim-lamina-v2');
-    // A stopped engine is replaced after three to four of these. An honest one must be able to start in that time, on a slow machine, too.
+    // A stopped engine is replaced after three to four of these. An honest one must be able to
+    // start in that time, on a slow machine, too.
     daemon.env['LAMINA_PING_MS'] = '3000';
     runtime = new FaultyRuntime(daemon);
   });

@@ -1,4 +1,7 @@
-/** The engine is killed while the OCI runtime works for it: once before, once after the runtime has done what it was asked for. */
+/**
+ * The engine is killed while the OCI runtime works for it: once before, once after the runtime has
+ * done what it was asked for.
+ */
 import assert from 'node:assert/strict';
 import type { Box } from '../../lib/box.js';
 import { WAIT_FOR_SIZE } from '../../lib/command.js';

@@ -15,7 +15,10 @@ import { FaultyRuntime } from './faulty-runtime.js';
 
 const skip = requires({ root: true, runc: '1.1' }) || LAMINA.skip;
 const RUNTIME_MS = 3_000;
-/** Is held until the test says so, and then goes on as one that has found the container running a moment before. */
+/**
+ * Is held until the test says so, and then goes on as one that has found the container running a
+ * moment before.
+ */
 const HELD = [
   'touch "$dir/held"; while [ ! -e "$dir/go" ]; do sleep 0.02; done',
   // biome-ignore lint/suspicious/noTemplateCurlyInString: bash

@@ -1,4 +1,7 @@
-/** Nobody reads what a container writes, or has ever opened its FIFOs. It waits; nothing else does, and not a byte is lost. */
+/**
+ * Nobody reads what a container writes, or has ever opened its FIFOs. It waits; nothing else does,
+ * and not a byte is lost.
+ */
 import assert from 'node:assert/strict';
 import { closeSync, constants, mkdirSync, openSync, readdirSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
@@ -17,7 +20,10 @@ import { until } from '../../lib/wait.js';
 
 const skip = requires({ root: true, runc: '1.1' }) || LAMINA.skip;
 const SLEEP = ['/bin/sleep', '1000'];
-/** Half of what a FIFO holds: how much more fits in depends on the sizes of what is written. The rest comes without us. */
+/**
+ * Half of what a FIFO holds: how much more fits in depends on the sizes of what is written. The
+ * rest comes without us.
+ */
 const FULL_BYTES = 32_768;
 
 /** Lines with rising numbers, without end, to one or both streams. */

@@ -1,4 +1,7 @@
-/** The engine is replaced by another release while containers do what containers do: `lamina engine upgrade`. */
+/**
+ * The engine is replaced by another release while containers do what containers do:
+ * `lamina engine upgrade`.
+ */
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, readlinkSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

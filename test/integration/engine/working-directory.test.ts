@@ -1,4 +1,7 @@
-/** Every run of the runtime, and so every hook, is in the bundle of its container, as with the stock shim. */
+/**
+ * Every run of the runtime, and so every hook, is in the bundle of its container, as with the stock
+ * shim.
+ */
 import assert from 'node:assert/strict';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -11,7 +11,8 @@ const skip = requires({ root: true, runc: '1.1', containerd: '1.6', programs: ['
 
 const compare = (a: string, b: string): number => (a < b ? -1 : 1);
 
-// Each kind of leak is planted once: a check that finds nothing must not be one that cannot find anything.
+// Each kind of leak is planted once: a check that finds nothing must not be one that cannot find
+// anything.
 describe('leak check', { skip }, () => {
   let daemon: Containerd;
   let leaks: Leaks;

@@ -35,7 +35,8 @@ describe('Runc with the real crun', { skip: requires(needed) }, () => {
       ['state', () => crun.state('c')],
       ['kill', () => crun.kill('c', 9, { all: true })],
     ];
-    // Past its option parser each call fails for want of the container, and says so in the log we read.
+    // Past its option parser each call fails for want of the container, and says so in the log we
+    // read.
     for (const [name, call] of calls) {
       await assert.rejects(call(), (error) => {
         assert.ok(error instanceof RuncError, String(error));

@@ -27,7 +27,10 @@ const APPLETS = ['sh', 'sleep', 'echo', 'cat', 'stty', 'true'];
 const CGROUP_ROOT = '/sys/fs/cgroup';
 const CGROUP = `lamina-test-${process.pid}`;
 
-/** A bundle with a busybox root filesystem and a runc root of its own; `close` checks that nothing is left. */
+/**
+ * A bundle with a busybox root filesystem and a runc root of its own; `close` checks that nothing
+ * is left.
+ */
 export class OciFixture {
   readonly dir = mkdtempSync(join(tmpdir(), 'lamina-oci-'));
   readonly bundle = join(this.dir, 'bundle');

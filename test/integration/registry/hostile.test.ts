@@ -1,4 +1,7 @@
-/** A registry that means harm: whatever it sends, memory and time stay bounded, and there is one clear error. */
+/**
+ * A registry that means harm: whatever it sends, memory and time stay bounded, and there is one
+ * clear error.
+ */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import type { Socket } from 'node:net';
@@ -16,7 +19,10 @@ import { answer, pour, RawServer, type Talk } from '../../lib/registry/raw-serve
 import { LATE_MS, until, within } from '../../lib/wait.js';
 
 const MIB = 1024 * 1024;
-/** What a client may need beyond its own: buffers of sockets, the largest document, and what the collector has left. */
+/**
+ * What a client may need beyond its own: buffers of sockets, the largest document, and what the
+ * collector has left.
+ */
 const MEMORY = 96 * MIB;
 const SHORT: Partial<Limits> = { connectMs: 500, responseMs: 500, bodyMs: 500, idleMs: 300 };
 const JSON_TYPE = { 'content-type': 'application/json' };

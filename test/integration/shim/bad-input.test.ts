@@ -16,7 +16,9 @@ async function failingRun(box: Box, argv: readonly string[], flags: readonly str
   return result;
 }
 
-/** Runs ctr commands against a container in a certain state; the results are compared with stock's. */
+/**
+ * Runs ctr commands against a container in a certain state; the results are compared with stock's.
+ */
 type Attempt = readonly [title: string, args: (id: string, box: Box) => string[], expected: RegExp];
 
 const ON_STOPPED: readonly Attempt[] = [

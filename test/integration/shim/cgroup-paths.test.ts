@@ -1,4 +1,7 @@
-/** A container whose cgroup has a path beyond ASCII, or whose processes stand still for want of memory. */
+/**
+ * A container whose cgroup has a path beyond ASCII, or whose processes stand still for want of
+ * memory.
+ */
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';

@@ -90,7 +90,8 @@ shimSuite('events', ({ scenario }) => {
       order.filter((topic) => topic !== 'oom'),
       ['create', 'start', 'exit', 'delete'],
     );
-    // The stock shim of 1.6 reports it from another goroutine than the exit: before that, after it, or, as it is about to end, never.
+    // The stock shim of 1.6 reports it from another goroutine than the exit: before that, after it,
+    // or, as it is about to end, never.
     if (!box.isStock) assert.deepEqual(order, ['create', 'start', 'oom', 'exit', 'delete']);
     return { result, topics: order.filter((topic) => topic !== 'oom') };
   });

@@ -8,7 +8,10 @@ import { readProcess } from '../../lib/proc.js';
 const GROUP = 'io.containerd.runc.v2.group';
 const SANDBOX = 'io.kubernetes.cri.sandbox-id';
 
-/** The address containerd reaches a container's shim at: the bundle's file, or the daemon's own note of it (2.x). */
+/**
+ * The address containerd reaches a container's shim at: the bundle's file, or the daemon's own note
+ * of it (2.x).
+ */
 function addressOf(box: Box, id: string): string {
   return readFileSync(join(box.daemon.bundle(box.namespace, id), 'address'), 'utf8').trim();
 }

@@ -1,4 +1,7 @@
-/** Whatever a client names as output, a process gets a pipe or a FIFO and never the host's own file or device. */
+/**
+ * Whatever a client names as output, a process gets a pipe or a FIFO and never the host's own file
+ * or device.
+ */
 import assert from 'node:assert/strict';
 import { chmodSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';

@@ -1,6 +1,7 @@
 /**
- * A container, or its client, writes what an engine would write to a keeper: a SPAWN that makes a file on the host, alone
- * and in a BATCH, at many places of the text. It is text: it arrives as it was written, and nothing of it is done.
+ * A container, or its client, writes what an engine would write to a keeper: a SPAWN that makes a
+ * file on the host, alone and in a BATCH, at many places of the text. It is text: it arrives as it
+ * was written, and nothing of it is done.
  */
 import assert from 'node:assert/strict';
 import { existsSync, writeFileSync } from 'node:fs';
@@ -19,7 +20,8 @@ function hostileTexts(box: Box): Map<string, Buffer> {
   const argv = Buffer.from(`/usr/bin/touch\0${markerOf(box)}\0`);
   const spawn = encodeMessage({ type: LM_MSG_SPAWN, serial: 1, fields: ['run touch', '/', argv, '', ''] }).data;
   const batch = encodeMessage({ type: LM_MSG_BATCH, serial: 1, fields: [spawn, spawn, spawn] }).data;
-  // Messages one behind the other, and each step a byte further, so that some lies wherever one is looked for.
+  // Messages one behind the other, and each step a byte further, so that some lies wherever one is
+  // looked for.
   const sliding = Buffer.concat(
     Array.from({ length: 110 }, (_, i) => Buffer.concat([Buffer.alloc(i % 8, ' '), spawn])),
   );
@@ -36,7 +38,10 @@ function hostileTexts(box: Box): Map<string, Buffer> {
 const shown = (text: Buffer): string => text.toString('utf8');
 
 shimSuite('keeper messages as text', ({ scenario }) => {
-  /** A container that waits, with the texts in /texts/N; after `work` it still runs, and nothing was done. */
+  /**
+   * A container that waits, with the texts in /texts/N; after `work` it still runs, and nothing was
+   * done.
+   */
   const inContainer = async (
     box: Box,
     work: (id: string, texts: ReadonlyMap<string, { readonly text: Buffer; readonly file: string }>) => Promise<void>,

@@ -68,7 +68,8 @@ shimSuite('stdio', ({ scenario }) => {
     const argv = ['sh', '-c', 'echo out; echo err >&2; exit 4'];
     const codes = [await runLogged(box, `file://${path}`, argv), await runLogged(box, `file://${path}`, argv)];
     assert.deepEqual(codes, [4, 4]);
-    // The stock shim closes the file both streams share when the first of them ends, and may lose the rest of the other.
+    // The stock shim closes the file both streams share when the first of them ends, and may lose
+    // the rest of the other.
     const complete = box.isStock ? 8 : 16;
     await until('the output is in the file', () => readFileSync(path, 'utf8').length >= complete);
     const content = readFileSync(path, 'utf8')
@@ -156,7 +157,8 @@ shimSuite('stdio', ({ scenario }) => {
     mkdirSync(fifos);
     const { id, command } = box.spawnRun(['probe', 'drip', '200000'], { flags: ['--fifo-dir', fifos] });
     await command.output(/line 100\n/);
-    // The reader stops in the middle, and before anything else is waited for: what is left to write is more than all pipes hold.
+    // The reader stops in the middle, and before anything else is waited for: what is left to write
+    // is more than all pipes hold.
     command.kill('SIGSTOP');
     command.child.stdout?.pause();
     await box.waitForStatus(id, 'RUNNING');

@@ -1,6 +1,7 @@
 /**
- * containerd's client closes its FIFOs when it hears of an exit, with what is in them. So it hears of it when they are empty: here a client that reads
- * nothing before the process has ended, then slowly, and closes as soon as it is told.
+ * containerd's client closes its FIFOs when it hears of an exit, with what is in them. So it hears
+ * of it when they are empty: here a client that reads nothing before the process has ended, then
+ * slowly, and closes as soon as it is told.
  */
 import assert from 'node:assert/strict';
 import { appendFileSync } from 'node:fs';
@@ -75,7 +76,8 @@ describe('an exit is told when the output was read', { skip }, () => {
   let daemon: FakeDaemon;
   let count = 0;
   before(async () => {
-    // Whoever is told while something is unread has been told too early, however slow this machine is.
+    // Whoever is told while something is unread has been told too early, however slow this machine
+    // is.
     daemon = await daemonWaiting(3_600_000);
   });
   after(() => daemon.stop());

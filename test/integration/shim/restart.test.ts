@@ -11,7 +11,10 @@ async function whileDown(box: Box, work: () => Promise<void> | void): Promise<vo
   await box.events.resubscribe();
 }
 
-/** Removes a task and tells the exit status the daemon gives for it: `ctr tasks start` reports it, `tasks rm` does not. */
+/**
+ * Removes a task and tells the exit status the daemon gives for it: `ctr tasks start` reports it,
+ * `tasks rm` does not.
+ */
 async function statusAtDelete(box: Box, id: string): Promise<number> {
   await box.must(['tasks', 'rm', id]);
   const events = await box.events.waitFor({ namespace: box.namespace, id }, '/tasks/delete');
@@ -91,7 +94,8 @@ shimSuite('containerd killed and started again', ({ scenario }) => {
         assert.equal(await box.status(id), undefined);
       }
     },
-    // The stock shim of 1.6 leaves shims and half-made containers behind when its daemon dies during Create.
+    // The stock shim of 1.6 leaves shims and half-made containers behind when its daemon dies
+    // during Create.
     { only: 'lamina' },
   );
 });

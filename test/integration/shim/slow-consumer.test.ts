@@ -1,11 +1,16 @@
-/** `ctr` whose own output is taken late: it closes its FIFOs as soon as it hears of the exit, and gets everything all the same. */
+/**
+ * `ctr` whose own output is taken late: it closes its FIFOs as soon as it hears of the exit, and
+ * gets everything all the same.
+ */
 import assert from 'node:assert/strict';
 import { appendFileSync } from 'node:fs';
 import { mustRun, runCommand, shellQuote } from '../../lib/command.js';
 import { hostProgram } from '../../lib/image.js';
 import { shimSuite } from '../../lib/parity.js';
 
-/** Less than a FIFO, what ctr has in hand, and the pipe behind it hold; more than the last two do. */
+/**
+ * Less than a FIFO, what ctr has in hand, and the pipe behind it hold; more than the last two do.
+ */
 const LINES = '12500';
 
 shimSuite('output that is taken late', ({ scenario }) => {

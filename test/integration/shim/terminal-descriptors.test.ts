@@ -1,4 +1,7 @@
-/** How many descriptors of a terminal's master the keeper has: one while the process lives, none when it has ended. */
+/**
+ * How many descriptors of a terminal's master the keeper has: one while the process lives, none
+ * when it has ended.
+ */
 import assert from 'node:assert/strict';
 import { closeSync, constants, openSync, readdirSync, writeSync } from 'node:fs';
 import { join } from 'node:path';

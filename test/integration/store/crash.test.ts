@@ -1,6 +1,6 @@
 /**
- * A store is killed, or refused a change of a file, at many of its changes of files. Whatever the point, it then holds
- * what it held before the step or after it, and goes on.
+ * A store is killed, or refused a change of a file, at many of its changes of files. Whatever the
+ * point, it then holds what it held before the step or after it, and goes on.
  */
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';

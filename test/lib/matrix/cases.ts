@@ -1,6 +1,6 @@
 /**
- * Every way in which bytes go into or out of a process of a container: how it was started, through which
- * stream, when the bytes are there, and how many there are.
+ * Every way in which bytes go into or out of a process of a container: how it was started, through
+ * which stream, when the bytes are there, and how many there are.
  */
 
 /** As a container's init, or as an exec in one that runs. */
@@ -10,10 +10,11 @@ export type How = 'run' | 'exec';
 export type Stream = 'stdin' | 'stdout' | 'stderr' | 'typed' | 'shown';
 
 /**
- * When the bytes are there. Of what goes in: as a file before the client starts (`file`), in a pipe or a terminal
- * before it starts (`before`), half of them then and half once the process runs (`at`), all once it runs (`after`).
- * Of what comes out: written by the first thing that the process does (`before`), by two programs one after the
- * other (`at`), by a process that runs and was asked for them (`after`).
+ * When the bytes are there. Of what goes in: as a file before the client starts (`file`), in a pipe
+ * or a terminal before it starts (`before`), half of them then and half once the process runs
+ * (`at`), all once it runs (`after`). Of what comes out: written by the first thing that the
+ * process does (`before`), by two programs one after the other (`at`), by a process that runs and
+ * was asked for them (`after`).
  */
 export type When = 'file' | 'before' | 'at' | 'after';
 
@@ -25,7 +26,10 @@ export interface Case {
   readonly size: number;
 }
 
-/** Around a message's fields, a terminal's buffer (4 k), a page, a keeper's message and a pipe (64 k). */
+/**
+ * Around a message's fields, a terminal's buffer (4 k), a page, a keeper's message and a pipe (64
+ * k).
+ */
 export const SIZES: readonly number[] = [0, 1, 8, 40, 200, 4096, 15_000, 16_384, 40_000, 1_000_000];
 
 export const HOWS: readonly How[] = ['exec', 'run'];

@@ -44,7 +44,10 @@ async function finish(command: Command, check: (stdout: Buffer, stderr: Buffer) 
   return check(command.stdoutBytes, command.stderrBytes);
 }
 
-/** A descriptor that gives these bytes and then the end: of a file, or of a pipe that is full already. */
+/**
+ * A descriptor that gives these bytes and then the end: of a file, or of a pipe that is full
+ * already.
+ */
 async function inputOf(client: Client, test: Case): Promise<number> {
   if (test.when === 'file') return openSync(join(client.folder, `bytes-${test.size}`), constants.O_RDONLY);
   const folder = mkdtempSync(join(client.folder, 'pipe-'));
@@ -109,9 +112,10 @@ async function playOutput(client: Client, test: Case): Promise<string[]> {
 }
 
 /**
- * A client at a terminal of its own, which is raw from the beginning: what is typed reaches the container's as it is.
- * The client starts when it is let. ctr makes its terminal raw but for the processing of output. What the client has
- * to say itself, as that a terminal could not be given a size any more, is kept apart.
+ * A client at a terminal of its own, which is raw from the beginning: what is typed reaches the
+ * container's as it is. The client starts when it is let. ctr makes its terminal raw but for the
+ * processing of output. What the client has to say itself, as that a terminal could not be given a
+ * size any more, is kept apart.
  */
 class Terminal {
   readonly #folder: string;
@@ -139,7 +143,10 @@ class Terminal {
     writeFileSync(this.#gate, '');
   }
 
-  /** Waits for the end. @returns what is wrong with what was shown, but for the program's word that it runs */
+  /**
+   * Waits for the end.
+   * @returns what is wrong with what was shown, but for the program's word that it runs
+   */
   async finish(check: (shown: Buffer) => string[]): Promise<string[]> {
     try {
       const { code, stdout } = await this.command.result();
@@ -152,13 +159,18 @@ class Terminal {
   }
 }
 
-/** Takes the program's word that it runs out of what a terminal showed: an echo may come before it. */
+/**
+ * Takes the program's word that it runs out of what a terminal showed: an echo may come before it.
+ */
 function withoutReady(shown: Buffer): Buffer {
   const at = shown.indexOf(READY);
   return at < 0 ? shown : Buffer.concat([shown.subarray(0, at), shown.subarray(at + 1)]);
 }
 
-/** The program tells what it has read; the terminal echoes it, unless the program has switched that off by then. */
+/**
+ * The program tells what it has read; the terminal echoes it, unless the program has switched that
+ * off by then.
+ */
 async function playTyped(client: Client, test: Case): Promise<string[]> {
   const lines = linesOf(test.size);
   const hasEcho = test.size <= ECHO_LIMIT;

@@ -1,4 +1,7 @@
-/** A token server for docker-registry (distribution's spec/auth), with one user and one identity token. */
+/**
+ * A token server for docker-registry (distribution's spec/auth), with one user and one identity
+ * token.
+ */
 import { randomUUID, sign } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
@@ -21,7 +24,10 @@ interface Access {
 
 const base64url = (value: string | Buffer): string => Buffer.from(value).toString('base64url');
 
-/** `repository:a/b:pull,push`, cut down to what may be done: all for the user, reading for anybody else. */
+/**
+ * `repository:a/b:pull,push`, cut down to what may be done: all for the user, reading for anybody
+ * else.
+ */
 function grant(scope: string, isUser: boolean): Access {
   const [type = '', name = '', actions = ''] = scope.split(':');
   const wanted = actions.split(',');

@@ -34,7 +34,8 @@ export function stateOf(store: Store): string {
 }
 
 /**
- * Rows against files: all content has its bytes, what is in the trash still exists, snapshots have their directories.
+ * Rows against files: all content has its bytes, what is in the trash still exists, snapshots have
+ * their directories.
  * @throws AssertionError or LaminaError for what is not so
  */
 export async function checkFiles(store: Store): Promise<void> {

@@ -1,6 +1,7 @@
 /**
- * A life of a store in steps, the same each time. As a program: `workload.js ROOT FROM` does the steps from FROM on and
- * says `done N` after each; at an error it says `failed N {code, message}` and ends.
+ * A life of a store in steps, the same each time. As a program: `workload.js ROOT FROM` does the
+ * steps from FROM on and says `done N` after each; at an error it says `failed N {code, message}`
+ * and ends.
  */
 import { createHash } from 'node:crypto';
 import { mkdirSync, writeFileSync, writeSync } from 'node:fs';

@@ -3,7 +3,10 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { CgroupKernel, CgroupLayout } from '../../../src/cgroups/index.js';
 
-/** A directory that stands for a cgroup hierarchy: plain files that a test writes. Removed when disposed. */
+/**
+ * A directory that stands for a cgroup hierarchy: plain files that a test writes. Removed when
+ * disposed.
+ */
 export class FakeHierarchy implements Disposable {
   readonly root = fs.mkdtempSync(join(tmpdir(), 'lamina-cgroups-'));
 

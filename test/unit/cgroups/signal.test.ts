@@ -12,7 +12,10 @@ const NOBODY = 2 ** 22 + 7;
 /** Asks whether a process is there, and does nothing to it. */
 const NO_SIGNAL = 0;
 
-/** A target that records what is done to it; each listing takes the next of `listings`, the last stays. */
+/**
+ * A target that records what is done to it; each listing takes the next of `listings`, the last
+ * stays.
+ */
 function recorder(listings: number[][], faults: Partial<SignalTarget> = {}): { target: SignalTarget; calls: string[] } {
   const calls: string[] = [];
   const target: SignalTarget = {

@@ -5,7 +5,9 @@ import { Schedule, type ScheduleParameters } from '../../../src/gc/index.js';
 
 const start = (parameters: Partial<ScheduleParameters> = {}): Schedule => new Schedule(0, parameters, () => 0);
 
-/** The first collection, of 10 ms at 100 ms: with the default threshold one every 490 ms follows. */
+/**
+ * The first collection, of 10 ms at 100 ms: with the default threshold one every 490 ms follows.
+ */
 function collected(parameters: Partial<ScheduleParameters> = {}, pauseMs = 10): Schedule {
   const schedule = start(parameters);
   collect(schedule, 100, pauseMs);

@@ -115,7 +115,10 @@ describe('KeeperLink without pidfds', () => {
 });
 
 describe('KeeperLink', () => {
-  /** A keeper played by the test, with these features, and an engine's link to it that has welcomed it. */
+  /**
+   * A keeper played by the test, with these features, and an engine's link to it that has welcomed
+   * it.
+   */
   const played = async (
     features: string,
     replay: (keeper: MessageSocket) => void = () => undefined,

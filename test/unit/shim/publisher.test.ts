@@ -6,7 +6,10 @@ import { Publisher, RefusedError } from '../../../src/shim/publisher.js';
 
 const EVENT = packAny('containerd.events.TaskStart', new Uint8Array());
 
-/** A daemon that is away while `down` and says no to what it `refuses`, and a store, both of which remember. */
+/**
+ * A daemon that is away while `down` and says no to what it `refuses`, and a store, both of which
+ * remember.
+ */
 function harness() {
   const received: string[] = [];
   const stored = new Map<number, Uint8Array>();

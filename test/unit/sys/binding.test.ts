@@ -15,7 +15,8 @@ import {
 } from '../../../src/sys/index.js';
 import { closeFds, expectNoLeaks } from './leaks.js';
 
-// Typed so that the compiler refuses a missing and a surplus key: what is left to compare is this list and the addon.
+// Typed so that the compiler refuses a missing and a surplus key: what is left to compare is this
+// list and the addon.
 const PARAMETERS: Readonly<Record<keyof NativeBinding, number>> = {
   acceptUnix: 1,
   bpfAttachDevice: 4,

@@ -18,10 +18,16 @@ function openFds(): Map<number, string> {
   return fds;
 }
 
-/** Where tests mount things: begins the names of folders that no other test process takes, as these run at the same time. */
+/**
+ * Where tests mount things: begins the names of folders that no other test process takes, as these
+ * run at the same time.
+ */
 export const MOUNT_PREFIX = join(tmpdir(), `lamina-test-${process.pid}-`);
 
-/** Call at the top of a describe block: it fails when its tests leave a descriptor or a mount behind. */
+/**
+ * Call at the top of a describe block: it fails when its tests leave a descriptor or a mount
+ * behind.
+ */
 export function expectNoLeaks(): void {
   let fdsBefore = new Map<number, string>();
   before(() => {

@@ -147,7 +147,8 @@ describe('mountAll', { skip }, () => {
       assert.equal(readFileSync(backing, 'utf8').trim(), image);
       assert.ok(existsSync(join(rootfs, 'lost+found')));
       await unmountRecursive(rootfs);
-      // The kernel detaches it when the last reference to the filesystem goes, which may be after umount(2) has returned.
+      // The kernel detaches it when the last reference to the filesystem goes, which may be after
+      // umount(2) has returned.
       const attached = (): boolean => existsSync(backing) && readFileSync(backing, 'utf8').trim() === image;
       await until('the loop device is detached', () => !attached());
     }

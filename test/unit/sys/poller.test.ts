@@ -313,7 +313,8 @@ describe('poller and the life of the process', () => {
       sys.sharedPoller().watch(read, 1, () => {}, { ref: false });
       writeSync(write, 'x');
       const registration = sys.sharedPoller().watch(paused, 1, () => registration.setEvents(0));
-      // A loop that does not sleep is never idle; one that does is also busy while other processes have the processor.
+      // A loop that does not sleep is never idle; one that does is also busy while other processes
+      // have the processor.
       const end = performance.now() + ${LATE_MS} / 2;
       let before = performance.eventLoopUtilization();
       setInterval(() => {

@@ -22,7 +22,8 @@ describe('the example of docs/ttrpc.md', () => {
   it('is printed there as it is compiled', { skip }, () => {
     const printed = /```ts\n(.*?)```/s.exec(readFileSync(join(REPO, 'docs/ttrpc.md'), 'utf8'))?.[1];
     const compiled = readFileSync(source, 'utf8');
-    // The page shows the names under which the library is used, not the paths inside this repository.
+    // The page shows the names under which the library is used, not the paths inside this
+    // repository.
     const paths = {
       '../../../src/api/index.js': 'lamina/api',
       '../../../src/ttrpc/index.js': 'lamina/ttrpc',

@@ -40,7 +40,9 @@ const SESSION: readonly Uint8Array[] = [
   closing(3),
 ];
 
-/** What may be done to a session: change, remove, double, or move frames, or change bytes anywhere. */
+/**
+ * What may be done to a session: change, remove, double, or move frames, or change bytes anywhere.
+ */
 const mutation = fc.oneof(
   fc.record({ kind: fc.constant('drop' as const), at: fc.nat() }),
   fc.record({ kind: fc.constant('double' as const), at: fc.nat() }),
@@ -88,7 +90,8 @@ describe('a server that is sent anything', () => {
         for (const [tag, frame] of frames.entries()) server.receive(frame, tag);
         await settle();
         await settle();
-        // Streams whose closing frame was lost still wait, as they must; each holds its request's tag and no more.
+        // Streams whose closing frame was lost still wait, as they must; each holds its request's
+        // tag and no more.
         const { streams, queuedMessages } = server.stats();
         const done = [...channel.answeredTags, ...channel.releasedTags];
         assert.equal(new Set(done).size, done.length, 'a tag was settled twice');

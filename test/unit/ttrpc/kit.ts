@@ -214,7 +214,10 @@ export async function* stream<T>(...values: readonly T[]): AsyncGenerator<T> {
   yield* values;
 }
 
-/** Keeps the process up while tests run that wait for nothing but the library's timers, which do not. */
+/**
+ * Keeps the process up while tests run that wait for nothing but the library's timers, which do
+ * not.
+ */
 export function keepAlive(): void {
   let timer: NodeJS.Timeout | undefined;
   before(() => {

@@ -1,6 +1,7 @@
 /**
- * The clock of the machine is set, by days, forwards and backwards, while containers run: nothing that waits may end sooner or later for it, and what is told
- * with a time has that of the clock as it was then. Only here: this kernel's clock is nobody else's.
+ * The clock of the machine is set, by days, forwards and backwards, while containers run: nothing
+ * that waits may end sooner or later for it, and what is told with a time has that of the clock as
+ * it was then. Only here: this kernel's clock is nobody else's.
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -14,7 +15,10 @@ import { FakeDaemon, type ShimHandle } from '../../lib/shim-client.js';
 import { bareProcess } from '../../lib/spec.js';
 import { until } from '../../lib/wait.js';
 
-/** Asked of the kernel itself, as whoever runs this by hand on a machine would set its clock: only guests of test/vm/run.mjs are booted with this. */
+/**
+ * Asked of the kernel itself, as whoever runs this by hand on a machine would set its clock: only
+ * guests of test/vm/run.mjs are booted with this.
+ */
 const isGuest = / lamina\.swap=/.test(readFileSync('/proc/cmdline', 'utf8'));
 if (!isGuest) console.log('skipped: this is no guest of test/vm/run.mjs, its clock is not ours to set');
 const skip = isGuest ? requires({ root: true, runc: true }) : 'its clock is not ours to set';

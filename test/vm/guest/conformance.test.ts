@@ -1,8 +1,9 @@
 /**
- * Sets every field of OCI `linux.resources` through our manager and through runc, and compares all that the kernel and systemd then say of the two
- * groups, before and after a daemon-reload.
+ * Sets every field of OCI `linux.resources` through our manager and through runc, and compares all
+ * that the kernel and systemd then say of the two groups, before and after a daemon-reload.
  *
- * LAMINA_TEST_CONFORMANCE=rare leaves out what any kernel can do: for the slow machine, after all of it was done on the quick one.
+ * LAMINA_TEST_CONFORMANCE=rare leaves out what any kernel can do: for the slow machine, after all
+ * of it was done on the quick one.
  */
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs';

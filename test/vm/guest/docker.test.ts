@@ -158,7 +158,8 @@ for (const runtime of RUNTIMES) {
     });
 
     it('tells of none for a container that is killed while it runs short of memory', async () => {
-      // Page cache of a file larger than the limit: reading it hits the limit again and again, and nobody has to die, as nothing has to be written first.
+      // Page cache of a file larger than the limit: reading it hits the limit again and again, and
+      // nobody has to die, as nothing has to be written first.
       const script = 'truncate -s 33554432 /big; while :; do cat /big >/dev/null; done';
       const flags = ['--network', 'none', '--memory', '16m', '--memory-swap', '16m'];
       const name = await start('pressed', flags, ['sh', '-c', script]);

@@ -1,6 +1,6 @@
 /**
- * Finds what a suite left behind on a machine nobody else uses. Unlike test/lib/leaks.ts it needs no marker of a private daemon:
- * whatever concerns containers and was not there before is a leak.
+ * Finds what a suite left behind on a machine nobody else uses. Unlike test/lib/leaks.ts it needs
+ * no marker of a private daemon: whatever concerns containers and was not there before is a leak.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
@@ -39,7 +39,10 @@ function scopes(): string[] {
     .filter((unit) => unit.endsWith('.scope') && unit !== 'init.scope');
 }
 
-/** Shims, runtimes and orphans of containers. The node's engine stays for a minute without work; a second one is a leak. */
+/**
+ * Shims, runtimes and orphans of containers. The node's engine stays for a minute without work; a
+ * second one is a leak.
+ */
 function processes(): string[] {
   const programs = /containerd-shim|^(\S*\/)?(runc|crun)( |$)|^(\S*\/)?(probe|sleep|sh) /;
   const all = listProcesses();
@@ -57,7 +60,8 @@ function findAll(): Set<string> {
     cgroup: cgroups().filter((path) => path.split('/').length > 5 || /\.scope$/.test(path)),
     scope: scopes(),
     file: [...SHARED_FOLDERS.flatMap(list), ...NAMESPACED_FOLDERS.flatMap(list).flatMap(list)].filter(
-      // The engine's socket lives as long as it; the last two are crun's, which keeps them in its root.
+      // The engine's socket lives as long as it; the last two are crun's, which keeps them in its
+      // root.
       (path) => !/\.(lock|log)$|\/engine-[0-9a-f]+\.sock$|\/\.(empty-directory|cache)$/.test(path),
     ),
   };

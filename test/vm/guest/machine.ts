@@ -1,6 +1,6 @@
 /**
- * The machine of a VM run: its own containerd service, as users have it, with the shim found through PATH. Names carry a
- * marker, so that a suite that failed does not disturb the next one.
+ * The machine of a VM run: its own containerd service, as users have it, with the shim found
+ * through PATH. Names carry a marker, so that a suite that failed does not disturb the next one.
  */
 import { randomBytes } from 'node:crypto';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -15,7 +15,10 @@ import { until } from '../../lib/wait.js';
 export const STOCK = 'io.containerd.runc.v2';
 export const LAMINA = 'io.containerd.lamina.v2';
 
-/** Runtimes to test: LAMINA_TEST_RUNTIMES (commas between), else the stock one, as the witness, and Lamina. */
+/**
+ * Runtimes to test: LAMINA_TEST_RUNTIMES (commas between), else the stock one, as the witness, and
+ * Lamina.
+ */
 export const RUNTIMES: readonly string[] = (process.env['LAMINA_TEST_RUNTIMES'] ?? `${STOCK},${LAMINA}`).split(',');
 
 /** Why a runtime cannot be tested, or false. containerd looks for the shim in PATH. */
@@ -24,7 +27,9 @@ export function missingShim(runtime: string): string | false {
   return findProgram(program) === undefined && `${program} is not in PATH: scripts/install build/install`;
 }
 
-/** Cgroup v2 folders that belong to containers: all but systemd's units for services and the like. */
+/**
+ * Cgroup v2 folders that belong to containers: all but systemd's units for services and the like.
+ */
 export function cgroups(root = '/sys/fs/cgroup'): string[] {
   return readdirSync(root, { withFileTypes: true })
     .filter((entry) => entry.isDirectory() && !/\.(service|mount|socket|swap|timer)$/.test(entry.name))
@@ -38,7 +43,10 @@ export function cgroupOf(pid: number): string {
   return join('/sys/fs/cgroup', path);
 }
 
-/** For sh in a container: waits until its terminal has this size, which comes by a call of its own, and exits with 9. */
+/**
+ * For sh in a container: waits until its terminal has this size, which comes by a call of its own,
+ * and exits with 9.
+ */
 export function waitForSize(rows: number, columns: number): string {
   return `until [ "$(stty size)" = "${rows} ${columns}" ]; do sleep 0.1; done; echo size is right; exit 9`;
 }
@@ -202,7 +210,10 @@ export class TaskEvents {
       .map((event) => ({ ...event, name: event.topic.slice('/tasks/'.length) }));
   }
 
-  /** Waits for an event (an exit or a deletion: of the init, not of an exec) and returns the names of all events of the container so far. */
+  /**
+   * Waits for an event (an exit or a deletion: of the init, not of an exec) and returns the names
+   * of all events of the container so far.
+   */
   async waitFor(id: string, name: string): Promise<string[]> {
     const isInit = ({ fields }: TaskEvent): boolean => fields['id'] === undefined || fields['id'] === id;
     await until(`event ${name} of ${id}`, () => this.of(id).some((event) => event.name === name && isInit(event)), {

@@ -23,14 +23,20 @@ const COMMANDS = { oom: ['probe', 'hog', String(256 * 1024 * 1024)], kill: ['sh'
 
 type Kind = keyof typeof COMMANDS;
 
-/** Runs one container to its end. @returns whether an OOM was told, and what the name of its scope contains */
+/**
+ * Runs one container to its end.
+ * @returns whether an OOM was told, and what the name of its scope contains
+ */
 type Round = (name: string, kind: Kind) => Promise<{ readonly told: boolean; readonly scope: string }>;
 
 async function docker(args: readonly string[]): Promise<string> {
   return (await mustRun(['docker', ...args], { timeoutMs: TIMEOUT_MS })).trim();
 }
 
-/** Waits until the scope has hit its limit so often that it goes on doing so. Does nothing more if it ends meanwhile. */
+/**
+ * Waits until the scope has hit its limit so often that it goes on doing so. Does nothing more if
+ * it ends meanwhile.
+ */
 async function waitForPressure(pid: number): Promise<void> {
   if (!existsSync(`/proc/${pid}`)) return;
   const events = join(cgroupOf(pid), 'memory.events');

@@ -1,4 +1,7 @@
-/** Scopes and slices where the way to systemd is broken: no dbus-daemon, a restart of either, a systemd that hangs. */
+/**
+ * Scopes and slices where the way to systemd is broken: no dbus-daemon, a restart of either, a
+ * systemd that hangs.
+ */
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

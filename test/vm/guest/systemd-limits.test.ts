@@ -1,4 +1,7 @@
-/** Limits of scopes and slices: in the files and in the unit, and the same after systemd has read everything anew. */
+/**
+ * Limits of scopes and slices: in the files and in the unit, and the same after systemd has read
+ * everything anew.
+ */
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -175,7 +178,8 @@ describe('scopes and slices', { skip }, () => {
       const shown = await show(unit, 'DevicePolicy', 'DeviceAllow', 'NeedDaemonReload');
       assert.deepEqual([shown['DevicePolicy'], shown['NeedDaemonReload']], ['strict', 'no']);
       const allowed = new Set(shown['DeviceAllow']?.split('\n'));
-      // The rules, and of what is added for every container: all nodes may be made, and terminals used.
+      // The rules, and of what is added for every container: all nodes may be made, and terminals
+      // used.
       for (const line of ['/dev/char/1:3 rwm', 'char-4 rw', 'char-136 rwm', 'char-* m', 'block-* m']) {
         assert.ok(allowed.has(line), `${line}: ${[...allowed].join(', ')}`);
       }

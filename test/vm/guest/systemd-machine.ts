@@ -1,4 +1,7 @@
-/** What the suites about systemd's driver share: units as systemctl shows them, a group's files, processes to put in. */
+/**
+ * What the suites about systemd's driver share: units as systemctl shows them, a group's files,
+ * processes to put in.
+ */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
@@ -12,7 +15,9 @@ export async function systemctl(...args: string[]): Promise<string> {
   return await mustRun(['systemctl', ...args]);
 }
 
-/** Properties of a unit as `systemctl show` prints them; what is there twice is joined by a newline. */
+/**
+ * Properties of a unit as `systemctl show` prints them; what is there twice is joined by a newline.
+ */
 export async function show(unit: string, ...names: string[]): Promise<Record<string, string>> {
   const text = await systemctl('show', `--property=${names.join(',')}`, '--', unit);
   const values = new Map<string, string[]>();
@@ -58,7 +63,10 @@ export function readLimit(path: string, file: string): string {
   return readFileSync(join(ROOT, path, file), 'utf8').trim();
 }
 
-/** The limits but for the period without a quota: it limits nothing, and systemd writes its default there. */
+/**
+ * The limits but for the period without a quota: it limits nothing, and systemd writes its default
+ * there.
+ */
 function inForce(path: string): Record<string, string> {
   const files = limits(path);
   return { ...files, 'cpu.max': files['cpu.max']?.replace(/^max .*/, 'max') ?? '' };
@@ -75,7 +83,10 @@ export async function assertSurvivesReload(path: string, what: string = 'the lim
 export class Processes {
   readonly #children = new Set<ChildProcess>();
 
-  /** Runs a shell script; it has begun when this resolves, no more. What it prints can be waited for. */
+  /**
+   * Runs a shell script; it has begun when this resolves, no more. What it prints can be waited
+   * for.
+   */
   async start(
     script: string = 'exec sleep 1000',
   ): Promise<{ pid: number; output: () => string; ended: () => boolean; child: ChildProcess }> {

@@ -1,4 +1,7 @@
-/** What the suites about scopes and slices share: groups made with systemd that end with their test, and nothing left of them afterwards. */
+/**
+ * What the suites about scopes and slices share: groups made with systemd that end with their test,
+ * and nothing left of them afterwards.
+ */
 import assert from 'node:assert/strict';
 import { after, afterEach, before } from 'node:test';
 import { type Code, LaminaError } from '../../../src/base/index.js';

@@ -18,7 +18,10 @@ const skip = requires({
   programs: ['systemctl', 'useradd', 'userdel', 'dbus-daemon', 'setpriv', 'unshare'],
 });
 
-/** What is run as the user: makes a scope, sets it, reloads systemd, ends it; says what it saw as JSON. */
+/**
+ * What is run as the user: makes a scope, sets it, reloads systemd, ends it; says what it saw as
+ * JSON.
+ */
 function program(): string {
   const module = new URL('../../../src/cgroups/manager.js', import.meta.url).href;
   return `import(${JSON.stringify(module)}).then(async ({ Cgroup }) => {

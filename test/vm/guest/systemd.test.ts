@@ -239,7 +239,8 @@ describe('scopes and slices', { skip }, () => {
         console.log(cgroup.path);
         if (process.argv[1] === 'hang') setInterval(() => undefined, 1000);
       })`;
-      // Left alone it ends by itself: neither the connection nor the scope's process keeps it alive.
+      // Left alone it ends by itself: neither the connection nor the scope's process keeps it
+      // alive.
       const left = await mustRun([process.execPath, '-e', program, 'leave']);
       assert.equal(left.trim(), '/system.slice/lamt-orphan.scope');
       await until('the scope is gone', async () => (await statusCode('lamt-orphan.scope')) === 4);

@@ -13,7 +13,10 @@ const DENY_ALL: DevicePolicy = { allowByDefault: false, exceptions: [] };
 const ALLOW_ALL: DevicePolicy = { allowByDefault: true, exceptions: [] };
 const NEW = 101;
 
-/** What may be attached when a policy comes: nothing, ours, others' too, and with the flags of older managers. */
+/**
+ * What may be attached when a policy comes: nothing, ours, others' too, and with the flags of older
+ * managers.
+ */
 const SITUATIONS: readonly FakeOptions[] = [
   {},
   { attached: [1] },

@@ -1,4 +1,7 @@
-/** The addon's bpf functions on programs in memory: an older kernel, a refusing one, and what no program must ever see. */
+/**
+ * The addon's bpf functions on programs in memory: an older kernel, a refusing one, and what no
+ * program must ever see.
+ */
 import { fstatSync, openSync } from 'node:fs';
 import type { TestContext } from 'node:test';
 import { binding } from '../../../../src/sys/index.js';

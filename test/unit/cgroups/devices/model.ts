@@ -1,6 +1,7 @@
 /**
- * The device cgroup of v1 as the kernel has it (security/device_cgroup.c), and an interpreter for the instructions of device programs: what
- * the emulator and the compiler are held against. Both are stricter than they need be, and know nothing of src/cgroups/devices.
+ * The device cgroup of v1 as the kernel has it (security/device_cgroup.c), and an interpreter for
+ * the instructions of device programs: what the emulator and the compiler are held against. Both
+ * are stricter than they need be, and know nothing of src/cgroups/devices.
  */
 import fc from 'fast-check';
 import type { DeviceRule } from '../../../../src/oci/index.js';
@@ -70,7 +71,10 @@ function numberIn(registers: Registers, index: number): bigint {
   return value;
 }
 
-/** Runs a program; throws where the kernel's verifier would refuse it, and for what our programs do not use. */
+/**
+ * Runs a program; throws where the kernel's verifier would refuse it, and for what our programs do
+ * not use.
+ */
 export function runProgram(program: Uint8Array, access: Access, order: 'LE' | 'BE' = 'LE'): bigint {
   const view = new DataView(program.buffer, program.byteOffset, program.byteLength);
   const little = order === 'LE';
@@ -123,7 +127,10 @@ export function runProgram(program: Uint8Array, access: Access, order: 'LE' | 'B
   throw new Error('no exit');
 }
 
-/** Few numbers, so that rules and accesses meet; those that a constant of 32 bits with a sign cannot hold among them. */
+/**
+ * Few numbers, so that rules and accesses meet; those that a constant of 32 bits with a sign cannot
+ * hold among them.
+ */
 const NUMBERS = [0, 1, 2, 3, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff];
 const number = fc.constantFrom(...NUMBERS);
 const wildNumber = fc.option(fc.oneof(number, fc.constant(-1)), { nil: undefined, freq: 2 });

@@ -5,7 +5,9 @@ import { compileDeviceProgram, type DevicePolicy } from '../../../../src/cgroups
 import { anyAccess, anyRule, runProgram, V1Devices } from './model.js';
 import { simplifyUnlessRefused } from './refused.js';
 
-/** One hexadecimal number per instruction: code, registers, offset (2 bytes), constant (4 bytes). */
+/**
+ * One hexadecimal number per instruction: code, registers, offset (2 bytes), constant (4 bytes).
+ */
 function listing(policy: DevicePolicy, order: 'LE' | 'BE' = 'LE'): string[] {
   return Buffer.from(compileDeviceProgram(policy, order)).toString('hex').match(/.{16}/g) ?? [];
 }

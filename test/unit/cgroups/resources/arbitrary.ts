@@ -1,4 +1,7 @@
-/** Valid resources for properties; they may contradict each other where only saved and given values together do. */
+/**
+ * Valid resources for properties; they may contradict each other where only saved and given values
+ * together do.
+ */
 import fc from 'fast-check';
 import type { LinuxResources } from '../../../../src/oci/index.js';
 

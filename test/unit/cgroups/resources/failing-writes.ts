@@ -24,7 +24,10 @@ export async function attempt(
   }
 }
 
-/** After any limits, and others laid over them with any one write refused, undoing what was done leaves every file as it was. */
+/**
+ * After any limits, and others laid over them with any one write refused, undoing what was done
+ * leaves every file as it was.
+ */
 export async function assertFilesStay(
   set: SetLimits,
   fresh: () => FakeGroup,

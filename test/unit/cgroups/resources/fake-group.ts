@@ -1,4 +1,7 @@
-/** A group whose files are in memory and take writes as the kernel's do, as far as one value depends on another. */
+/**
+ * A group whose files are in memory and take writes as the kernel's do, as far as one value depends
+ * on another.
+ */
 import { basename, dirname } from 'node:path';
 import { CgroupFileError } from '../../../../src/cgroups/index.js';
 import type { CgroupIo } from '../../../../src/cgroups/resources/index.js';

@@ -1,4 +1,6 @@
-/** A peer that speaks just enough D-Bus to misbehave: for what a real bus does not do on request. */
+/**
+ * A peer that speaks just enough D-Bus to misbehave: for what a real bus does not do on request.
+ */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';

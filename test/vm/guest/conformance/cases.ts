@@ -1,4 +1,7 @@
-/** What is set: every field of OCI `linux.resources`, in steps. The first step creates the group, the others update it. */
+/**
+ * What is set: every field of OCI `linux.resources`, in steps. The first step creates the group,
+ * the others update it.
+ */
 import type { LinuxResources } from '../../../../src/oci/index.js';
 import { type Case, type Disk, NOTHING } from './case.js';
 import { deviceCases, ioCases } from './disk-cases.js';

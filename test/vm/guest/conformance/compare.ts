@@ -12,7 +12,10 @@ export const MAKERS: readonly Maker[] = ['lamina', 'runc'];
 /** Right after the step, and after systemd has read its units again and applied what it knows. */
 export type Moment = 'set' | 'reload';
 
-/** `outcome` and `left behind` are among the keys. `undone`: ours are not what they were before the reload. */
+/**
+ * `outcome` and `left behind` are among the keys. `undone`: ours are not what they were before the
+ * reload.
+ */
 export interface Difference {
   readonly key: string;
   readonly moment: Moment | 'undone';
@@ -44,7 +47,10 @@ interface Running {
 /** What one step did, before it is read back. */
 type Outcomes = Map<Subject, string | undefined>;
 
-/** All steps of all cases with one driver; every case has groups of its own, and all are there at once, so that systemd reloads once a step. */
+/**
+ * All steps of all cases with one driver; every case has groups of its own, and all are there at
+ * once, so that systemd reloads once a step.
+ */
 export async function runCases(driver: Driver, cases: readonly Case[], disk: Disk): Promise<Row[]> {
   const running = cases.map((each): Running => {
     const subjects = { lamina: laminaGroup(driver, each.name), runc: runcGroup(driver, each.name) };

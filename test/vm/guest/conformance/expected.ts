@@ -1,4 +1,7 @@
-/** Where we differ from runc on purpose, or runc from itself. What is not listed here, and what is listed and does not occur, fails the test. */
+/**
+ * Where we differ from runc on purpose, or runc from itself. What is not listed here, and what is
+ * listed and does not occur, fails the test.
+ */
 import type { Difference, Row } from './compare.js';
 import type { Driver } from './groups.js';
 
@@ -145,7 +148,10 @@ export function findExpected(row: Row, difference: Difference): Expected | undef
   return EXPECTED.find((each) => matches(each, row, difference));
 }
 
-/** Those that should have occurred among the rows and did not. One whose cases were not run is not asked for. */
+/**
+ * Those that should have occurred among the rows and did not. One whose cases were not run is not
+ * asked for.
+ */
 export function missingExpected(rows: readonly Row[]): Expected[] {
   const found = new Set(rows.flatMap((row) => row.differences.map((difference) => findExpected(row, difference))));
   return EXPECTED.filter((each) => {

@@ -1,4 +1,7 @@
-/** The two that are compared: groups made and limited by our manager, and the groups of runc's containers. */
+/**
+ * The two that are compared: groups made and limited by our manager, and the groups of runc's
+ * containers.
+ */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -21,7 +24,9 @@ export const PARENT_SLICE = 'laminaconformance.slice';
 /** Under qemu everything takes ten times as long. */
 const TIMEOUT_MS = 120_000;
 
-/** What every group gets when a case says nothing of devices: containers have it from their engines. */
+/**
+ * What every group gets when a case says nothing of devices: containers have it from their engines.
+ */
 const USUAL_DEVICES = [{ allow: false, access: 'rwm' }];
 
 /** One group, under test. Steps reject with the manager's own words. */
@@ -33,7 +38,10 @@ export interface Subject {
   readonly unit: string | undefined;
   create(resources: LinuxResources): Promise<void>;
   update(resources: LinuxResources): Promise<void>;
-  /** Nothing to runc, whose clean-up is not the subject and takes long: `removeParents` ends its containers. */
+  /**
+   * Nothing to runc, whose clean-up is not the subject and takes long: `removeParents` ends its
+   * containers.
+   */
   remove(): Promise<void>;
 }
 
@@ -59,7 +67,8 @@ export function laminaGroup(driver: Driver, name: string): Subject {
     dir,
     unit,
     async create(resources) {
-      // What it is once it runs in the group, the group pays for: usage is what a limit may be checked against.
+      // What it is once it runs in the group, the group pays for: usage is what a limit may be
+      // checked against.
       child = spawn('sh', ['-c', 'read go; exec sleep 1000000'], { stdio: ['pipe', 'ignore', 'ignore'] });
       const { pid } = child;
       if (pid === undefined) throw new Error('cannot start sleep');
@@ -116,7 +125,10 @@ async function runDetached(argv: readonly string[], log: string): Promise<void> 
   await mustRun(['sh', '-c', script, log, ...argv], { timeoutMs: TIMEOUT_MS });
 }
 
-/** Once, before the first group: the root file system, on a file system where it can be a container's. */
+/**
+ * Once, before the first group: the root file system, on a file system where it can be a
+ * container's.
+ */
 export function prepareGroups(): void {
   rmSync(WORK, { recursive: true, force: true });
   copyRootfs(join(WORK, 'rootfs'));
@@ -143,7 +155,9 @@ async function empty(dir: string): Promise<void> {
   await until(`${dir} is empty`, () => !existsSync(events) || /^populated 0$/m.test(readFileSync(events, 'utf8')));
 }
 
-/** After the last group of a driver: ends the containers and removes their groups, with the parents. */
+/**
+ * After the last group of a driver: ends the containers and removes their groups, with the parents.
+ */
 export async function removeParents(): Promise<void> {
   await empty(join(MOUNT_POINT, PARENT_SLICE));
   await runCommand(['systemctl', 'stop', PARENT_SLICE], { timeoutMs: TIMEOUT_MS });

@@ -10,7 +10,9 @@ import { findExpected } from './expected.js';
 import type { Maker } from './groups.js';
 import type { Settings } from './snapshot.js';
 
-/** Adds the rows to $LAMINA_TEST_RESULTS/conformance.json; without that variable nobody wants them. */
+/**
+ * Adds the rows to $LAMINA_TEST_RESULTS/conformance.json; without that variable nobody wants them.
+ */
 export async function saveRows(rows: readonly Row[]): Promise<void> {
   const folder = process.env['LAMINA_TEST_RESULTS'];
   if (folder === undefined) return;

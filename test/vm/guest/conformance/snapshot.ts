@@ -9,8 +9,8 @@ import type { Disk } from './case.js';
 export type Settings = ReadonlyMap<string, string>;
 
 /**
- * Files that can be written and yet are no settings: members, commands, PSI triggers, and marks that are reset by writing.
- * cpu.weight.nice is cpu.weight once more.
+ * Files that can be written and yet are no settings: members, commands, PSI triggers, and marks
+ * that are reset by writing. cpu.weight.nice is cpu.weight once more.
  */
 const NO_SETTING =
   /^cgroup\.(procs|threads|kill)$|^memory\.reclaim$|(?<!^cgroup)\.pressure$|\.peak$|^cpu\.weight\.nice$/;
@@ -88,8 +88,9 @@ function probedDevices({ major, minor }: Disk): readonly string[] {
 }
 
 /**
- * Finds out what a process in the group may do with devices, as that cannot be read anywhere: one moves in, makes each node and opens it.
- * EPERM is the group's no; any other failure comes later than its yes.
+ * Finds out what a process in the group may do with devices, as that cannot be read anywhere: one
+ * moves in, makes each node and opens it. EPERM is the group's no; any other failure comes later
+ * than its yes.
  */
 export async function probeDevices(dir: string, disk: Disk): Promise<Settings> {
   rmSync(PROBE_DIR, { recursive: true, force: true });
