@@ -113,9 +113,10 @@ function files(runtime: Runtime): void {
       assert.match(readFileSync(path, 'utf8'), /^before\npipe:\[\d+\]\n$/);
     });
 
-    // A stock shim whose create has failed stays.
     const isStock = runtime.label === 'stock';
-    it('refuses a directory, a socket and what is not there, and names them', { skip: isStock }, async () => {
+    it('refuses a directory, a socket and what is not there, and names them', {
+      skip: isStock && 'a stock shim whose create has failed stays',
+    }, async () => {
       const socket = join(dir, 'socket');
       const server = createServer().listen(socket);
       for (const path of [dir, socket, join(dir, 'nothing')]) {
@@ -127,8 +128,9 @@ function files(runtime: Runtime): void {
       server.close();
     });
 
-    // The stock shim gives up, and the process waits for ever.
-    it('waits for room on a full disk, and loses nothing', { skip: isStock }, async () => {
+    it('waits for room on a full disk, and loses nothing', {
+      skip: isStock && 'the stock shim gives up, and the process waits for ever',
+    }, async () => {
       const disk = await SmallDisk.mount(join(dir, 'disk'));
       try {
         const path = join(disk.dir, 'log');
