@@ -4,7 +4,7 @@
  */
 
 import { mkdirSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Code, isErrno, LaminaError } from '../base/index.js';
 import { ingestFolder, parseDigest } from './names.js';
 import { CHECK } from './remedies.js';
@@ -63,7 +63,7 @@ export class Layout {
   /** @throws LaminaError with the path */
   makeFolder(path: string): void {
     try {
-      mkdirSync(path, { recursive: true, mode: 0o700 });
+      makeFolders(path);
     } catch (error) {
       throw fileError(error, path);
     }
@@ -87,20 +87,31 @@ export class Layout {
     const refuse = (code: Code, why: string): LaminaError =>
       new LaminaError(code, `${root}: ${why}`, { subject: root });
     try {
-      if (!readOnly) mkdirSync(root, { recursive: true, mode: 0o700 });
+      if (!readOnly) makeFolders(root);
       const { mode, uid } = statSync(root);
       if (uid !== process.geteuid?.())
         throw refuse(Code.PermissionDenied, `it belongs to user ${uid}: run as that user`);
       if ((mode & 0o077) !== 0) throw refuse(Code.PermissionDenied, 'others may use it: chmod 0700 is needed');
       if (readOnly) return;
-      for (const folder of [this.blobs, this.ingests, this.snapshots, this.trash, this.doomed]) {
-        mkdirSync(folder, { recursive: true, mode: 0o700 });
-      }
+      for (const folder of [this.blobs, this.ingests, this.snapshots, this.trash, this.doomed]) makeFolders(folder);
     } catch (error) {
-      if (isErrno(error, 'ENOENT'))
+      if (readOnly && isErrno(error, 'ENOENT'))
         throw refuse(Code.NotFound, 'there is no store: it is made by the first that writes');
       throw fileError(error, root);
     }
+  }
+}
+
+/** With those above it. Not by `recursive`, which says ENOENT whatever was in the way. */
+function makeFolders(path: string, isAgain = false): void {
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    // Another process may have made it in the meantime.
+    if (isErrno(error, 'EEXIST')) return;
+    if (isAgain || !isErrno(error, 'ENOENT')) throw error;
+    makeFolders(dirname(path));
+    makeFolders(path, true);
   }
 }
 
