@@ -1,8 +1,7 @@
 /**
- * Private copies of the programs under test. Memory is counted as PSS, which divides a page among
- * the processes that map it: were the engine's node the one this tool (or anything else here) runs
- * on, its text would look as good as free. A copy also stays the same when somebody installs a new
- * build meanwhile.
+ * Private copies of the programs under test. PSS divides a page among the processes that map it: if
+ * this tool ran on the engine's own node file, the engine would seem to take next to nothing of it.
+ * A copy also stays the same when a new build is installed meanwhile.
  */
 import { copyFileSync, cpSync, existsSync, mkdirSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
