@@ -8,8 +8,8 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 const atLoad = AsyncLocalStorage.snapshot();
 
 /**
- * Runs a step, and whatever it begins, as nobody's work: for what all share and one happens to open
- * first.
+ * Runs a step, and all that it begins, outside of any async context: for what all share and one
+ * happens to open first.
  */
 export function apart<T>(step: () => T): T {
   return atLoad(step);

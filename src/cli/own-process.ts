@@ -5,7 +5,7 @@
  */
 import { readFileSync, readlinkSync } from 'node:fs';
 import { isErrno } from '../base/index.js';
-import { Pidfd } from '../sys/index.js';
+import { Pidfd, parseProcessStat } from '../sys/index.js';
 
 const NAMESPACES = ['pid', 'mnt', 'user'];
 /** Whether it is there at all. */
@@ -59,7 +59,7 @@ export class OwnProcess {
    */
   get startTime(): string {
     const text = reading(() => readFileSync(`/proc/${this.pid}/stat`, 'latin1')) ?? '';
-    return text.slice(text.lastIndexOf(')') + 2).split(' ')[19] ?? '';
+    return parseProcessStat(text).startTime;
   }
 
   /**

@@ -4,6 +4,7 @@
  * them writers get their turn. What refers goes before what it refers to, so after each batch
  * nothing left refers to what is gone.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { Code, codeOf } from '../base/index.js';
 import { describeResource, type Resource, removalOrder } from '../gc/index.js';
 import type { Actor } from '../store/index.js';
@@ -106,7 +107,7 @@ export class Sweep {
         for (const id of this.#groups[this.#next] ?? []) this.#fail(id, error);
         this.#next += 1;
       }
-      if (!this.isDone) await sleep(this.#options.gapMs);
+      if (!this.isDone) await delay(this.#options.gapMs);
     }
   }
 
@@ -200,8 +201,4 @@ export class Sweep {
     this.#reading.tally.fail(describeResource(resource), error, resource);
     this.#reading.marking.reach(id, STAYS);
   }
-}
-
-export function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -1,9 +1,9 @@
 /** What was removed, for a while: how long it stays, how it goes, and how it comes back. */
 import { statfsSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Code, codeOf, LaminaError, messageOf } from '../base/index.js';
 import type { Actor, ObjectName, TrashItem } from '../store/index.js';
 import type { CollectStore, CollectTransaction } from './store.js';
-import { sleep } from './sweep.js';
 
 export interface TrashPolicy {
   /** How long a thing stays, in milliseconds. Default one hour. */
@@ -79,7 +79,7 @@ export async function drop(
   const counts = digestCounts(store.read((view) => view.trash()));
   const emptied = { items: 0, bytes: 0 };
   for (let at = 0; at < items.length; at += BATCH) {
-    if (at > 0) await sleep(GAP_MS);
+    if (at > 0) await delay(GAP_MS);
     let begin = performance.now();
     const freed = store.write(by, (transaction) => {
       begin = performance.now();

@@ -2,7 +2,7 @@
 import { closeSync, existsSync, fstatSync, openSync, statfsSync } from 'node:fs';
 import { constants } from 'node:os';
 import { dirname, join } from 'node:path';
-import { Code, codeOf, messageOf, randomName, startTimeLimit } from '../base/index.js';
+import { Code, codeOf, messageOf, randomName, startTimeLimit, waitAtMost } from '../base/index.js';
 import { removeIfThere } from './bundle.js';
 import { describeFailure, failurePrefix, RuncError, runtimeMessageOf } from './runc-error.js';
 import { readRuncLog, runcLogSize } from './runc-log.js';
@@ -197,20 +197,8 @@ async function waitFor(
   if (typeof status !== 'string') return status;
   if (child.killGroup !== undefined) child.killGroup(constants.signals.SIGKILL);
   else child.kill(constants.signals.SIGKILL);
-  await within(child.exited, REAP_TIMEOUT_MS);
+  await waitAtMost(child.exited, REAP_TIMEOUT_MS);
   return status;
-}
-
-async function within<T>(promise: Promise<T>, timeoutMs: number): Promise<T | undefined> {
-  let timer: NodeJS.Timeout | undefined;
-  const timeUp = new Promise<undefined>((resolve) => {
-    timer = setTimeout(resolve, timeoutMs, undefined);
-  });
-  try {
-    return await Promise.race([promise, timeUp]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 function failureOf(

@@ -3,7 +3,7 @@
  * left is ended, and once everything that has to come before it was told, the exit is announced.
  */
 import { join } from 'node:path';
-import { type Logger, messageOf } from '../base/index.js';
+import { type Logger, messageOf, waitAtMost } from '../base/index.js';
 import { writeFileAtomic } from '../oci/index.js';
 import type { ContainerCgroup } from './container-cgroup.js';
 import type { ContainerContext } from './context.js';
@@ -65,14 +65,14 @@ export class InitExit {
     const { context, settings, init, execs, cgroup, ledger } = this.#host;
     await this.#due;
     const { readMs } = context.config.timeouts;
-    if (settings.sharesPidNamespace) await atMost(OTHERS_MS, cgroup.endLeftovers('kill'));
+    if (settings.sharesPidNamespace) await waitAtMost(cgroup.endLeftovers('kill'), OTHERS_MS);
     else if (ledger.state === 'paused' || ledger.state === 'pausing')
-      await atMost(OTHERS_MS, cgroup.endLeftovers('thaw'));
+      await waitAtMost(cgroup.endLeftovers('thaw'), OTHERS_MS);
     cgroup.end({ pid: init.pid, wasKilled: exit.code === SIGKILL_CODE, wasKillAsked: this.wasKillAsked });
     // What has ended only now may have written after init was reaped.
     if (settings.sharesPidNamespace) init.io?.reaped(true);
     // An exec's exit waits for its readers itself.
-    await Promise.all([atMost(readMs + OTHERS_MS, execs.idle()), init.io?.outputRead(readMs)]);
+    await Promise.all([waitAtMost(execs.idle(), readMs + OTHERS_MS), init.io?.outputRead(readMs)]);
     if (ledger.isClosed) return;
     ledger.state = 'stopped';
     init.settle(exit);
@@ -95,14 +95,4 @@ export class InitExit {
       log.warn({ error: messageOf(error) }, 'write the exit record: the delete verb will not know this exit');
     }
   }
-}
-
-/** Waits for a step, which goes on behind it if it takes longer. */
-async function atMost(ms: number, step: Promise<unknown>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const enough = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, ms);
-  });
-  await Promise.race([step, enough]);
-  clearTimeout(timer);
 }

@@ -1,5 +1,6 @@
 /** Keepers that have made this engine throw. Each is to have an engine of its own from then on. */
 import { readFileSync } from 'node:fs';
+import { parseProcessStat } from '../sys/index.js';
 
 export class IsolatedKeepers {
   /**
@@ -23,9 +24,7 @@ export class IsolatedKeepers {
 /** Field 22 of /proc/PID/stat, see proc_pid_stat(5); undefined when there is no such process. */
 function startOf(pid: number): string | undefined {
   try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    // The second field is the program's name in parentheses, whatever it holds.
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+    return parseProcessStat(readFileSync(`/proc/${pid}/stat`, 'latin1')).startTime || undefined;
   } catch {
     return undefined;
   }

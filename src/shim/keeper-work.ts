@@ -4,7 +4,7 @@
  * goes on, and its successor waits for it before it does the like.
  */
 import { closeSync, readFileSync } from 'node:fs';
-import { Code, LaminaError } from '../base/index.js';
+import { Code, LaminaError, waitAtMost } from '../base/index.js';
 import type { ExitStatus, SpawnedProcess } from '../oci/index.js';
 import { binding, parseWorkError, type RunWork, SIGKILL, type Work, workerProgram } from '../sys/index.js';
 import type { KeeperChildren } from './keeper-children.js';
@@ -60,19 +60,9 @@ async function run(children: WorkerParent, name: string, { args, fds = [], timeo
  * @returns undefined when it was killed
  */
 async function within(worker: SpawnedProcess, timeoutMs: number): Promise<ExitStatus | undefined> {
-  const status = await before(worker.exited, timeoutMs);
+  const status = await waitAtMost(worker.exited, timeoutMs);
   if (status !== undefined) return status;
   worker.killGroup?.(SIGKILL);
-  await before(worker.exited, KILL_MS);
+  await waitAtMost(worker.exited, KILL_MS);
   return undefined;
-}
-
-async function before<T>(promise: Promise<T>, timeoutMs: number): Promise<T | undefined> {
-  let timer: NodeJS.Timeout | undefined;
-  const timeUp = new Promise<undefined>((resolve) => {
-    timer = setTimeout(resolve, timeoutMs, undefined);
-  });
-  const first = await Promise.race([promise, timeUp]);
-  clearTimeout(timer);
-  return first;
 }

@@ -2,10 +2,9 @@
  * What is done for a container before the runtime is called: its options and files written, its
  * rootfs mounted.
  */
-import { mkdirSync } from 'node:fs';
 import { isAbsolute, normalize } from 'node:path';
 import type { taskV2 } from '../api/index.js';
-import { Code, LaminaError, type UndoStack } from '../base/index.js';
+import { Code, LaminaError, makeFolders, type UndoStack } from '../base/index.js';
 import { bundlePaths, readSpec, writeOptions, writeRuntime } from '../oci/index.js';
 import { mountAll, unmountRecursive } from '../sys/index.js';
 import type { ContainerContext } from './context.js';
@@ -45,7 +44,7 @@ export async function prepareContainer(
   writeRuntime(bundle, options.binaryName);
   if (options.shimCgroup !== '') await joinShimCgroup(options.shimCgroup, keeperPid, log);
   if (request.rootfs.length > 0) {
-    mkdirSync(paths.rootfs, { recursive: true, mode: 0o711 });
+    makeFolders(paths.rootfs, 0o711);
     link.put(`m/${id}`, Buffer.from(paths.rootfs));
     link.flush();
     const work = keeperWork(link.children, id);

@@ -3,9 +3,9 @@
  * elsewhere.
  */
 
-import { mkdirSync, statSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { Code, isErrno, LaminaError } from '../base/index.js';
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
+import { Code, isErrno, LaminaError, makeFolders } from '../base/index.js';
 import { ingestFolder, parseDigest } from './names.js';
 import { CHECK } from './remedies.js';
 
@@ -63,7 +63,7 @@ export class Layout {
   /** @throws LaminaError with the path */
   makeFolder(path: string): void {
     try {
-      makeFolders(path);
+      makeFolders(path, MODE);
     } catch (error) {
       throw fileError(error, path);
     }
@@ -87,31 +87,19 @@ export class Layout {
     const refuse = (code: Code, why: string): LaminaError =>
       new LaminaError(code, `${root}: ${why}`, { subject: root });
     try {
-      if (!readOnly) makeFolders(root);
+      if (!readOnly) makeFolders(root, MODE);
       const { mode, uid } = statSync(root);
       if (uid !== process.geteuid?.())
         throw refuse(Code.PermissionDenied, `it belongs to user ${uid}: run as that user`);
       if ((mode & 0o077) !== 0) throw refuse(Code.PermissionDenied, 'others may use it: chmod 0700 is needed');
       if (readOnly) return;
-      for (const folder of [this.blobs, this.ingests, this.snapshots, this.trash, this.doomed]) makeFolders(folder);
+      for (const folder of [this.blobs, this.ingests, this.snapshots, this.trash, this.doomed])
+        makeFolders(folder, MODE);
     } catch (error) {
       if (readOnly && isErrno(error, 'ENOENT'))
         throw refuse(Code.NotFound, 'there is no store: it is made by the first that writes');
       throw fileError(error, root);
     }
-  }
-}
-
-/** With those above it. Not by `recursive`, which says ENOENT whatever was in the way. */
-function makeFolders(path: string, isAgain = false): void {
-  try {
-    mkdirSync(path, { mode: 0o700 });
-  } catch (error) {
-    // Another process may have made it in the meantime.
-    if (isErrno(error, 'EEXIST')) return;
-    if (isAgain || !isErrno(error, 'ENOENT')) throw error;
-    makeFolders(dirname(path));
-    makeFolders(path, true);
   }
 }
 
@@ -135,3 +123,5 @@ export function fileError(error: unknown, file: string): unknown {
   const path = error.path === undefined || error.path.startsWith('/proc/') ? file : error.path;
   return new LaminaError(code, `${path}: ${remedy}: ${error.syscall}: ${error.code}`, { subject: path, cause: error });
 }
+/** Of every folder: the store is its owner's alone. */
+const MODE = 0o700;

@@ -7,6 +7,7 @@
 import { readFileSync, readlinkSync } from 'node:fs';
 import { Code, isErrno, LaminaError } from '../base/index.js';
 import { Pidfd } from './pidfd.js';
+import { parseProcessStat } from './procfs.js';
 
 export interface ProcessIdentity {
   readonly pid: number;
@@ -106,9 +107,7 @@ function startTimeOf(pid: number, reader: ProcReader): number | undefined {
     if (isErrno(error, 'ENOENT', 'ESRCH')) return undefined;
     throw error;
   }
-  // The name, in parentheses, is the process's own choice and may hold any byte, parentheses too.
-  const [state = '', ...fields] = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  const startTime = fields[18] ?? '';
+  const { state, startTime } = parseProcessStat(text);
   if (!/^\d+$/.test(startTime)) {
     const what = `/proc/${pid}/stat`;
     throw new LaminaError(Code.Internal, `${what}: unexpected "${text.slice(0, 80)}"`, { subject: what });

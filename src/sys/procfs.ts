@@ -12,6 +12,16 @@ function malformed(file: string, text: string): LaminaError {
 }
 
 /**
+ * What /proc/PID/stat says after the program's name, which may hold any byte, parentheses too.
+ * @returns the state's letter, and field 22 as text: the start in clock ticks after boot. Each
+ *   empty where it is missing
+ */
+export function parseProcessStat(text: string): { readonly state: string; readonly startTime: string } {
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  return { state: fields[0] ?? '', startTime: fields[19] ?? '' };
+}
+
+/**
  * One line of /proc/PID/mountinfo. Paths are bytes: see `pathFromBytes`, and `fsPath` for using
  * them.
  */

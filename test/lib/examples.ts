@@ -27,8 +27,8 @@ export function findExamples(page: string): Example[] {
 }
 
 /**
- * Runs an example as a module, whose imports of the package resolve from the repository, and asserts
- * that it prints what its comments say (`// prints …`) and nothing else.
+ * Runs an example as a module, whose imports of the package resolve from the repository, and
+ * asserts that it prints what its comments say (`// prints …`) and nothing else.
  * @param replaced what stands in the page, by what is to be run in its place
  */
 export async function checkExample(

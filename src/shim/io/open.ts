@@ -5,10 +5,10 @@
  * it, or a terminal; never a file, device or socket of the host, which it could change, and which
  * the runtime gives to its user (`ProcessIo.setChildFd` refuses anything else).
  */
-import { closeSync, constants, fchownSync, fstatSync, mkdirSync, openSync } from 'node:fs';
+import { closeSync, constants, fchownSync, fstatSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { isatty } from 'node:tty';
-import { Code, codeOf, LaminaError, messageOf } from '../../base/index.js';
+import { Code, codeOf, LaminaError, makeFolders, messageOf } from '../../base/index.js';
 import { binding } from '../../sys/index.js';
 import type { KeeperLink } from '../keeper-link.js';
 import { type LoggerOptions, loggerName, startLogger } from './logger.js';
@@ -240,7 +240,7 @@ function openReader(io: ProcessIo, path: string): number {
  */
 function openLogFile(io: ProcessIo, path: string, options: OpenIoOptions): void {
   naming(`containerd-shim: opening log file "${path}" failed`, () => {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+    makeFolders(dirname(path), 0o755);
     const file = openSync(path, constants.O_CREAT | constants.O_WRONLY | constants.O_APPEND | QUIETLY, 0o644);
     const [read, write] = closing(file, () => ownedPipe(options));
     io.setChildFd(1, write);

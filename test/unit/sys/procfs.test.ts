@@ -1,9 +1,15 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { parseMountInfo, readMountInfo, readPageSize } from '../../../src/sys/index.js';
+import { parseMountInfo, parseProcessStat, readMountInfo, readPageSize } from '../../../src/sys/index.js';
 import { expectNoLeaks } from './leaks.js';
 
 describe('procfs', () => {
+  it('reads state and start behind a name that looks like the rest of the line', () => {
+    const rest = ['S', ...Array.from({ length: 18 }, (_, field) => String(field)), '4711', '0'];
+    assert.deepEqual(parseProcessStat(`7 (a) R 1) ${rest.join(' ')}\n`), { state: 'S', startTime: '4711' });
+    assert.deepEqual(parseProcessStat(''), { state: '', startTime: '' });
+  });
+
   expectNoLeaks();
 
   it('parses mountinfo with escapes, propagation and empty sources', () => {
